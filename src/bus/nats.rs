@@ -1,0 +1,611 @@
+//! NATS with JetStream.
+//!
+//! JetStream does not know which client has a message: it waits for an acknowledgement, and delivers again
+//! when none came in time. So receipts stay good when a connection is lost, and what we hold for long (the
+//! database is away) is reported as in progress, again and again, until it is settled or dropped.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::consumer::PullConsumer;
+use async_nats::jetstream::{AckKind, Context, ContextBuilder};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, Subject};
+use futures::future::FutureExt;
+use futures::stream::StreamExt;
+use tokio::time::timeout;
+use tokio_util::sync::DropGuard;
+use tracing::{debug, info, warn};
+
+use crate::bus::link::{Buffer, End, Link, Session, lock};
+use crate::bus::{
+    Bus, BusError, Condition, Delivery, Letter, Source, TaskQueue, Topology, Undelivered, Verdict,
+    names,
+};
+use declare::Declared;
+use lease::Lease;
+
+mod declare;
+mod lease;
+mod publish;
+
+/// A broker that needs longer to answer is away.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Farewells are short: the broker cleans up after a lost connection too.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// A message that a dead process held is delivered again after this long.
+const ACK_WAIT: Duration = Duration::from_secs(15);
+/// How often what is held is reported as in progress.
+const PROGRESS: Duration = Duration::from_secs(4);
+/// How often a replica that stands by looks whether the queue is free.
+const STAND_BY: Duration = Duration::from_secs(1);
+/// The broker says so often that it is there, while it has nothing to deliver.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// The name of the durable consumers of what muster reads; all replicas share them.
+const CONSUMER: &str = "muster";
+
+const CONTENT_TYPE: &str = "Content-Type";
+const CORRELATION_ID: &str = "Correlation-Id";
+const MESSAGE_ID: &str = "Nats-Msg-Id";
+
+/// A connection to NATS that mends itself.
+pub struct Nats {
+    shared: Arc<Shared>,
+    _closed_when_dropped: DropGuard,
+}
+
+/// Settles a delivery, over whichever connection there is. Dropped without that, the message is delivered
+/// again after a while.
+pub struct Receipt(Option<Arc<Held>>);
+
+/// A message that we have and the broker waits for.
+struct Held {
+    answer_to: Subject,
+    /// Of which making of the streams it is.
+    era: u64,
+    since: Instant,
+}
+
+struct Shared {
+    server: Server,
+    topology: Topology,
+    link: Arc<Link<Connected>>,
+    buffer: Buffer<Receipt>,
+    held: Mutex<Vec<Weak<Held>>>,
+    /// Settlements of the time without a connection.
+    owed: Mutex<Vec<(Arc<Held>, Verdict)>>,
+    /// Rises when a stream was made anew: the sequence numbers in old receipts mean other messages then.
+    era: AtomicU64,
+    /// When each stream was made.
+    made: Mutex<BTreeMap<String, String>>,
+}
+
+/// What one connection has.
+struct Connected {
+    client: Client,
+    context: Context,
+    /// The task queues that have their subject and their consumer.
+    known: Mutex<HashSet<TaskQueue>>,
+    end: Arc<End>,
+}
+
+/// Where the servers are. Shown without the credentials.
+struct Server {
+    addresses: Vec<ServerAddr>,
+    credentials: Credentials,
+    shown: String,
+}
+
+#[derive(Clone)]
+enum Credentials {
+    None,
+    Token(String),
+    User(String, String),
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl Nats {
+    /// Connects, declares and begins to consume. Waits for a broker that is away, for ever; what waiting
+    /// cannot mend (another declaration, refused credentials, a wrong URL) is an error at once.
+    pub async fn open(url: &str, topology: &Topology) -> Result<Nats, BusError> {
+        let server = Server::parse(url)?;
+        let link = Arc::new(Link::to(server.to_string()));
+        // All that the broker may deliver has its place here: a message that waits in the client is not
+        // held by us, so nobody would report it as in progress.
+        let queues = topology.intakes.len() + 2;
+        let shared = Arc::new(Shared {
+            server,
+            topology: topology.clone(),
+            link: Arc::clone(&link),
+            buffer: Buffer::of(usize::from(topology.prefetch) * queues),
+            held: Mutex::default(),
+            owed: Mutex::default(),
+            era: AtomicU64::new(0),
+            made: Mutex::default(),
+        });
+        let (_closed_when_dropped, ours) = (link.closing.clone().drop_guard(), Arc::clone(&shared));
+        link.open(move || Connected::establish(Arc::clone(&ours))).await?;
+        tokio::spawn(report_progress(Arc::clone(&shared)));
+        Ok(Nats { shared, _closed_when_dropped })
+    }
+}
+
+impl Bus for Nats {
+    type Receipt = Receipt;
+
+    async fn next(&self) -> Option<Delivery<Receipt>> {
+        let Shared { link, buffer, .. } = &*self.shared;
+        buffer.next(&link.stopping, |receipt| self.shared.is_of_this_era(receipt)).await
+    }
+
+    async fn settle(&self, settled: Vec<(Receipt, Verdict)>) {
+        let settled = settled.into_iter().filter_map(|(receipt, verdict)| Some((receipt.0?, verdict)));
+        let settled = settled.collect();
+        match self.shared.link.session() {
+            Ok(session) => self.shared.answer(&session, settled).await,
+            Err(_) => lock(&self.shared.owed).extend(settled),
+        }
+    }
+
+    async fn publish(&self, letters: Vec<Letter>) -> Vec<Result<(), Undelivered>> {
+        match self.shared.link.session() {
+            Ok(session) => session.publish(letters).await,
+            Err(undelivered) => letters.iter().map(|_| Err(undelivered.clone())).collect(),
+        }
+    }
+
+    fn condition(&self) -> Condition {
+        self.shared.link.condition()
+    }
+
+    async fn stop(&self) {
+        self.shared.link.stopping.cancel();
+        let buffered = self.shared.buffer.empty().await;
+        self.settle(buffered.into_iter().map(|receipt| (receipt, Verdict::Again)).collect()).await;
+    }
+
+    async fn close(&self) {
+        self.shared.link.close().await;
+    }
+}
+
+impl Shared {
+    fn is_of_this_era(&self, receipt: &Receipt) -> bool {
+        let era = self.era.load(Ordering::Relaxed);
+        receipt.0.as_ref().is_none_or(|held| held.era == era)
+    }
+
+    /// Tells the broker what became of messages. What cannot be told now is owed.
+    async fn answer(&self, session: &Connected, settled: Vec<(Arc<Held>, Verdict)>) {
+        let era = self.era.load(Ordering::Relaxed);
+        let mut settled = settled.into_iter().filter(|(held, _)| held.era == era);
+        while let Some((held, verdict)) = settled.next() {
+            let word = match verdict {
+                Verdict::Done => AckKind::Ack,
+                Verdict::Again => AckKind::Nak(None),
+            };
+            let told = tokio::select! {
+                biased;
+                () = session.end.reached() => false,
+                told = session.client.publish(held.answer_to.clone(), word.into()) => told.is_ok(),
+            };
+            if !told {
+                let mut owed = lock(&self.owed);
+                owed.push((held, verdict));
+                owed.extend(settled);
+                return;
+            }
+        }
+    }
+
+    /// Takes note of when the streams were made.
+    fn enter_era(&self, made: BTreeMap<String, String>) {
+        let mut known = lock(&self.made);
+        let renewed = made.iter().any(|(stream, at)| known.get(stream).is_some_and(|old| old != at));
+        if renewed {
+            warn!(broker = %self.server, "streams were made anew; what was read of the old ones is void");
+            self.era.fetch_add(1, Ordering::Relaxed);
+            lock(&self.owed).clear();
+        }
+        known.extend(made);
+    }
+
+    /// Our form of a message of a stream.
+    fn delivery(&self, arrived: async_nats::jetstream::Message, source: Source) -> Delivery<Receipt> {
+        let redelivered = arrived.info().is_ok_and(|info| info.delivered > 1);
+        let mut message = arrived.message;
+        let held = message.reply.take().map(|answer_to| {
+            let era = self.era.load(Ordering::Relaxed);
+            let held = Arc::new(Held { answer_to, era, since: Instant::now() });
+            let mut all = lock(&self.held);
+            // Most are settled long before they are reported; forget these before the list has to grow.
+            if all.len() == all.capacity() {
+                all.retain(|held| held.strong_count() > 0);
+            }
+            all.push(Arc::downgrade(&held));
+            held
+        });
+        delivery(message, source, redelivered, Receipt(held))
+    }
+}
+
+/// Extends the time of what is held, as long as we live.
+async fn report_progress(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(PROGRESS);
+    loop {
+        tokio::select! {
+            () = shared.link.closing.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let held: Vec<Arc<Held>> = {
+            let mut all = lock(&shared.held);
+            all.retain(|held| held.strong_count() > 0);
+            all.shrink_to(1024);
+            all.iter().filter_map(Weak::upgrade).collect()
+        };
+        let Ok(session) = shared.link.session() else { continue };
+        let era = shared.era.load(Ordering::Relaxed);
+        let old = |held: &&Arc<Held>| held.era == era && held.since.elapsed() >= PROGRESS / 2;
+        for held in held.iter().filter(old) {
+            let word = AckKind::Progress.into();
+            tokio::select! {
+                biased;
+                () = session.end.reached() => break,
+                _ = session.client.publish(held.answer_to.clone(), word) => {}
+            }
+        }
+    }
+}
+
+impl Session for Connected {
+    fn end(&self) -> &End {
+        &self.end
+    }
+
+    async fn farewell(&self) {
+        let farewell = async {
+            // An answer to a question tells that what was said before has been heard.
+            let _ = self.context.query_account().await;
+            let _ = self.client.drain().await;
+        };
+        if timeout(FAREWELL, farewell).await.is_err() {
+            debug!("the connection ended without a farewell");
+        }
+    }
+}
+
+impl Server {
+    fn parse(text: &str) -> Result<Server, BusError> {
+        // No text of a parser here: it may quote the URL, and the URL holds the password.
+        let refuse = |why: &str| Err(BusError::Refused(format!("the URL of the broker {why}")));
+        let mut server = Server { addresses: Vec::new(), credentials: Credentials::None, shown: String::new() };
+        for part in text.split(',').map(str::trim) {
+            let Ok(mut url) = url::Url::parse(part) else {
+                return refuse("cannot be understood; write it as nats://user:password@host:4222");
+            };
+            if !matches!(url.scheme(), "nats" | "tls") {
+                return refuse(&format!("has the scheme `{}`, not nats or tls", url.scheme()));
+            }
+            if url.host_str().is_none_or(str::is_empty) {
+                return refuse("names no host");
+            }
+            if matches!(server.credentials, Credentials::None) {
+                let Some(user) = decoded(url.username()) else {
+                    return refuse("has a user name that is not UTF-8");
+                };
+                server.credentials = match url.password().map(decoded) {
+                    Some(None) => return refuse("has a password that is not UTF-8"),
+                    Some(Some(password)) => Credentials::User(user, password),
+                    None if user.is_empty() => Credentials::None,
+                    None => Credentials::Token(user),
+                };
+            }
+            if url.set_username("").is_err() || url.set_password(None).is_err() {
+                return refuse("cannot be understood");
+            }
+            url.set_query(None);
+            let Ok(address) = ServerAddr::from_url(url) else {
+                return refuse("cannot be understood");
+            };
+            let comma = if server.shown.is_empty() { "" } else { "," };
+            let (scheme, host, port) = (address.scheme(), address.host(), address.port());
+            server.shown.push_str(&format!("{comma}{scheme}://{host}:{port}"));
+            server.addresses.push(address);
+        }
+        Ok(server)
+    }
+
+    async fn connect(&self, end: &Arc<End>) -> Result<Client, BusError> {
+        let told = Arc::clone(end);
+        let options = match self.credentials.clone() {
+            Credentials::None => ConnectOptions::new(),
+            Credentials::Token(token) => ConnectOptions::with_token(token),
+            Credentials::User(user, password) => {
+                ConnectOptions::with_user_and_password(user, password)
+            }
+        };
+        let connected = options
+            .name("muster")
+            .connection_timeout(ANSWER)
+            .request_timeout(Some(ANSWER))
+            .ping_interval(Duration::from_secs(15))
+            // Our own loop connects again: it declares again too, and it knows what it owes.
+            .max_reconnects(1)
+            .event_callback(move |event| {
+                let told = Arc::clone(&told);
+                async move {
+                    match event {
+                        Event::Disconnected | Event::Closed => {
+                            told.come("the connection ended".to_owned());
+                        }
+                        Event::LameDuckMode => told.come("the server is going down".to_owned()),
+                        Event::ServerError(error) => warn!(%error, "the broker complains"),
+                        other => debug!(%other, "of the connection"),
+                    }
+                }
+            })
+            .connect(self.addresses.as_slice())
+            .await;
+        connected.map_err(|error| {
+            let text = format!("{self}: {error}");
+            match error.kind() {
+                ConnectErrorKind::ServerParse
+                | ConnectErrorKind::Authentication
+                | ConnectErrorKind::AuthorizationViolation => BusError::Refused(text),
+                _ => BusError::OutOfReach(text),
+            }
+        })
+    }
+}
+
+/// A part of a URL without its percent signs.
+fn decoded(part: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let code = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match (byte, code) {
+            (b'%', Some(code)) => {
+                bytes.push(code);
+                rest = &after[2..];
+            }
+            _ => {
+                bytes.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+impl Connected {
+    async fn establish(shared: Arc<Shared>) -> Result<Arc<Connected>, BusError> {
+        let end = Arc::new(End::open());
+        let client = shared.server.connect(&end).await?;
+        let context = ContextBuilder::new()
+            .timeout(ANSWER)
+            .max_ack_inflight(2 * publish::WINDOW)
+            .build(client.clone());
+        let session =
+            Arc::new(Connected { client, context, known: Mutex::default(), end });
+        if let Err(trouble) = session.declare_and_consume(&shared).await {
+            session.end.come(trouble.to_string());
+            return Err(trouble);
+        }
+        let owed = std::mem::take(&mut *lock(&shared.owed));
+        shared.answer(&session, owed).await;
+        Ok(session)
+    }
+
+    async fn declare_and_consume(self: &Arc<Self>, shared: &Arc<Shared>) -> Result<(), BusError> {
+        let topology = &shared.topology;
+        let Declared { made, consumers } = declare::declare(&self.context, topology).await?;
+        lock(&self.known).extend(topology.task_queues.iter().cloned());
+        shared.enter_era(made);
+        if shared.link.stopping.is_cancelled() {
+            return Ok(());
+        }
+        let commands = self.client.queue_subscribe(names::COMMANDS, CONSUMER.to_owned()).await;
+        let commands = commands.map_err(|error| {
+            BusError::OutOfReach(format!("subject `{}`: {error}", names::COMMANDS))
+        })?;
+        shared.buffer.pump(Arc::clone(self).pump_commands(Arc::clone(shared), commands));
+        for (source, consumer) in consumers {
+            let (session, shared) = (Arc::clone(self), Arc::clone(shared));
+            let exclusive = match source {
+                Source::Events(place) => topology.intakes.get(place).filter(|intake| intake.exclusive),
+                Source::Status | Source::Commands => None,
+            };
+            let pump = match exclusive {
+                Some(intake) => {
+                    let lease = Lease::of(&self.context, &intake.queue).await?;
+                    session.stand_by(Arc::clone(&shared), consumer, source, lease).boxed()
+                }
+                None => session.pump(Arc::clone(&shared), consumer, source).boxed(),
+            };
+            shared.buffer.pump(pump);
+        }
+        Ok(())
+    }
+
+    /// Reads the queue whenever, and as long as, we have its lease.
+    async fn stand_by(
+        self: Arc<Self>,
+        shared: Arc<Shared>,
+        consumer: PullConsumer,
+        source: Source,
+        mut lease: Lease,
+    ) {
+        let mut told = false;
+        loop {
+            match lease.take().await {
+                Ok(true) => {
+                    info!(queue = lease.queue(), "reading this queue alone");
+                    let pump = Arc::clone(&self).pump(Arc::clone(&shared), consumer.clone(), source);
+                    tokio::select! {
+                        () = pump => return lease.give_back().await,
+                        trouble = lease.keep() => {
+                            warn!(queue = lease.queue(), trouble, "the lease is lost; standing by");
+                        }
+                    }
+                }
+                Ok(false) if told => {}
+                Ok(false) => {
+                    info!(queue = lease.queue(), "another replica reads this queue; standing by");
+                    told = true;
+                }
+                Err(trouble) => return self.end.come(trouble),
+            }
+            tokio::select! {
+                () = shared.link.stopping.cancelled() => return,
+                () = self.end.reached() => return,
+                () = tokio::time::sleep(STAND_BY) => {}
+            }
+        }
+    }
+
+    /// Carries what one consumer receives to the common buffer, until the session ends or we stop.
+    async fn pump(self: Arc<Self>, shared: Arc<Shared>, consumer: PullConsumer, source: Source) {
+        let batch = usize::from(shared.topology.prefetch).max(1);
+        let pull = consumer.stream().max_messages_per_batch(batch).heartbeat(HEARTBEAT);
+        let mut messages = match pull.messages().await {
+            Ok(messages) => messages,
+            Err(error) => return self.end.come(format!("consumer `{CONSUMER}`: {error}")),
+        };
+        let stopping = shared.link.stopping.cancelled();
+        let ended = self.end.reached();
+        tokio::pin!(stopping, ended);
+        loop {
+            let place = tokio::select! {
+                biased;
+                () = &mut stopping => break,
+                () = &mut ended => return,
+                place = shared.buffer.place() => place,
+            };
+            let Some(place) = place else { return };
+            let arrived = tokio::select! {
+                biased;
+                () = &mut stopping => break,
+                () = &mut ended => return,
+                arrived = messages.next() => arrived,
+            };
+            match arrived {
+                Some(Ok(message)) => place.send(shared.delivery(message, source)),
+                Some(Err(error)) => return self.end.come(format!("consumer `{CONSUMER}`: {error}")),
+                None => return self.end.come(format!("consumer `{CONSUMER}` ended")),
+            }
+        }
+        // Leave first, hand back then: what is handed back earlier comes to us again.
+        let mut rest = Vec::new();
+        while let Some(Some(Ok(message))) = messages.next().now_or_never() {
+            rest.extend(shared.delivery(message, source).receipt.0);
+        }
+        drop(messages);
+        let hand_back = async {
+            // Asked for its state, the server forgets requests that nobody listens for any more. Server 2.9 has
+            // to be asked: it would offer what is handed back to the last of these, and lose it for a while.
+            let _ = consumer.get_info().await;
+            shared.answer(&self, rest.into_iter().map(|held| (held, Verdict::Again)).collect()).await;
+        };
+        let _ = timeout(FAREWELL, hand_back).await;
+    }
+
+    async fn pump_commands(
+        self: Arc<Self>,
+        shared: Arc<Shared>,
+        mut commands: async_nats::Subscriber,
+    ) {
+        let pump = async {
+            while let Some(place) = shared.buffer.place().await {
+                let Some(mut message) = commands.next().await else {
+                    return self.end.come(format!("subscription `{}` ended", names::COMMANDS));
+                };
+                let reply_to = message.reply.take();
+                let mut delivery = delivery(message, Source::Commands, false, Receipt(None));
+                delivery.reply_to = reply_to.map(|subject| subject.to_string());
+                place.send(delivery);
+            }
+        };
+        tokio::select! {
+            biased;
+            () = shared.link.stopping.cancelled() => {}
+            () = self.end.reached() => {}
+            () = pump => {}
+        }
+    }
+}
+
+fn delivery(
+    message: async_nats::Message,
+    source: Source,
+    redelivered: bool,
+    receipt: Receipt,
+) -> Delivery<Receipt> {
+    let headers: Vec<(String, String)> = message
+        .headers
+        .iter()
+        .flat_map(|headers| headers.iter())
+        .flat_map(|(name, values)| values.iter().map(move |value| (name, value)))
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .collect();
+    let named = |name: &str| {
+        let found = headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.clone())
+    };
+    Delivery {
+        source,
+        routing_key: message.subject.to_string(),
+        content_type: named(CONTENT_TYPE),
+        message_id: named(MESSAGE_ID),
+        correlation_id: named(CORRELATION_ID),
+        reply_to: None,
+        headers,
+        body: message.payload.into(),
+        redelivered,
+        receipt,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_understood_or_refused_without_showing_the_password() {
+        let understood = |text: &str| Server::parse(text).map(|server| server.to_string());
+        assert_eq!(understood("nats://me:hush@a").as_deref(), Ok("nats://a:4222"));
+        assert_eq!(
+            understood("tls://hush@a:1,tls://[::1]:2").as_deref(),
+            Ok("tls://a:1,tls://::1:2")
+        );
+        for wrong in [
+            "http://me:hush@a/",
+            "nats:me:hush@a",
+            "nats://me:hush@a:99999",
+            "nats://me:hush%ff@a",
+            "nats://me:hush@",
+            "nats://a,me:hush@b",
+            "me:hush@a",
+            "",
+        ] {
+            let refusal = understood(wrong).err().expect(wrong).to_string();
+            assert!(!refusal.contains("hush"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_read_to_the_letter() {
+        assert_eq!(decoded("a%40b%3Ac+d").as_deref(), Some("a@b:c+d"));
+        assert_eq!(decoded("100%").as_deref(), Some("100%"));
+        assert_eq!(decoded("%zz%4").as_deref(), Some("%zz%4"));
+        assert_eq!(decoded("%ff"), None);
+    }
+}

@@ -1,0 +1,314 @@
+//! All that is declared, compiled and indexed: one consistent picture with a revision.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::declaration::{Compiled, Kind, read_stored};
+use crate::document::Complaint;
+use crate::moment::Moment;
+use crate::object::{FILE, Object, TypeNames};
+use crate::plugin::{Plugin, is_type_name};
+use crate::policy::{Defaults, WorkerSettings};
+use crate::query::{Context, Facts, Fields, Nowhere, Query, Schema, Types};
+use crate::schedule::{ObjectSet, Organization, Schedule};
+use crate::trigger::Index;
+
+/// What the settings say about deciding. It does not change while the service runs.
+#[derive(Debug, Default)]
+pub struct Rules {
+    pub names: TypeNames,
+    pub types: Types,
+    /// Object types that declare their fields.
+    pub closed: Vec<String>,
+    /// Attributes whose changes do not count, by type.
+    pub ignore: BTreeMap<String, Vec<String>>,
+    /// The attribute that is the natural name, by type.
+    pub natural_names: BTreeMap<String, String>,
+    pub workers: BTreeMap<String, WorkerSettings>,
+    /// Compiled splits of a worker type's queue: the first that matches takes the plugin's tasks.
+    pub splits: BTreeMap<String, Vec<(String, Query)>>,
+    pub defaults: Defaults,
+    pub open_organizations: bool,
+}
+
+impl Rules {
+    pub fn worker(&self, worker_type: &str) -> Cow<'_, WorkerSettings> {
+        match self.workers.get(worker_type) {
+            Some(settings) => Cow::Borrowed(settings),
+            None => Cow::Owned(WorkerSettings::for_type(worker_type)),
+        }
+    }
+
+    /// The queue that a plugin's tasks go to.
+    pub fn queue_for(&self, plugin: &Plugin) -> String {
+        let facts = Facts {
+            subject: plugin,
+            trigger: None,
+            previous: None,
+            parameters: &Map::new(),
+            now: Moment::EPOCH,
+            world: &Nowhere,
+        };
+        let split = self
+            .splits
+            .get(&plugin.worker_type)
+            .into_iter()
+            .flatten()
+            .find(|(_, query)| query.answers(&facts).unwrap_or(false));
+        match split {
+            Some((queue, _)) => queue.clone(),
+            None => self.worker(&plugin.worker_type).queue.clone(),
+        }
+    }
+
+    pub fn ignored(&self, object_type: &str) -> &[String] {
+        self.ignore.get(object_type).map_or(&[], Vec::as_slice)
+    }
+
+    /// What a query about this type of object, file, run or task may ask.
+    pub fn schema(&self, object_type: &str) -> Schema {
+        match object_type {
+            FILE => Schema::file(),
+            "run" => Schema::run(),
+            "task" => Schema::task(),
+            declared if self.closed.iter().any(|closed| closed == declared) => {
+                self.types.schema(declared)
+            }
+            open => Schema::open(open),
+        }
+    }
+
+    /// Whether a placeholder of this name stands for an input.
+    pub fn known_type(&self, name: &str) -> bool {
+        if self.names.declared.is_empty() || self.names.open {
+            is_type_name(name)
+        } else {
+            name == FILE || self.names.declared.iter().any(|declared| declared == name)
+        }
+    }
+
+    /// How people call an input: the attribute that its type says, else the last part of its key.
+    pub fn natural_name<'o>(&self, object: &'o Object) -> Cow<'o, str> {
+        let key = object.key.primary_key.as_str();
+        if object.object_type == FILE {
+            return Cow::Borrowed(key);
+        }
+        let attribute = self
+            .natural_names
+            .get(&object.object_type)
+            .map_or("name", String::as_str);
+        match object.attributes.get(attribute) {
+            Some(Value::String(name)) => Cow::Borrowed(name.as_str()),
+            Some(Value::Number(number)) => Cow::Owned(number.to_string()),
+            _ => Cow::Borrowed(key.rsplit('|').next().unwrap_or(key)),
+        }
+    }
+}
+
+/// A schedule and the plugins that its query selects.
+#[derive(Debug)]
+pub struct Scheduled {
+    pub schedule: Schedule,
+    pub selected: Vec<Arc<Plugin>>,
+}
+
+/// A declaration as the store keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    pub kind: Kind,
+    pub id: String,
+    pub name: String,
+    pub organization: String,
+    pub definition: Map<String, Value>,
+    pub revision: i64,
+    pub created_at: Moment,
+}
+
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    pub rules: Arc<Rules>,
+    pub revision: i64,
+    pub organizations: BTreeMap<String, Organization>,
+    pub plugins: BTreeMap<String, Arc<Plugin>>,
+    pub sets: Vec<ObjectSet>,
+    /// In the order of their names.
+    pub schedules: Vec<Arc<Scheduled>>,
+    pub index: Index,
+    /// The queue of each plugin, by its id.
+    queues: BTreeMap<String, String>,
+    /// What is stored and can no longer be read.
+    pub broken: Vec<Complaint>,
+}
+
+impl Catalogue {
+    /// Before anything was loaded.
+    pub fn empty(rules: Arc<Rules>) -> Catalogue {
+        Catalogue { rules, ..Catalogue::default() }
+    }
+
+    /// Compiles what is stored. What can no longer be read is left out, and complained about.
+    pub fn build(rules: Arc<Rules>, revision: i64, stored: &[Stored]) -> Catalogue {
+        let mut catalogue = Catalogue {
+            rules: rules.clone(),
+            revision,
+            ..Catalogue::default()
+        };
+        let mut schedules = Vec::new();
+        for entry in stored {
+            match read_stored(entry.kind, &entry.definition, &rules) {
+                Err(complaints) => catalogue.broken.extend(complaints.into_iter().map(|mut complaint| {
+                    complaint.file = format!("stored {} {}", entry.kind.word(), entry.name);
+                    complaint
+                })),
+                Ok(declared) => match declared.compiled {
+                    Compiled::Organization(organization) => {
+                        catalogue.organizations.insert(organization.id.clone(), organization);
+                    }
+                    Compiled::Plugin(mut plugin) => {
+                        plugin.created_at = entry.created_at;
+                        catalogue.plugins.insert(plugin.plugin_id.clone(), Arc::from(plugin));
+                    }
+                    Compiled::ObjectSet(set) => catalogue.sets.push(*set),
+                    Compiled::Schedule(mut schedule) => {
+                        schedule.id.clone_from(&entry.id);
+                        schedule.revision = entry.revision;
+                        schedule.created_at = entry.created_at;
+                        schedules.push(*schedule);
+                    }
+                },
+            }
+        }
+        catalogue.queues = catalogue
+            .plugins
+            .iter()
+            .map(|(id, plugin)| (id.clone(), rules.queue_for(plugin)))
+            .collect();
+        schedules.extend(catalogue.plugins.values().filter_map(|plugin| own_schedule(plugin, &rules)));
+        schedules.sort_by(|a, b| (&a.name, &a.organization).cmp(&(&b.name, &b.organization)));
+        catalogue.schedules = schedules
+            .into_iter()
+            .map(|schedule| {
+                let selected = catalogue.select(&schedule);
+                Arc::new(Scheduled { schedule, selected })
+            })
+            .collect();
+        catalogue.index = Index::of(&catalogue.schedules);
+        catalogue
+    }
+
+    /// The queue that a plugin's tasks go to.
+    pub fn queue_for(&self, plugin: &Plugin) -> String {
+        self.queues
+            .get(&plugin.plugin_id)
+            .cloned()
+            .unwrap_or_else(|| self.rules.queue_for(plugin))
+    }
+
+    /// The plugins that a schedule's query selects. Computed when the catalogue changes, not when events come.
+    fn select(&self, schedule: &Schedule) -> Vec<Arc<Plugin>> {
+        self.plugins
+            .values()
+            .filter(|plugin| {
+                let facts = Facts {
+                    subject: plugin.as_ref(),
+                    trigger: None,
+                    previous: None,
+                    parameters: &schedule.parameters,
+                    now: Moment::EPOCH,
+                    world: &Nowhere,
+                };
+                schedule.plugins.answers(&facts).unwrap_or(false)
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// Whether a plugin takes this object: by its type, or because a set that it names holds it.
+    pub fn takes(&self, plugin: &Plugin, object: &Object, mime_types: &[&str]) -> bool {
+        plugin.takes_type(&object.object_type, mime_types)
+            || plugin.sets_taken().any(|name| self.set_holds(name, object))
+    }
+
+    /// Whether a named set holds this object.
+    pub fn set_holds(&self, name: &str, object: &Object) -> bool {
+        self.set_has(name, object)
+    }
+
+    /// Whether a named set holds what has these fields.
+    pub fn set_has(&self, name: &str, subject: &dyn Fields) -> bool {
+        let text = |field: &str| match subject.field(field).as_deref() {
+            Some(Value::String(text)) => text.clone(),
+            _ => String::new(),
+        };
+        let (object_type, organization) = (text("object_type"), text("organization"));
+        let own = |set: &&ObjectSet| {
+            set.name == name
+                && set.object_type == object_type
+                && set.organization.as_ref().is_none_or(|own| *own == organization)
+        };
+        self.sets.iter().filter(own).any(|set| {
+            set.keys.contains(&text("primary_key"))
+                || set.query.as_ref().is_some_and(|query| {
+                    let facts = Facts {
+                        subject,
+                        trigger: None,
+                        previous: None,
+                        parameters: &Map::new(),
+                        now: Moment::EPOCH,
+                        world: &Nowhere,
+                    };
+                    query.answers(&facts).unwrap_or(false)
+                })
+        })
+    }
+}
+
+/// A plugin with recurrences of its own is a schedule that nobody declared: on all objects it takes, or once for each
+/// organisation where it takes none.
+fn own_schedule(plugin: &Plugin, rules: &Rules) -> Option<Schedule> {
+    let recurrences = plugin.recurrences.clone()?;
+    let mut definition = Map::new();
+    definition.insert("name".into(), Value::String(format!("plugin:{}", plugin.plugin_id)));
+    definition.insert("recurrences".into(), recurrences);
+    let quoted = Value::String(plugin.plugin_id.clone()).to_string();
+    definition.insert("plugins".into(), Value::String(format!("plugin_id = {quoted}")));
+    let inputs: Map<String, Value> = plugin
+        .input_types
+        .iter()
+        .filter(|name| *name != FILE)
+        .map(|name| (name.clone(), Value::Null))
+        .collect();
+    definition.insert("input".into(), Value::Object(inputs));
+    let declared = read_stored(Kind::Schedule, &definition, rules).ok()?;
+    let Compiled::Schedule(mut schedule) = declared.compiled else {
+        return None;
+    };
+    schedule.id = format!("plugin:{}", plugin.plugin_id);
+    schedule.created_at = plugin.created_at;
+    Some(*schedule)
+}
+
+/// The splits of a worker type, compiled.
+pub fn compile_splits(
+    workers: &BTreeMap<String, WorkerSettings>,
+) -> Result<BTreeMap<String, Vec<(String, Query)>>, Vec<String>> {
+    let schema = Schema::plugin();
+    let mut splits = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for (worker_type, settings) in workers {
+        let mut parts = Vec::new();
+        for split in &settings.split {
+            let label = format!("workers.{worker_type}.split.where");
+            let context = Context::new(&label, &schema);
+            match Query::compile(&split.query, &context) {
+                Ok(query) => parts.push((split.queue.clone(), query)),
+                Err(diagnostics) => wrong.extend(diagnostics.iter().map(ToString::to_string)),
+            }
+        }
+        splits.insert(worker_type.clone(), parts);
+    }
+    if wrong.is_empty() { Ok(splits) } else { Err(wrong) }
+}

@@ -1,0 +1,249 @@
+//! The command line: what each command is called, and how it ends.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::bus::BusError;
+use crate::document::Complaint;
+use crate::store::StoreError;
+
+mod declare;
+mod demo;
+mod explain;
+mod letters;
+mod look;
+mod output;
+mod rules;
+mod serve;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, or yes
+  1  no, or something wrong was found
+  2  it cannot be used so: arguments, settings that do not load, an invalid query
+  3  a server is out of reach
+
+Settings come from --config, else MUSTER_CONFIG, else ./muster.toml, else the embedded defaults (SQLite in
+muster.db, events as JSON Lines on standard input, tasks on standard output). Each can be overridden by the
+environment: MUSTER_STORE_URL is store.url. config/example.toml documents them all.";
+
+const EXAMPLES: &str = "\
+Examples:
+  muster demo                                     see it work, with nothing set up
+  muster check plugins.yaml schedules.yaml        find mistakes before they run
+  muster apply plugins.yaml schedules.yaml        declare them (shows what changes first)
+  muster run < events.jsonl > tasks.jsonl         embedded: events in, tasks out
+  muster --config muster.toml run                 the service, beside RabbitMQ or NATS
+  muster explain event.json                       why does this event start that, and not this
+  muster task list --state queued --output json   what waits, for scripts";
+
+/// Matches what happens to the things an organisation owns against schedules, and calls the workers together.
+#[derive(Debug, Parser)]
+#[command(name = "muster", version, after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+struct Arguments {
+    /// The settings file (TOML)
+    #[arg(long, global = true, value_name = "FILE", env = "MUSTER_CONFIG")]
+    config: Option<PathBuf>,
+    /// How to print: tables for people, JSON for scripts
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The service, until a signal or the end of input; or, with a verb, its runs
+    #[command(after_help = "Examples:\n  muster run < events.jsonl\n  muster run list --organization acme")]
+    Run {
+        #[command(subcommand)]
+        verb: Option<ListVerb>,
+    },
+    /// A shipped sample through the real pipeline, embedded, with a summary
+    Demo(demo::Demo),
+    /// Validate the settings and files without starting anything
+    #[command(after_help = "Example:\n  muster check config/openkat.yaml")]
+    Check {
+        /// YAML or JSON files with organisations, plugins, object sets, schedules
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        variables: VariableArguments,
+    },
+    /// Declare what files say; shows what changes first
+    #[command(after_help = "Examples:\n  muster apply schedules.yaml --dry-run\n  muster apply *.yaml --var zone=Europe/Amsterdam --prune")]
+    Apply(declare::Apply),
+    /// Print all that is declared as YAML that `apply` reads
+    Export,
+    /// Bring the database's schema up to this version
+    Migrate,
+    /// Whether store, bus and every replica's loops are well
+    Health,
+    /// What would be decided about an event now, and why; nothing is stored
+    #[command(after_help = "Examples:\n  muster explain event.json\n  echo '{\"specversion\":\"1.0\",…}' | muster explain -\n  muster explain mutation.json --queue scan_profile_mutations")]
+    Explain(explain::Explain),
+    /// Organisations
+    Organization(ListCommand),
+    /// Plugins
+    Plugin(ListCommand),
+    /// Object sets
+    ObjectSet(ListCommand),
+    /// Schedules
+    Schedule(ListCommand),
+    /// The inventory
+    Object(ListCommand),
+    /// Tasks
+    Task(ListCommand),
+    /// Attempts: each offer of a task
+    Attempt(ListCommand),
+    /// Queues with what waits in them
+    Queue(ListCommand),
+    /// Messages that could not be read
+    DeadLetter {
+        #[command(subcommand)]
+        verb: letters::Verb,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ListCommand {
+    #[command(subcommand)]
+    verb: ListVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum ListVerb {
+    /// Show them, the newest first
+    List(Filter),
+}
+
+#[derive(Debug, Args)]
+struct Filter {
+    /// Only those of this organisation
+    #[arg(long, value_name = "ID")]
+    organization: Option<String>,
+    /// Only those in this state (for objects: of this type)
+    #[arg(long, visible_alias = "type", value_name = "STATE")]
+    state: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
+    limit: i64,
+    /// Leave out so many first
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
+    offset: i64,
+}
+
+#[derive(Debug, Args)]
+struct VariableArguments {
+    /// A value for ${NAME} in the files
+    #[arg(long = "var", value_name = "NAME=VALUE")]
+    variables: Vec<String>,
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// No, or something wrong was found (exit 1). What it is has been printed, or is the text.
+    Found(String),
+    /// It cannot be used so (exit 2).
+    Usage(String),
+    /// A server is out of reach (exit 3).
+    Reach(String),
+}
+
+impl Failure {
+    fn of_complaints(complaints: &[Complaint]) -> Failure {
+        let lines: Vec<String> = complaints.iter().map(ToString::to_string).collect();
+        Failure::Usage(lines.join("\n"))
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        match error {
+            StoreError::OutOfReach(_) => Failure::Reach(error.to_string()),
+            StoreError::Refused(_) => Failure::Usage(error.to_string()),
+            StoreError::Unusable(_) | StoreError::Statement(_) => Failure::Found(error.to_string()),
+        }
+    }
+}
+
+impl From<BusError> for Failure {
+    fn from(error: BusError) -> Failure {
+        match error {
+            BusError::OutOfReach(text) => Failure::Reach(text),
+            BusError::Conflict(text) | BusError::Refused(text) => Failure::Usage(text),
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::Found(error.to_string())
+    }
+}
+
+/// Does what the arguments say.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no threads to run on: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    let done = runtime.block_on(dispatch(arguments));
+    // A reader of standard input may still sit in its thread; it must not hold up the end.
+    runtime.shutdown_background();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let (text, code) = match failure {
+                Failure::Found(text) => (text, 1),
+                Failure::Usage(text) => (text, 2),
+                Failure::Reach(text) => (text, 3),
+            };
+            if !text.is_empty() {
+                eprintln!("error: {text}");
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
+    let output = arguments.output;
+    let settings = rules::load(arguments.config.as_deref())?;
+    match arguments.command {
+        Command::Run { verb: None } => serve::run(&settings).await,
+        Command::Run { verb: Some(ListVerb::List(filter)) } => look::list(&settings, "run", &filter, output).await,
+        Command::Demo(demo) => demo::run(&demo).await,
+        Command::Check { files, variables } => declare::check(&settings, &files, &variables.variables, output),
+        Command::Apply(apply) => declare::apply(&settings, &apply, output).await,
+        Command::Export => declare::export(&settings, output).await,
+        Command::Migrate => serve::migrate(&settings, output).await,
+        Command::Health => look::health(&settings, output).await,
+        Command::Explain(explain) => explain::run(&settings, &explain, output).await,
+        Command::DeadLetter { verb } => letters::run(&settings, &verb, output).await,
+        Command::Organization(list) => look::noun(&settings, "organization", list, output).await,
+        Command::Plugin(list) => look::noun(&settings, "plugin", list, output).await,
+        Command::ObjectSet(list) => look::noun(&settings, "object_set", list, output).await,
+        Command::Schedule(list) => look::noun(&settings, "schedule", list, output).await,
+        Command::Object(list) => look::noun(&settings, "object", list, output).await,
+        Command::Task(list) => look::noun(&settings, "task", list, output).await,
+        Command::Attempt(list) => look::noun(&settings, "attempt", list, output).await,
+        Command::Queue(list) => look::noun(&settings, "queue", list, output).await,
+    }
+}

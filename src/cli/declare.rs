@@ -1,0 +1,313 @@
+//! Files of declarations: checked, applied with a diff, exported.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::output::{print, print_json};
+use super::{Failure, Output, VariableArguments, rules, serve};
+use crate::catalogue::{Rules, Stored};
+use crate::declaration::{Declared, Kind, Variables, read_file};
+use crate::document::Complaint;
+use crate::settings::Settings;
+use crate::store::{Applied, Edit};
+
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// YAML or JSON files; `-` is standard input
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Delete what is declared and not in the files, of the kinds that the files hold
+    #[arg(long)]
+    prune: bool,
+    /// Do not ask before deleting
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    variables: VariableArguments,
+}
+
+pub fn check(settings: &Settings, files: &[PathBuf], variables: &[String], output: Output) -> Result<(), Failure> {
+    let mut complaints = rules::without_effect(settings);
+    let mut declared = Vec::new();
+    match rules::rules(settings) {
+        Err(wrong) => complaints.extend(wrong),
+        Ok(rules) => {
+            let variables = Variables::parse(variables).map_err(Failure::Usage)?;
+            let (read, wrong) = read(files, &variables, &rules)?;
+            complaints.extend(wrong);
+            declared = read;
+        }
+    }
+    let wrong = complaints.iter().any(Complaint::is_error);
+    match output {
+        Output::Json => print_json(&json!({
+            "ok": !wrong,
+            "findings": complaints.iter().map(Complaint::to_json).collect::<Vec<_>>(),
+        })),
+        Output::Table => {
+            for complaint in &complaints {
+                print(&complaint.to_string());
+            }
+            let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();
+            for entry in &declared {
+                *counts.entry(entry.kind).or_default() += 1;
+            }
+            let counted: Vec<String> = counts.iter().map(|(kind, many)| format!("{many} {}", kind.word())).collect();
+            let found = if complaints.is_empty() { "nothing to complain about".to_owned() } else { format!("{} findings", complaints.len()) };
+            print(&format!("settings and {} files: {found}{}{}", files.len(), if counted.is_empty() { "" } else { "; read " }, counted.join(", ")));
+        }
+    }
+    if wrong { Err(Failure::Found(String::new())) } else { Ok(()) }
+}
+
+/// Reads files as declarations; a file that cannot be opened is a matter of usage.
+fn read(files: &[PathBuf], variables: &Variables, rules: &Rules) -> Result<(Vec<Declared>, Vec<Complaint>), Failure> {
+    let mut declared: Vec<Declared> = Vec::new();
+    let mut complaints = Vec::new();
+    let mut from: BTreeMap<(Kind, String, String), String> = BTreeMap::new();
+    for file in files {
+        let name = file.display().to_string();
+        let bytes = bytes_of(file)?;
+        let (read, wrong) = read_file(&name, &bytes, variables, rules);
+        complaints.extend(wrong);
+        for entry in read {
+            let key = (entry.kind, entry.organization.clone(), entry.name.clone());
+            if let Some(other) = from.get(&key).filter(|other| **other != name) {
+                complaints.push(Complaint::error(
+                    &name,
+                    None,
+                    "",
+                    format!("the {} `{}` is declared in {other} too", entry.kind.word(), entry.name),
+                ));
+            }
+            from.insert(key, name.clone());
+            declared.push(entry);
+        }
+    }
+    Ok((declared, complaints))
+}
+
+/// The bytes of a file, or of standard input.
+pub fn bytes_of(file: &Path) -> Result<Vec<u8>, Failure> {
+    if file == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes)?;
+        return Ok(bytes);
+    }
+    std::fs::read(file).map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))
+}
+
+/// One line of a diff.
+struct Difference {
+    sign: char,
+    kind: Kind,
+    name: String,
+    organization: String,
+    fields: Vec<(String, Value, Value)>,
+}
+
+pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result<(), Failure> {
+    let ground = rules::ground(settings).await?;
+    let variables = Variables::parse(&apply.variables.variables).map_err(Failure::Usage)?;
+    let (declared, complaints) = read(&apply.files, &variables, &ground.rules)?;
+    for complaint in &complaints {
+        eprintln!("{complaint}");
+    }
+    if complaints.iter().any(Complaint::is_error) {
+        return Err(Failure::Found("nothing was applied".to_owned()));
+    }
+    ground.store.migrate().await?;
+    loop {
+        let (revision, stored) = ground.store.declared().await?;
+        let (differences, edits) = compare(&declared, &stored, apply.prune, &mut || ground.ids().next(ground.clock.now()));
+        if output == Output::Table {
+            show(&differences);
+        }
+        if !apply.dry_run {
+            let deletes = differences.iter().filter(|difference| difference.sign == '-').count();
+            if deletes > 0 && !apply.yes {
+                confirm(deletes)?;
+            }
+            if ground.store.apply(&edits, revision, ground.clock.now()).await? == Applied::Stale {
+                eprintln!("the declarations changed meanwhile; comparing again");
+                continue;
+            }
+        }
+        report(&differences, apply.dry_run, output);
+        ground.store.close().await;
+        return Ok(());
+    }
+}
+
+/// Declares the entries of some texts, for `demo`.
+pub async fn declare(ground: &Arc<crate::ground::Ground>, texts: &[(&str, &str)]) -> Result<(), Failure> {
+    serve::prepare(ground).await?;
+    let mut declared = Vec::new();
+    for (name, text) in texts {
+        let (read, complaints) = read_file(name, text.as_bytes(), &Variables::default(), &ground.rules);
+        if complaints.iter().any(Complaint::is_error) {
+            return Err(Failure::of_complaints(&complaints));
+        }
+        declared.extend(read);
+    }
+    let (revision, stored) = ground.store.declared().await?;
+    let (_, edits) = compare(&declared, &stored, false, &mut || ground.ids().next(ground.clock.now()));
+    ground.store.apply(&edits, revision, ground.clock.now()).await?;
+    ground.load_catalogue().await?;
+    Ok(())
+}
+
+fn confirm(deletes: usize) -> Result<(), Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::Usage(format!("{deletes} entries would be deleted; say --yes to do it")));
+    }
+    eprint!("delete {deletes} entries? [y/N] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
+        Ok(())
+    } else {
+        Err(Failure::Found("nothing was applied".to_owned()))
+    }
+}
+
+/// What differs between the files and the store, and the edits that would end it.
+fn compare(
+    declared: &[Declared],
+    stored: &[Stored],
+    prune: bool,
+    new_id: &mut dyn FnMut() -> String,
+) -> (Vec<Difference>, Vec<Edit>) {
+    let mut differences = Vec::new();
+    let mut edits = Vec::new();
+    let mut named: BTreeSet<(Kind, &str, &str)> = BTreeSet::new();
+    for entry in declared {
+        named.insert((entry.kind, &entry.organization, &entry.name));
+        let known = stored
+            .iter()
+            .find(|known| known.kind == entry.kind && known.organization == entry.organization && known.name == entry.name);
+        let before = known.map(|known| known.definition.clone()).unwrap_or_default();
+        let fields = fields(&before, &entry.definition);
+        if known.is_some() && fields.is_empty() {
+            continue;
+        }
+        differences.push(Difference {
+            sign: if known.is_some() { '~' } else { '+' },
+            kind: entry.kind,
+            name: entry.name.clone(),
+            organization: entry.organization.clone(),
+            fields,
+        });
+        edits.push(Edit::Put {
+            kind: entry.kind,
+            organization: entry.organization.clone(),
+            name: entry.name.clone(),
+            id: if entry.kind == Kind::Schedule { new_id() } else { entry.name.clone() },
+            definition: entry.definition.clone(),
+        });
+    }
+    let kinds: BTreeSet<Kind> = declared.iter().map(|entry| entry.kind).collect();
+    for known in stored.iter().filter(|known| prune && kinds.contains(&known.kind)) {
+        if !named.contains(&(known.kind, &known.organization, &known.name)) {
+            differences.push(Difference {
+                sign: '-',
+                kind: known.kind,
+                name: known.name.clone(),
+                organization: known.organization.clone(),
+                fields: Vec::new(),
+            });
+            edits.push(Edit::Delete {
+                kind: known.kind,
+                organization: known.organization.clone(),
+                name: known.name.clone(),
+            });
+        }
+    }
+    (differences, edits)
+}
+
+fn fields(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<(String, Value, Value)> {
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    names
+        .into_iter()
+        .filter_map(|name| {
+            let (old, new) = (before.get(name).unwrap_or(&Value::Null), after.get(name).unwrap_or(&Value::Null));
+            (old != new).then(|| (name.clone(), old.clone(), new.clone()))
+        })
+        .collect()
+}
+
+fn show(differences: &[Difference]) {
+    for difference in differences {
+        let of = if difference.organization.is_empty() { String::new() } else { format!(" of {}", difference.organization) };
+        print(&format!("{} {} {}{of}", difference.sign, difference.kind.word(), difference.name));
+        if difference.sign == '~' {
+            for (name, old, new) in &difference.fields {
+                if !old.is_null() {
+                    print(&format!("    - {name}: {old}"));
+                }
+                if !new.is_null() {
+                    print(&format!("    + {name}: {new}"));
+                }
+            }
+        }
+    }
+}
+
+fn report(differences: &[Difference], dry_run: bool, output: Output) {
+    let count = |sign: char| differences.iter().filter(|difference| difference.sign == sign).count();
+    match output {
+        Output::Json => print_json(&json!({
+            "applied": !dry_run,
+            "created": count('+'), "changed": count('~'), "deleted": count('-'),
+            "differences": differences.iter().map(|difference| json!({
+                "change": match difference.sign { '+' => "created", '~' => "changed", _ => "deleted" },
+                "kind": difference.kind.word(), "name": difference.name, "organization": difference.organization,
+                "fields": difference.fields.iter().map(|(name, old, new)| json!({"name": name, "old": old, "new": new})).collect::<Vec<_>>(),
+            })).collect::<Vec<_>>(),
+        })),
+        Output::Table if differences.is_empty() => print("nothing differs"),
+        Output::Table => print(&format!(
+            "{}{} created, {} changed, {} deleted",
+            if dry_run { "not applied (--dry-run): " } else { "" },
+            count('+'),
+            count('~'),
+            count('-')
+        )),
+    }
+}
+
+pub async fn export(settings: &Settings, output: Output) -> Result<(), Failure> {
+    let ground = rules::ground(settings).await?;
+    ground.store.migrate().await?;
+    let (_, stored) = ground.store.declared().await?;
+    let entries: Vec<Value> = stored
+        .into_iter()
+        .map(|entry| {
+            let mut definition = Map::new();
+            definition.insert("kind".to_owned(), json!(entry.kind.word()));
+            definition.extend(entry.definition);
+            Value::Object(definition)
+        })
+        .collect();
+    match output {
+        Output::Json => print_json(&Value::Array(entries)),
+        // Each entry is one line of JSON, which is YAML too.
+        Output::Table => {
+            for entry in &entries {
+                print(&format!("- {entry}"));
+            }
+        }
+    }
+    ground.store.close().await;
+    Ok(())
+}

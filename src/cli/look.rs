@@ -1,0 +1,187 @@
+//! The nouns, listed; and whether all is well.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::output::{listing, print, print_json, table};
+use super::{Failure, Filter, ListCommand, ListVerb, Output, rules};
+use crate::declaration::Kind;
+use crate::moment::{Moment, Span};
+use crate::settings::Settings;
+use crate::store::Page;
+
+/// A loop that has been silent for longer is not well.
+const SILENT: Span = Span::seconds(30);
+/// How long health waits for a server.
+const WITHIN: Duration = Duration::from_secs(3);
+
+pub async fn noun(settings: &Settings, noun: &str, command: ListCommand, output: Output) -> Result<(), Failure> {
+    let ListVerb::List(filter) = command.verb;
+    match Kind::parse(noun) {
+        Some(kind) => declared(settings, kind, &filter, output).await,
+        None => list(settings, noun, &filter, output).await,
+    }
+}
+
+pub async fn list(settings: &Settings, noun: &str, filter: &Filter, output: Output) -> Result<(), Failure> {
+    let ground = rules::ground(settings).await?;
+    ground.store.migrate().await?;
+    let page = Page {
+        organization: filter.organization.clone(),
+        state: filter.state.clone(),
+        limit: filter.limit,
+        offset: filter.offset,
+    };
+    let found = ground.store.list(noun, &page).await?.unwrap_or_default();
+    show(&found.columns, &found.rows, output);
+    ground.store.close().await;
+    Ok(())
+}
+
+fn show(columns: &[String], rows: &[Map<String, Value>], output: Output) {
+    match output {
+        Output::Json => print_json(&Value::Array(rows.iter().cloned().map(Value::Object).collect())),
+        Output::Table if rows.is_empty() => print("none"),
+        Output::Table => print(&listing(columns, rows)),
+    }
+}
+
+async fn declared(settings: &Settings, kind: Kind, filter: &Filter, output: Output) -> Result<(), Failure> {
+    let ground = rules::ground(settings).await?;
+    ground.store.migrate().await?;
+    let (_, stored) = ground.store.declared().await?;
+    let columns: &[&str] = match kind {
+        Kind::Organization => &["id", "name", "indemnified", "enabled", "weight"],
+        Kind::Plugin => &["plugin_id", "worker_type", "scan_level", "consumes", "oci_arguments", "enabled", "recurrences"],
+        Kind::ObjectSet => &["name", "organization", "object_type", "query", "keys"],
+        Kind::Schedule => &["name", "organization", "recurrences", "run_on", "operation", "plugins", "enabled", "revision"],
+    };
+    let rows: Vec<Map<String, Value>> = stored
+        .into_iter()
+        .filter(|entry| entry.kind == kind)
+        .filter(|entry| filter.organization.as_ref().is_none_or(|own| entry.organization == *own || entry.name == *own))
+        .skip(usize::try_from(filter.offset).unwrap_or(0))
+        .take(usize::try_from(filter.limit).unwrap_or(usize::MAX))
+        .map(|entry| {
+            let mut row = entry.definition;
+            row.insert("revision".to_owned(), json!(entry.revision));
+            row.insert("created_at".to_owned(), json!(entry.created_at.to_string()));
+            if kind == Kind::Schedule {
+                row.insert("schedule_id".to_owned(), json!(entry.id));
+            }
+            row
+        })
+        .collect();
+    let columns: Vec<String> = columns.iter().map(|&column| column.to_owned()).collect();
+    show(&columns, &rows, output);
+    ground.store.close().await;
+    Ok(())
+}
+
+/// One thing that health looked at.
+struct Finding {
+    what: String,
+    well: bool,
+    reachable: bool,
+    detail: String,
+}
+
+pub async fn health(settings: &Settings, output: Output) -> Result<(), Failure> {
+    let mut findings = vec![store(settings).await, bus(settings).await];
+    if findings.iter().all(|finding| finding.reachable) {
+        findings.extend(replicas(settings).await?);
+    }
+    let well = findings.iter().all(|finding| finding.well);
+    match output {
+        Output::Json => print_json(&json!({
+            "well": well,
+            "findings": findings.iter().map(|f| json!({"what": f.what, "well": f.well, "detail": f.detail})).collect::<Vec<_>>(),
+        })),
+        Output::Table => print(&table(
+            &["what", "", "detail"],
+            findings
+                .iter()
+                .map(|f| vec![f.what.clone(), if f.well { "well" } else { "NOT WELL" }.to_owned(), f.detail.clone()])
+                .collect(),
+        )),
+    }
+    let away: Vec<&str> = findings.iter().filter(|f| !f.reachable).map(|f| f.what.as_str()).collect();
+    if !away.is_empty() {
+        return Err(Failure::Reach(format!("out of reach: {}", away.join(", "))));
+    }
+    if well { Ok(()) } else { Err(Failure::Found(String::new())) }
+}
+
+async fn store(settings: &Settings) -> Finding {
+    let finding = |well, reachable, detail: String| Finding {
+        what: format!("store {}", settings.store.url),
+        well,
+        reachable,
+        detail,
+    };
+    let ground = match rules::ground(settings).await {
+        Ok(ground) => ground,
+        Err(Failure::Found(text) | Failure::Usage(text) | Failure::Reach(text)) => return finding(false, false, text),
+    };
+    match tokio::time::timeout(WITHIN, ground.store.migrated()).await {
+        Err(_) => finding(false, false, format!("no answer within {} s", WITHIN.as_secs())),
+        Ok(Err(error)) => finding(false, false, error.to_string()),
+        Ok(Ok(true)) => finding(true, true, "answers".to_owned()),
+        Ok(Ok(false)) => finding(false, true, "its schema is not up to date: muster migrate".to_owned()),
+    }
+}
+
+/// A connection that is made and closed again: nothing is read from any queue.
+async fn bus(settings: &Settings) -> Finding {
+    let what = format!("bus {}", settings.bus.url);
+    let Some((host, port)) = settings.bus.url.address() else {
+        return Finding { what, well: true, reachable: true, detail: "standard input and output".to_owned() };
+    };
+    let connected = tokio::time::timeout(WITHIN, tokio::net::TcpStream::connect((host.as_str(), port))).await;
+    let (well, detail) = match connected {
+        Ok(Ok(_)) => (true, "answers".to_owned()),
+        Ok(Err(error)) => (false, error.to_string()),
+        Err(_) => (false, format!("no answer within {} s", WITHIN.as_secs())),
+    };
+    Finding { what, well, reachable: well, detail }
+}
+
+async fn replicas(settings: &Settings) -> Result<Vec<Finding>, Failure> {
+    let ground = rules::ground(settings).await?;
+    if !ground.store.migrated().await? {
+        return Ok(Vec::new());
+    }
+    let replicas = ground.store.replicas().await?;
+    let now = Moment::now();
+    let mut findings: Vec<Finding> = replicas
+        .into_iter()
+        .map(|(id, _, beat, beats)| {
+            let stale: Vec<String> = beats
+                .iter()
+                .filter(|(_, at)| {
+                    let at = at.as_str().and_then(|at| Moment::parse(at).ok());
+                    at.is_none_or(|at| now.since(at) > SILENT)
+                })
+                .map(|(name, _)| name.clone())
+                .collect();
+            let silent = now.since(beat);
+            let well = silent <= SILENT && stale.is_empty();
+            let detail = match (silent > SILENT, stale.is_empty()) {
+                (true, _) => format!("silent for {} s", silent.whole_seconds()),
+                (false, false) => format!("these loops stand still: {}", stale.join(", ")),
+                (false, true) => "every loop moves".to_owned(),
+            };
+            Finding { what: format!("replica {id}"), well, reachable: true, detail }
+        })
+        .collect();
+    if findings.is_empty() {
+        findings.push(Finding {
+            what: "replicas".to_owned(),
+            well: false,
+            reachable: true,
+            detail: "none runs".to_owned(),
+        });
+    }
+    Ok(findings)
+}

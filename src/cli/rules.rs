@@ -1,0 +1,151 @@
+//! What the settings say, as the rooms below want to know it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Failure;
+use crate::bus::{Intake, TaskQueue, Topology};
+use crate::catalogue::{Rules, compile_splits};
+use crate::document::Complaint;
+use crate::ground::{Ground, IntakeRule};
+use crate::moment::Moment;
+use crate::object::TypeNames;
+use crate::policy::{Order, Rank};
+use crate::query::Types;
+use crate::settings::{EVENTS, Settings, variables};
+use crate::store::Store;
+
+/// Loads the settings; warnings go to standard error.
+pub fn load(path: Option<&Path>) -> Result<Settings, Failure> {
+    match Settings::load(path, variables()) {
+        Ok((settings, warnings)) => {
+            for warning in warnings {
+                eprintln!("warning: {warning}");
+            }
+            Ok(settings)
+        }
+        Err(complaints) => Err(Failure::of_complaints(&complaints)),
+    }
+}
+
+/// Settings that are read and have no effect yet, where somebody set them.
+pub fn without_effect(settings: &Settings) -> Vec<Complaint> {
+    let mut said = Vec::new();
+    let mut say = |path: &str, what: &str| {
+        let mut complaint = settings.complaint(path, format!("`{path}`: {what} has no effect yet"));
+        complaint.severity = crate::document::Severity::Warning;
+        said.push(complaint);
+    };
+    for (name, worker) in &settings.workers {
+        let path = |key: &str| format!("workers.{name}.{key}");
+        if worker.rank != Rank::Fifo {
+            say(&path("rank"), "a rank other than fifo");
+        }
+        if worker.run_on_enable {
+            say(&path("run_on_enable"), "running on what is there");
+        }
+        if worker.share {
+            say(&path("share"), "sharing between organisations");
+        }
+    }
+    if settings.require_signatures {
+        say("require_signatures", "checking signatures");
+    }
+    said
+}
+
+/// Compiles what the settings say about deciding.
+pub fn rules(settings: &Settings) -> Result<Rules, Vec<Complaint>> {
+    let mut wrong = Vec::new();
+    let mut names = TypeNames { open: settings.open_types, ..TypeNames::default() };
+    let mut types = Types::new();
+    let mut rules = Rules {
+        workers: settings.workers.clone(),
+        defaults: settings.defaults,
+        open_organizations: settings.open_organizations,
+        ..Rules::default()
+    };
+    for (name, declared) in &settings.object_types {
+        names.declared.push(name.clone());
+        for alias in &declared.aliases {
+            names.aliases.insert(alias.clone(), name.clone());
+        }
+        rules.natural_names.insert(name.clone(), declared.name.clone());
+        rules.ignore.insert(name.clone(), declared.ignore.clone());
+        if let Some(fields) = &declared.fields {
+            let words: Vec<(&str, &str)> = fields.iter().map(|(field, word)| (field.as_str(), word.as_str())).collect();
+            if let Err(message) = types.declare(name, &words) {
+                wrong.push(settings.complaint(&format!("object_types.{name}.fields"), message));
+            }
+            rules.closed.push(name.clone());
+        }
+    }
+    match compile_splits(&settings.workers) {
+        Ok(splits) => rules.splits = splits,
+        Err(messages) => {
+            for message in messages {
+                wrong.push(settings.complaint("workers", message));
+            }
+        }
+    }
+    rules.names = names;
+    rules.types = types;
+    if wrong.is_empty() { Ok(rules) } else { Err(wrong) }
+}
+
+/// Store, rules and clock for one command or the service. The schema is brought up to this version first.
+pub async fn ground(settings: &Settings) -> Result<Arc<Ground>, Failure> {
+    let rules = rules(settings).map_err(|complaints| Failure::of_complaints(&complaints))?;
+    let store = Store::open(settings.store.url.expose()).await?;
+    let intakes = settings
+        .bus
+        .intake
+        .iter()
+        .map(|intake| IntakeRule {
+            queue: intake.queue.clone(),
+            order: intake.order,
+            format: intake.format,
+        })
+        .collect();
+    Ok(Arc::new(Ground::new(store, Arc::new(rules), intakes, seed(), CancellationToken::new())))
+}
+
+/// Chance comes from the operating system, once.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    let mut hasher = std::hash::RandomState::new().build_hasher();
+    hasher.write_i64(Moment::now().micros());
+    hasher.write_u32(std::process::id());
+    hasher.finish()
+}
+
+/// All that is declared at the broker and read from it. `worker_types` are those of the plugins.
+pub fn topology(settings: &Settings, worker_types: impl Iterator<Item = String>) -> Topology {
+    let mut queues: BTreeMap<String, TaskQueue> = BTreeMap::new();
+    let known: Vec<String> = settings.workers.keys().cloned().chain(worker_types).collect();
+    for worker_type in known {
+        let worker = settings.worker(&worker_type);
+        for queue in worker.queues() {
+            let routing_key = if queue == worker.queue { worker_type.clone() } else { queue.to_owned() };
+            queues.insert(queue.to_owned(), TaskQueue { queue: queue.to_owned(), routing_key });
+        }
+    }
+    Topology {
+        intakes: settings
+            .bus
+            .intake
+            .iter()
+            .map(|intake| Intake {
+                queue: intake.queue.clone(),
+                native: intake.queue == EVENTS,
+                exclusive: intake.order == Order::Arrival,
+            })
+            .collect(),
+        task_queues: queues.into_values().collect(),
+        prefetch: settings.bus.prefetch,
+    }
+}
+

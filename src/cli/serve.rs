@@ -1,0 +1,163 @@
+//! The service itself.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::output::{print, print_json};
+use super::{Failure, Output, rules};
+use crate::bus::Bus;
+use crate::bus::lines::Lines;
+use crate::bus::nats::Nats;
+use crate::bus::rabbit::Rabbit;
+use crate::ground::Ground;
+use crate::intake::BatchSize;
+use crate::processor;
+use crate::reaper::Keep;
+use crate::settings::{LogFormat, Settings};
+use crate::telemetry::{self, PushGateway, Recorder, publish_metrics};
+
+/// Runs until a signal, or the end of input with lines.
+pub async fn run(settings: &Settings) -> Result<(), Failure> {
+    telemetry::logs(settings.log.format == LogFormat::Json, &settings.log.level)
+        .map_err(|error| Failure::Usage(format!("log.level: {error}")))?;
+    for warning in rules::without_effect(settings) {
+        tracing::warn!("{warning}");
+    }
+    let handle = Recorder::install().map_err(|error| Failure::Found(error.to_string()))?;
+    let push = match &settings.metrics.push {
+        None => None,
+        Some(url) => Some(
+            PushGateway::parse(url.expose(), "muster", &instance())
+                .map_err(|error| Failure::Usage(format!("metrics.push: {error}")))?,
+        ),
+    };
+    let ground = rules::ground(settings).await?;
+    let publishing = CancellationToken::new();
+    let metrics = tokio::spawn(publish_metrics(
+        handle,
+        settings.metrics.file.clone(),
+        push,
+        settings.metrics.every.as_duration(),
+        publishing.clone(),
+    ));
+    tokio::spawn(obey(ground.stop.clone()));
+    let served = serve(settings, ground).await;
+    publishing.cancel();
+    let _ = metrics.await;
+    served
+}
+
+fn instance() -> String {
+    std::env::var("HOSTNAME").unwrap_or_else(|_| format!("pid-{}", std::process::id()))
+}
+
+/// The first signal stops in order, the second at once.
+async fn obey(stop: CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return;
+    };
+    for time in 0.. {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if time > 0 {
+            eprintln!("stopped at once");
+            std::process::exit(130);
+        }
+        tracing::info!("stopping: what was taken is finished first; a second signal stops at once");
+        stop.cancel();
+    }
+}
+
+async fn serve(settings: &Settings, ground: Arc<Ground>) -> Result<(), Failure> {
+    prepare(&ground).await?;
+    if ground.stop.is_cancelled() {
+        return Ok(());
+    }
+    let catalogue = ground.catalogue();
+    let worker_types = catalogue.plugins.values().map(|plugin| plugin.worker_type.clone());
+    let topology = rules::topology(settings, worker_types);
+    let url = settings.bus.url.expose().to_owned();
+    tracing::info!(
+        store = %settings.store.url, bus = %settings.bus.url, schedules = catalogue.schedules.len(),
+        plugins = catalogue.plugins.len(), "muster runs"
+    );
+    match settings.bus.url.scheme() {
+        "amqp" | "amqps" => {
+            let open = Rabbit::open(&url, &topology);
+            if let Some(bus) = unless_stopped(&ground, open).await? {
+                go(settings, ground, bus, false).await?;
+            }
+        }
+        "nats" | "tls" => {
+            let open = Nats::open(&url, &topology);
+            if let Some(bus) = unless_stopped(&ground, open).await? {
+                go(settings, ground, bus, false).await?;
+            }
+        }
+        _ => go(settings, ground, Lines::stdio(), true).await?,
+    }
+    Ok(())
+}
+
+async fn unless_stopped<B>(
+    ground: &Ground,
+    open: impl Future<Output = Result<B, crate::bus::BusError>>,
+) -> Result<Option<B>, Failure> {
+    tokio::select! {
+        opened = open => Ok(Some(opened?)),
+        () = ground.stop.cancelled() => Ok(None),
+    }
+}
+
+async fn go<B: Bus>(settings: &Settings, ground: Arc<Ground>, bus: B, lines: bool) -> Result<(), Failure> {
+    let size = BatchSize {
+        count: settings.bus.batch.count,
+        linger: settings.bus.batch.linger.as_duration(),
+    };
+    let keep = Keep {
+        events: settings.retention.events,
+        tombstones: settings.retention.tombstones,
+    };
+    processor::run(ground, Arc::new(bus), size, keep, lines).await?;
+    tracing::info!("muster ends");
+    Ok(())
+}
+
+/// The schema up to date and the catalogue loaded; waits for the database where it is away.
+pub async fn prepare(ground: &Ground) -> Result<(), Failure> {
+    let prepared = crate::ground::persist!(ground, "start", async {
+        let taken = ground.store.migrate().await?;
+        for step in taken {
+            tracing::info!("the database's schema is now at {step}");
+        }
+        ground.load_catalogue().await
+    });
+    match prepared {
+        Ok(_) => Ok(()),
+        Err(error) if error.passing() && ground.stop.is_cancelled() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub async fn migrate(settings: &Settings, output: Output) -> Result<(), Failure> {
+    let ground = rules::ground(settings).await?;
+    let taken = ground.store.migrate().await?;
+    match output {
+        Output::Json => print_json(&json!({ "migrated": taken })),
+        Output::Table if taken.is_empty() => print("the schema is up to date"),
+        Output::Table => {
+            for step in &taken {
+                print(&format!("migrated to {step}"));
+            }
+        }
+    }
+    ground.store.close().await;
+    Ok(())
+}

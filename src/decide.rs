@@ -1,0 +1,636 @@
+//! The decision: a change, an instant or a page of inputs goes in, a [`Plan`] comes out.
+//!
+//! Nothing here reads a clock, a database or chance: what is known comes in as [`World`], time as a [`Moment`],
+//! ids from a seed. `explain` walks the same functions and throws the plan away, so it cannot disagree.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::catalogue::{Catalogue, Scheduled};
+use crate::moment::{Moment, Span};
+use crate::object::{FILE, Object, ObjectKey, Operation, Told, merge};
+use crate::plugin::Plugin;
+use crate::policy::LevelGate;
+use crate::query::{Facts, Fields, Nowhere, Query};
+use crate::run::{Cause, Occasion, Reason, RunDraft};
+use crate::schedule::{Input, Organization};
+use crate::task::{Ids, InputDraft, TaskDraft, TaskState, digest, unique_key};
+use crate::trigger::{Untouched, touches};
+
+/// What is known before a decision, of the objects that it may touch. The decision keeps it up to date, so that
+/// the changes of one batch see each other.
+#[derive(Debug, Default)]
+pub struct World {
+    pub objects: HashMap<ObjectKey, Object>,
+    /// Tasks that have not ended, by input; by an empty primary key where they take none.
+    pub open: HashMap<ObjectKey, Vec<OpenInput>>,
+    /// When the last executed task with a unique key ended.
+    pub ended: HashMap<String, Ended>,
+    /// Unique keys that a worker asked never to be given again, until when.
+    pub suppressed: HashMap<String, Option<Moment>>,
+}
+
+/// One input of a task that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenInput {
+    pub unique_key: String,
+    pub task_id: String,
+    pub plugin_id: String,
+    pub running: bool,
+    pub priority: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub at: Moment,
+    pub digest: String,
+}
+
+/// What is to be stored, all of it or nothing.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Entries of the world that differ from what was stored.
+    pub changed: Vec<ObjectKey>,
+    pub organizations: Vec<Organization>,
+    pub runs: Vec<RunDraft>,
+    pub tasks: Vec<TaskDraft>,
+    /// Stored tasks that lost their reason.
+    pub withdrawn: Vec<Withdrawal>,
+    /// Open tasks that a duplicate made more urgent.
+    pub urgent: Vec<(String, i64)>,
+    /// Candidates that got nothing, by reason.
+    pub refused: HashMap<Reason, u64>,
+    pub late: u64,
+    pub unchanged: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Withdrawal {
+    pub task_id: String,
+    pub unique_key: String,
+    pub key: ObjectKey,
+    pub reason: &'static str,
+}
+
+/// What was found for one schedule; only `explain` asks for it.
+#[derive(Debug)]
+pub struct Finding {
+    pub schedule: String,
+    pub outcome: FindingOutcome,
+}
+
+#[derive(Debug)]
+pub enum FindingOutcome {
+    Untouched(Untouched),
+    /// Inputs will be looked for in the inventory.
+    Expands,
+    Considered(Vec<(String, Result<String, Refusal>)>),
+}
+
+/// A candidate that got no task: the gate, and in words what it saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: Reason,
+    pub detail: String,
+}
+
+/// A message that cannot be made part of the state; it becomes a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Impossible {
+    pub reason: &'static str,
+    pub message: String,
+}
+
+impl Fields for Object {
+    fn field(&self, name: &str) -> Option<Cow<'_, Value>> {
+        match name {
+            "primary_key" => Some(Cow::Owned(json!(self.key.primary_key))),
+            "object_type" => Some(Cow::Owned(json!(self.object_type))),
+            "organization" => Some(Cow::Owned(json!(self.key.organization))),
+            "scan_level" => Some(Cow::Owned(json!(self.level))),
+            "scan_profile_type" => Some(Cow::Owned(json!(self.profile_type))),
+            _ => self.attributes.get(name).map(Cow::Borrowed),
+        }
+    }
+}
+
+impl Object {
+    /// What a query sees of it, as one table; a run keeps its trigger so.
+    pub fn snapshot(&self) -> Map<String, Value> {
+        let mut all = self.attributes.clone();
+        for name in [
+            "primary_key",
+            "object_type",
+            "organization",
+            "scan_level",
+            "scan_profile_type",
+        ] {
+            if let Some(value) = self.field(name) {
+                all.insert(name.to_owned(), value.into_owned());
+            }
+        }
+        all
+    }
+
+    fn mime_types(&self) -> Vec<&str> {
+        match self.attributes.get("mime_types") {
+            Some(Value::Array(types)) => types.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Everything that one decision needs beside the world.
+pub struct Desk<'a> {
+    pub catalogue: &'a Catalogue,
+    pub now: Moment,
+    pub ids: &'a mut Ids,
+    pub plan: &'a mut Plan,
+    /// Filled where somebody wants to know why.
+    pub findings: Option<&'a mut Vec<Finding>>,
+}
+
+/// A change becomes part of the world, and what it triggers part of the plan.
+pub fn change(desk: &mut Desk<'_>, world: &mut World, told: &Told) -> Result<(), Impossible> {
+    let key = &told.change.key;
+    let catalogue = desk.catalogue;
+    let organization = match catalogue.organizations.get(&key.organization) {
+        Some(known) => Cow::Borrowed(known),
+        None => match desk.plan.organizations.iter().find(|new| new.id == key.organization) {
+            Some(new) => Cow::Owned(new.clone()),
+            None if catalogue.rules.open_organizations => {
+                let new = Organization::unknown(&key.organization);
+                desk.plan.organizations.push(new.clone());
+                Cow::Owned(new)
+            }
+            None => {
+                return Err(Impossible {
+                    reason: "unknown_organization",
+                    message: format!(
+                        "organization `{}` is not declared, and open_organizations is false",
+                        key.organization
+                    ),
+                });
+            }
+        },
+    };
+    let object = world
+        .objects
+        .entry(key.clone())
+        .or_insert_with(|| Object {
+            key: key.clone(),
+            ..Object::default()
+        });
+    // The state before is needed by `previous.`, and as the last known state of what is deleted.
+    let before = object.live().then(|| object.clone());
+    let merged = merge(object, &told.change).map_err(|other| Impossible {
+        reason: "other_type",
+        message: format!("data.object_type: {other}"),
+    })?;
+    if merged.changed {
+        desk.plan.changed.push(key.clone());
+    }
+    if merged.late {
+        desk.plan.late += 1;
+    }
+    let subject = match (&before, merged.operations.contains(&Operation::Deleted)) {
+        (Some(before), true) => before.clone(),
+        _ => object.clone(),
+    };
+    if merged.withdraws {
+        withdraw(desk, world, &subject, merged.operations.contains(&Operation::Deleted));
+    }
+    let spoiled = subject.object_type == FILE
+        && subject.mime_types().iter().any(|mime| mime.starts_with("error/"));
+    if merged.operations.is_empty() || spoiled {
+        desk.plan.unchanged += u64::from(merged.operations.is_empty());
+        return Ok(());
+    }
+    trigger(desk, world, told, &organization, &subject, before.as_ref(), &merged.operations);
+    Ok(())
+}
+
+/// Asks the schedules of the subject's type, or all of them where somebody wants to know why.
+fn trigger(
+    desk: &mut Desk<'_>,
+    world: &mut World,
+    told: &Told,
+    organization: &Organization,
+    subject: &Object,
+    before: Option<&Object>,
+    operations: &[Operation],
+) {
+    let catalogue = desk.catalogue;
+    let candidates = if desk.findings.is_some() {
+        catalogue.schedules.as_slice()
+    } else {
+        catalogue.index.candidates(&subject.object_type)
+    };
+    for scheduled in candidates {
+        let facts = Facts {
+            subject,
+            trigger: Some(subject),
+            previous: before.map(|before| before as &dyn Fields),
+            parameters: &scheduled.schedule.parameters,
+            now: desk.now,
+            world: &Nowhere,
+        };
+        let matching = match touches(
+            scheduled,
+            &organization.id,
+            &subject.object_type,
+            operations,
+            &facts,
+        ) {
+            Ok(matching) => matching,
+            Err(untouched) => {
+                if matches!(untouched, Untouched::TooCostly) {
+                    *desk.plan.refused.entry(Reason::QueryTooCostly).or_default() += 1;
+                }
+                if let Some(findings) = desk.findings.as_deref_mut() {
+                    findings.push(Finding {
+                        schedule: scheduled.schedule.name.clone(),
+                        outcome: FindingOutcome::Untouched(untouched),
+                    });
+                }
+                continue;
+            }
+        };
+        let expands = matches!(scheduled.schedule.input, Input::Selected(_));
+        let mut run = open_run(desk, scheduled, &organization.id, Cause::Event, told.at);
+        run.occasion = Occasion {
+            event_id: told.event_id.clone(),
+            event_type: Some(told.event_type.clone()),
+            traceparent: told.traceparent.clone(),
+            trigger: expands.then(|| subject.snapshot()),
+            previous: expands.then(|| before.map(Object::snapshot)).flatten(),
+            object: Some(subject.key.clone()),
+            deleted: matching.contains(&Operation::Deleted),
+        };
+        if expands {
+            run.expands = true;
+            desk.plan.runs.push(run);
+            note(desk, scheduled, FindingOutcome::Expands);
+            continue;
+        }
+        run.target = Some(subject.key.primary_key.clone());
+        let mut considered = Vec::new();
+        consider(desk, world, scheduled, organization, &mut run, Some(subject), &matching, &mut considered);
+        note(desk, scheduled, FindingOutcome::Considered(considered));
+        if run.total > 0 {
+            desk.plan.runs.push(run);
+        }
+    }
+}
+
+fn note(desk: &mut Desk<'_>, scheduled: &Scheduled, outcome: FindingOutcome) {
+    if let Some(findings) = desk.findings.as_deref_mut() {
+        findings.push(Finding {
+            schedule: scheduled.schedule.name.clone(),
+            outcome,
+        });
+    }
+}
+
+/// An occurrence of the clock for one organisation: a run that expands, or tasks without input.
+pub fn occurrence(
+    desk: &mut Desk<'_>,
+    world: &mut World,
+    scheduled: &Scheduled,
+    organization: &Organization,
+    cause: Cause,
+    nominal: Moment,
+) {
+    let mut run = open_run(desk, scheduled, &organization.id, cause, nominal);
+    if matches!(scheduled.schedule.input, Input::Selected(_)) {
+        run.expands = true;
+    } else {
+        run.target.clone_from(&scheduled.schedule.target);
+        let target = scheduled.schedule.target.as_ref().and_then(|primary_key| {
+            let key = ObjectKey {
+                organization: organization.id.clone(),
+                primary_key: primary_key.clone(),
+            };
+            world.objects.get(&key).cloned()
+        });
+        consider(desk, world, scheduled, organization, &mut run, target.as_ref(), &[], &mut Vec::new());
+    }
+    desk.plan.runs.push(run);
+}
+
+/// A page of the inventory for a run that expands: each object by each plugin. The run's counters grow.
+pub fn page(
+    desk: &mut Desk<'_>,
+    world: &mut World,
+    scheduled: &Scheduled,
+    organization: &Organization,
+    run: &mut RunDraft,
+    inputs: &[Object],
+) {
+    for input in inputs {
+        consider(desk, world, scheduled, organization, run, Some(input), &[], &mut Vec::new());
+    }
+}
+
+fn open_run(
+    desk: &mut Desk<'_>,
+    scheduled: &Scheduled,
+    organization: &str,
+    cause: Cause,
+    nominal: Moment,
+) -> RunDraft {
+    RunDraft {
+        id: desk.ids.next(desk.now),
+        schedule_id: scheduled.schedule.id.clone(),
+        schedule: scheduled.schedule.name.clone(),
+        schedule_revision: scheduled.schedule.revision,
+        organization: organization.to_owned(),
+        cause,
+        scheduled_for: nominal,
+        created_at: desk.now,
+        target: None,
+        occasion: Occasion::default(),
+        expands: false,
+        total: 0,
+        refused: Vec::new(),
+    }
+}
+
+/// Takes every plugin that the schedule selects through the gates, and makes its task.
+#[allow(clippy::too_many_arguments)] // the parties to one decision
+fn consider(
+    desk: &mut Desk<'_>,
+    world: &mut World,
+    scheduled: &Scheduled,
+    organization: &Organization,
+    run: &mut RunDraft,
+    input: Option<&Object>,
+    operations: &[Operation],
+    considered: &mut Vec<(String, Result<String, Refusal>)>,
+) {
+    let explaining = desk.findings.is_some();
+    for plugin in &scheduled.selected {
+        let outcome = gates(desk.catalogue, plugin, organization, input, operations)
+            .and_then(|()| claim(desk, world, scheduled, run, plugin, input));
+        if let Err(refusal) = &outcome {
+            *desk.plan.refused.entry(refusal.reason).or_default() += 1;
+            match run.refused.iter_mut().find(|(reason, _)| *reason == refusal.reason) {
+                Some((_, count)) => *count += 1,
+                None => run.refused.push((refusal.reason, 1)),
+            }
+        }
+        if explaining {
+            considered.push((plugin.plugin_id.clone(), outcome));
+        }
+    }
+}
+
+fn refuse<T>(reason: Reason, detail: impl FnOnce() -> String) -> Result<T, Refusal> {
+    Err(Refusal {
+        reason,
+        detail: detail(),
+    })
+}
+
+/// The gates, in their order. Also asked again when a task is offered.
+pub fn gates(
+    catalogue: &Catalogue,
+    plugin: &Plugin,
+    organization: &Organization,
+    input: Option<&Object>,
+    operations: &[Operation],
+) -> Result<(), Refusal> {
+    let worker = catalogue.rules.worker(&plugin.worker_type);
+    if !organization.enabled {
+        return refuse(Reason::Disabled, || {
+            format!("organization.enabled = False for {}", organization.id)
+        });
+    }
+    if !plugin.enabled_for(&organization.id) {
+        return refuse(Reason::Disabled, || {
+            format!("enabled = False for {}", organization.id)
+        });
+    }
+    match input {
+        None if !plugin.runs_without_input() => {
+            return refuse(Reason::NoInput, || {
+                format!("it takes {}", plugin.input_types.join(", "))
+            });
+        }
+        Some(object) if !catalogue.takes(plugin, object, &object.mime_types()) => {
+            return refuse(Reason::TypeNotTaken, || {
+                format!(
+                    "it takes {}; this is {}",
+                    if plugin.consumes.is_empty() { plugin.input_types.join(", ") } else { plugin.consumes.join(", ") },
+                    match object.object_type.as_str() {
+                        FILE => format!("a file of {}", object.mime_types().join(", ")),
+                        other => format!("a {other}"),
+                    }
+                )
+            });
+        }
+        _ => {}
+    }
+    if !operations.is_empty() && !operations.iter().any(|operation| plugin.runs_on(*operation)) {
+        return refuse(Reason::NotRunOn, || {
+            let allowed: Vec<&str> = plugin.run_on.iter().flatten().map(|op| op.word()).collect();
+            format!("its run_on is [{}]", allowed.join(", "))
+        });
+    }
+    if worker.requires_indemnification && !organization.indemnified {
+        return refuse(Reason::NotIndemnified, || {
+            format!("{} has not signed", organization.id)
+        });
+    }
+    if let Some(object) = input {
+        if object.key.organization != organization.id {
+            return refuse(Reason::OtherOrganization, || {
+                format!("it belongs to {}", object.key.organization)
+            });
+        }
+        if !object.live() && !operations.contains(&Operation::Deleted) {
+            return refuse(Reason::Deleted, || object.key.primary_key.clone());
+        }
+    }
+    level_gate(plugin, &worker, input)
+}
+
+fn level_gate(
+    plugin: &Plugin,
+    worker: &crate::policy::WorkerSettings,
+    input: Option<&Object>,
+) -> Result<(), Refusal> {
+    if input.is_some_and(|object| object.object_type == FILE) {
+        return Ok(());
+    }
+    if plugin.scan_level.is_none() && worker.level_gate == LevelGate::Required {
+        return refuse(Reason::NoPluginLevel, || {
+            format!("worker type {} requires a scan_level", plugin.worker_type)
+        });
+    }
+    let Some(object) = input else { return Ok(()) };
+    let minimum = worker.minimum_scan_level;
+    let needed = match plugin.scan_level {
+        None if minimum == 0 => return Ok(()),
+        level => level.unwrap_or(0).max(minimum),
+    };
+    match object.level {
+        None => refuse(Reason::NoObjectLevel, || "scan_level = None".to_owned()),
+        Some(level) if level < needed => refuse(Reason::LevelTooLow, || {
+            if plugin.scan_level.unwrap_or(0) < minimum {
+                format!("scan_level = {level}, minimum_scan_level = {minimum}")
+            } else {
+                format!("scan_level = {level}, the plugin's is {needed}")
+            }
+        }),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Unique keys, what was suppressed, grace; then the task.
+fn claim(
+    desk: &mut Desk<'_>,
+    world: &mut World,
+    scheduled: &Scheduled,
+    run: &mut RunDraft,
+    plugin: &Arc<Plugin>,
+    input: Option<&Object>,
+) -> Result<String, Refusal> {
+    let catalogue = desk.catalogue;
+    let schedule = &scheduled.schedule;
+    let organization = run.organization.clone();
+    let allow = matches!(schedule.overlap, crate::schedule::Overlap::Allow);
+    let unique = unique_key(
+        &organization,
+        &plugin.plugin_id,
+        input.map(|object| object.key.primary_key.as_str()),
+        // What makes two tasks the same are the parameters of the request; a schedule's own are not that.
+        &Map::new(),
+        allow.then_some(run.id.as_str()),
+    );
+    let priority = schedule.priority.unwrap_or(match run.cause.class() {
+        0 => 1,
+        1 => 2,
+        _ => 3,
+    });
+    let slot = ObjectKey {
+        organization: organization.clone(),
+        primary_key: input.map_or(String::new(), |object| object.key.primary_key.clone()),
+    };
+    if let Some(until) = world.suppressed.get(&unique)
+        && until.is_none_or(|until| until > desk.now)
+    {
+        return refuse(Reason::Suppressed, || match until {
+            None => "for ever".to_owned(),
+            Some(until) => format!("until {until}"),
+        });
+    }
+    let open = world.open.entry(slot).or_default();
+    if let Some(winner) = open.iter_mut().find(|open| open.unique_key == unique) {
+        if priority < winner.priority && !winner.running {
+            winner.priority = priority;
+            desk.plan.urgent.push((winner.task_id.clone(), priority));
+        }
+        return refuse(Reason::Duplicate, || format!("task {} is open", winner.task_id));
+    }
+    let seen = input.map_or(String::new(), |object| {
+        digest(&object.attributes, catalogue.rules.ignored(&object.object_type))
+    });
+    let from_event = run.cause == Cause::Event;
+    let grace = plugin
+        .grace
+        .or(schedule.grace)
+        .or(from_event.then_some(catalogue.rules.defaults.grace))
+        .unwrap_or(Span::ZERO);
+    if let Some(ended) = world.ended.get(&unique)
+        && ended.at.plus(grace) > desk.now
+        && ended.digest == seen
+    {
+        return refuse(Reason::InGrace, || {
+            format!("the last ended at {}, grace is {grace}", ended.at)
+        });
+    }
+    let id = desk.ids.next(desk.now);
+    open.push(OpenInput {
+        unique_key: unique.clone(),
+        task_id: id.clone(),
+        plugin_id: plugin.plugin_id.clone(),
+        running: false,
+        priority,
+    });
+    run.total += 1;
+    desk.plan.tasks.push(TaskDraft {
+        id: id.clone(),
+        run_id: run.id.clone(),
+        organization,
+        plugin_id: plugin.plugin_id.clone(),
+        worker_type: plugin.worker_type.clone(),
+        queue: catalogue.queue_for(plugin),
+        cause: run.cause,
+        priority,
+        created_at: desk.now,
+        not_before: None,
+        scheduled_for: run.scheduled_for,
+        inputs: input
+            .map(|object| InputDraft {
+                object_type: object.object_type.clone(),
+                primary_key: object.key.primary_key.clone(),
+                unique_key: unique.clone(),
+                digest: seen,
+            })
+            .into_iter()
+            .collect(),
+        unique_key: unique,
+        parameters: schedule.parameters.clone(),
+        state: TaskState::Queued,
+    });
+    Ok(id)
+}
+
+/// What waits for an object that went, or whose level no longer permits it, is not to run.
+fn withdraw(desk: &mut Desk<'_>, world: &mut World, object: &Object, gone: bool) {
+    let Some(open) = world.open.get_mut(&object.key) else {
+        return;
+    };
+    let catalogue = desk.catalogue;
+    let plan = &mut *desk.plan;
+    open.retain(|entry| {
+        let keeps = entry.running
+            || (!gone
+                && catalogue.plugins.get(&entry.plugin_id).is_some_and(|plugin| {
+                    level_gate(plugin, &catalogue.rules.worker(&plugin.worker_type), Some(object)).is_ok()
+                }));
+        if !keeps {
+            let reason = if gone { "object_deleted" } else { "level_lowered" };
+            match plan.tasks.iter_mut().find(|draft| draft.id == entry.task_id) {
+                Some(draft) => draft.state = TaskState::Withdrawn,
+                None => plan.withdrawn.push(Withdrawal {
+                    task_id: entry.task_id.clone(),
+                    unique_key: entry.unique_key.clone(),
+                    key: object.key.clone(),
+                    reason,
+                }),
+            }
+        }
+        keeps
+    });
+}
+
+/// Whether an object of the inventory is selected as an input; `Err` where its query ran out of steps.
+pub fn selects(query: &Query, object: &Object, run: &Occasion, parameters: &Map<String, Value>, now: Moment, world: &dyn crate::query::World) -> Result<bool, Refusal> {
+    let facts = Facts {
+        subject: object,
+        trigger: run.trigger.as_ref().map(|trigger| trigger as &dyn Fields),
+        previous: run.previous.as_ref().map(|previous| previous as &dyn Fields),
+        parameters,
+        now,
+        world,
+    };
+    query.answers(&facts).map_err(|_| Refusal {
+        reason: Reason::QueryTooCostly,
+        detail: query.text().to_owned(),
+    })
+}

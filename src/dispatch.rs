@@ -1,0 +1,299 @@
+//! Loop: what is stored and waiting is offered to the workers, and marked once the broker has confirmed it.
+//!
+//! Claim, look again, publish, mark. A claim is a lease: if this process dies between, the offer is made again with
+//! the same number, and so with the same message id.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{counter, histogram};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::bus::{Address, Bus, Letter, TaskQueue, Undelivered};
+use crate::catalogue::Catalogue;
+use crate::decide::gates;
+use crate::ground::{Ground, persist};
+use crate::moment::{Moment, Span};
+use crate::object::{FILE, Object, ObjectKey};
+use crate::plugin::{Plugin, fill};
+use crate::policy::{Acknowledge, Envelope};
+use crate::schedule::{SaidTimeouts, timeouts};
+use crate::store::{Claimed, Published, StoreError};
+use crate::task::{Offer, OfferedInput};
+use crate::wire;
+
+/// How many tasks are claimed at once.
+const CHUNK: i64 = 500;
+/// How long a claim is this replica's alone.
+const LEASE: Span = Span::seconds(30);
+/// How long an offer waits that no queue takes.
+const UNROUTABLE_PAUSE: Span = Span::seconds(5);
+/// How long an offer waits whose confirm did not come.
+const UNCONFIRMED_PAUSE: Span = Span::seconds(1);
+/// Tasks can come from beside this process; it looks this often without being called.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The loop. Ends when it is told to stop, after what it had claimed is published.
+pub async fn run<B: Bus>(ground: Arc<Ground>, bus: Arc<B>) -> Result<(), StoreError> {
+    loop {
+        ground.beat("dispatch");
+        // Asked for before looking, so that a call in between is not missed.
+        let called = ground.dispatch.notified();
+        if bus.condition().connected {
+            let offered = persist!(ground, "dispatch", round(&ground, bus.as_ref()));
+            match offered {
+                Ok(0) => {}
+                Ok(_) => {
+                    if ground.stop.is_cancelled() {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                Err(error) if error.passing() && ground.stop.is_cancelled() => return Ok(()),
+                Err(error @ StoreError::Statement(_)) => {
+                    // Nothing is lost: what was claimed is offered again when its lease is over.
+                    tracing::error!("dispatch: {error}");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        tokio::select! {
+            () = called => {}
+            () = tokio::time::sleep(LOOK) => {}
+            () = ground.stop.cancelled() => return Ok(()),
+        }
+    }
+}
+
+/// Offers one chunk of every queue; answers with how many tasks it moved.
+pub async fn round<B: Bus>(ground: &Ground, bus: &B) -> Result<usize, StoreError> {
+    let catalogue = ground.catalogue();
+    let mut moved = 0;
+    for queue in queues(&catalogue) {
+        let now = ground.clock.now();
+        let claimed = ground.store.claim(&queue, CHUNK, now, now.plus(LEASE)).await?;
+        moved += claimed.len();
+        offer(ground, bus, claimed).await?;
+    }
+    let now = ground.clock.now();
+    let again = ground.store.claim_again(CHUNK, now, now.plus(LEASE)).await?;
+    offer(ground, bus, again).await?;
+    Ok(moved)
+}
+
+/// Every queue that a task may wait for.
+pub fn queues(catalogue: &Catalogue) -> BTreeSet<String> {
+    let mut queues: BTreeSet<String> = catalogue
+        .rules
+        .workers
+        .values()
+        .flat_map(|worker| worker.queues().map(str::to_owned))
+        .collect();
+    let types: BTreeSet<&str> = catalogue.plugins.values().map(|plugin| plugin.worker_type.as_str()).collect();
+    queues.extend(types.iter().map(|worker_type| catalogue.rules.worker(worker_type).queue.clone()));
+    queues
+}
+
+async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Result<(), StoreError> {
+    if claimed.is_empty() {
+        return Ok(());
+    }
+    // A claim may know plugins that this replica has not heard of.
+    let catalogue = ground.catalogue_at(ground.store.catalogue_revision().await?).await?;
+    let now = ground.clock.now();
+    let mut gone: Vec<String> = Vec::new();
+    let mut letters = Vec::with_capacity(claimed.len());
+    let mut offers = Vec::with_capacity(claimed.len());
+    for task in claimed {
+        match prepare(&catalogue, &task, now) {
+            Some(offer) => {
+                letters.push(letter(&catalogue, &offer));
+                offers.push((task, offer.expires_at));
+            }
+            None => gone.push(task.task_id),
+        }
+    }
+    if !gone.is_empty() {
+        ground.store.withdraw(&gone, "reason_gone", now).await?;
+    }
+    let published = Instant::now();
+    let answers = bus.publish(letters).await;
+    histogram!("muster_publish_seconds").record(published.elapsed().as_secs_f64());
+    let now = ground.clock.now();
+    let mut confirmed = Vec::new();
+    let mut accepted = Vec::new();
+    let mut unroutable = Vec::new();
+    let mut unconfirmed = Vec::new();
+    let mut too_large = Vec::new();
+    for ((task, expires_at), answer) in offers.into_iter().zip(answers) {
+        let offer = (task.task_id, task.attempt);
+        match answer {
+            Ok(()) => {
+                counter!("muster_tasks_published_total", "queue" => queue_label(&catalogue, &task.queue)).increment(1);
+                #[allow(clippy::cast_precision_loss)] // a histogram takes floats
+                histogram!("muster_event_to_task_seconds").record(now.since(task.created_at).micros() as f64 / 1e6);
+                let acknowledge = catalogue.rules.worker(&task.worker_type).acknowledge;
+                let offer = Published { task_id: offer.0, attempt: offer.1, expires_at };
+                if acknowledge == Acknowledge::Publish {
+                    accepted.push(offer);
+                } else {
+                    confirmed.push(offer);
+                }
+            }
+            Err(undelivered) => {
+                let (reason, list) = match &undelivered {
+                    Undelivered::Unroutable(_) => ("unroutable", &mut unroutable),
+                    Undelivered::TooLarge(_) => ("too_large", &mut too_large),
+                    Undelivered::Unconfirmed(_) => ("unconfirmed", &mut unconfirmed),
+                };
+                counter!("muster_publish_failures_total", "queue" => queue_label(&catalogue, &task.queue), "reason" => reason).increment(1);
+                if list.is_empty() {
+                    tracing::warn!(task = offer.0, queue = task.queue, reason, "a task was not published: {undelivered}");
+                }
+                list.push(offer);
+            }
+        }
+    }
+    if !confirmed.is_empty() {
+        ground.store.mark_published(&confirmed, false, now).await?;
+    }
+    if !accepted.is_empty() {
+        ground.store.mark_published(&accepted, true, now).await?;
+    }
+    if !unroutable.is_empty() {
+        ground.store.put_off(&unroutable, now.plus(UNROUTABLE_PAUSE)).await?;
+    }
+    if !unconfirmed.is_empty() {
+        ground.store.put_off(&unconfirmed, now.plus(UNCONFIRMED_PAUSE)).await?;
+    }
+    if !too_large.is_empty() {
+        let ids: Vec<String> = too_large.into_iter().map(|(id, _)| id).collect();
+        ground.store.bury(&ids, "too_large", now).await?;
+    }
+    Ok(())
+}
+
+/// Queues that settings name are few; all others share a label.
+fn queue_label(catalogue: &Catalogue, queue: &str) -> String {
+    let named = catalogue.rules.workers.values().any(|worker| worker.queues().any(|known| known == queue));
+    if named { queue.to_owned() } else { "other".to_owned() }
+}
+
+/// Looks again at what may have changed since the decision, and fills in what the message says.
+fn prepare(catalogue: &Catalogue, task: &Claimed, now: Moment) -> Option<Offer> {
+    let plugin = catalogue.plugins.get(&task.plugin_id)?;
+    let organization = catalogue.organizations.get(&task.organization)?;
+    let of_deleted = task.occasion.get("deleted").is_some();
+    for input in &task.inputs {
+        let operations: &[_] = if of_deleted { &[crate::object::Operation::Deleted] } else { &[] };
+        let passes = match &input.object {
+            // What is deleted keeps no level; it was looked at when it was decided.
+            Some(_) if of_deleted => plugin.enabled_for(&organization.id),
+            Some(object) => gates(catalogue, plugin, organization, Some(object), operations).is_ok(),
+            None => false,
+        };
+        if !passes {
+            return None;
+        }
+    }
+    if task.inputs.is_empty() && gates(catalogue, plugin, organization, None, &[]).is_err() {
+        return None;
+    }
+    let said = catalogue
+        .schedules
+        .iter()
+        .find(|scheduled| scheduled.schedule.id == task.schedule_id)
+        .map_or(SaidTimeouts::default(), |scheduled| scheduled.schedule.timeouts);
+    let clocks = timeouts(&plugin.timeouts, &said, &catalogue.rules.defaults);
+    let text = |name: &str| task.occasion.get(name).and_then(Value::as_str).map(str::to_owned);
+    Some(Offer {
+        task_id: task.task_id.clone(),
+        attempt: task.attempt,
+        run_id: task.run_id.clone(),
+        schedule: task.schedule.clone(),
+        organization: task.organization.clone(),
+        worker_type: task.worker_type.clone(),
+        queue: task.queue.clone(),
+        arguments: arguments(catalogue, plugin, task),
+        inputs: task
+            .inputs
+            .iter()
+            .map(|input| OfferedInput {
+                object_type: input.object_type.clone(),
+                primary_key: input.primary_key.clone(),
+                attributes: input.object.as_ref().map(|object| object.attributes.clone()).unwrap_or_default(),
+                level: input.object.as_ref().and_then(|object| object.level),
+            })
+            .collect(),
+        settings: plugin.settings_for(&task.organization),
+        plugin: plugin.as_ref().clone(),
+        parameters: task.parameters.clone(),
+        event_id: text("event_id"),
+        event_type: text("event_type"),
+        traceparent: text("traceparent"),
+        cause: task.cause,
+        priority: task.priority,
+        scheduled_for: task.scheduled_for,
+        created_at: task.created_at,
+        offered_at: now,
+        expires_at: now.plus(clocks.queue),
+        queue_timeout: clocks.queue,
+        heartbeat_timeout: clocks.heartbeat,
+        run_timeout: clocks.run,
+        avoid_workers: Vec::new(),
+    })
+}
+
+/// The plugin's arguments with each placeholder filled, and repeated for each input of a batch.
+fn arguments(catalogue: &Catalogue, plugin: &Plugin, task: &Claimed) -> Vec<String> {
+    let known = |name: &str| name == FILE || catalogue.rules.known_type(name);
+    let mut arguments = Vec::with_capacity(plugin.oci_arguments.len());
+    for argument in &plugin.oci_arguments {
+        let mut filled = Vec::new();
+        for input in &task.inputs {
+            let blank = Object {
+                key: ObjectKey { organization: task.organization.clone(), primary_key: input.primary_key.clone() },
+                object_type: input.object_type.clone(),
+                ..Object::default()
+            };
+            let object = input.object.as_ref().unwrap_or(&blank);
+            let name = catalogue.rules.natural_name(object);
+            filled.extend(fill(argument, &known, &input.object_type, &name));
+        }
+        if filled.is_empty() {
+            arguments.push(argument.clone());
+        } else {
+            arguments.extend(filled);
+        }
+    }
+    arguments
+}
+
+fn letter(catalogue: &Catalogue, offer: &Offer) -> Letter {
+    let body = match catalogue.rules.worker(&offer.worker_type).format {
+        Envelope::Muster => wire::task_message(offer),
+        Envelope::Openkat => wire::openkat_task_message(offer),
+    };
+    Letter {
+        address: Address::Tasks(task_queue(catalogue, &offer.worker_type, &offer.queue)),
+        message_id: format!("{}:{}", offer.task_id, offer.attempt),
+        correlation_id: Some(offer.task_id.clone()),
+        content_type: "application/json",
+        headers: offer.traceparent.iter().map(|trace| ("traceparent".to_owned(), trace.clone())).collect(),
+        // For information: 9 is the most urgent there, 0 the least.
+        priority: u8::try_from(9 - offer.priority.clamp(0, 9)).unwrap_or(0),
+        expires_in_ms: None,
+        body,
+    }
+}
+
+/// The routing key is the worker type; a part of a worker type that has a queue of its own is reached by its name.
+pub fn task_queue(catalogue: &Catalogue, worker_type: &str, queue: &str) -> TaskQueue {
+    let whole = catalogue.rules.worker(worker_type).queue == queue;
+    TaskQueue {
+        queue: queue.to_owned(),
+        routing_key: if whole { worker_type.to_owned() } else { queue.to_owned() },
+    }
+}

@@ -1,0 +1,191 @@
+//! What the loops stand on: the store, the clock, the catalogue, the calls by which they wake each other.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use metrics::{counter, gauge};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalogue::{Catalogue, Rules};
+use crate::moment::{Clock, Moment};
+use crate::policy::{Format, Order};
+use crate::store::{Store, StoreError};
+use crate::task::Ids;
+
+/// An intake as deciding needs to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IntakeRule {
+    pub queue: String,
+    pub order: Order,
+    pub format: Format,
+}
+
+#[derive(Debug)]
+pub struct Ground {
+    pub store: Store,
+    pub clock: Clock,
+    pub rules: Arc<Rules>,
+    pub intakes: Vec<IntakeRule>,
+    /// Something may be offered.
+    pub dispatch: Notify,
+    /// Something may be due, or is to be expanded.
+    pub tick: Notify,
+    /// Take nothing new.
+    pub stop: CancellationToken,
+    pub replica: String,
+    catalogue: RwLock<Arc<Catalogue>>,
+    seed: AtomicU64,
+    beats: Mutex<BTreeMap<&'static str, Moment>>,
+}
+
+/// The first and the longest pause between tries of the store.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+impl Ground {
+    pub fn new(
+        store: Store,
+        rules: Arc<Rules>,
+        intakes: Vec<IntakeRule>,
+        seed: u64,
+        stop: CancellationToken,
+    ) -> Ground {
+        let now = Moment::now();
+        Ground {
+            store,
+            clock: Clock::default(),
+            intakes,
+            dispatch: Notify::new(),
+            tick: Notify::new(),
+            stop,
+            replica: Ids::seeded(seed).next(now),
+            catalogue: RwLock::new(Arc::new(Catalogue::empty(rules.clone()))),
+            rules,
+            seed: AtomicU64::new(seed),
+            beats: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// A source of ids, each different from all others.
+    pub fn ids(&self) -> Ids {
+        Ids::seeded(self.chance())
+    }
+
+    /// Any number.
+    pub fn chance(&self) -> u64 {
+        self.seed.fetch_add(0xd134_2543_de82_ef95, Relaxed).rotate_left(23)
+    }
+
+    /// The catalogue as this replica last saw it.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.catalogue
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The catalogue, loaded anew where it is not of `revision`.
+    pub async fn catalogue_at(&self, revision: i64) -> Result<Arc<Catalogue>, StoreError> {
+        let known = self.catalogue();
+        if known.revision == revision {
+            return Ok(known);
+        }
+        self.load_catalogue().await
+    }
+
+    pub async fn load_catalogue(&self) -> Result<Arc<Catalogue>, StoreError> {
+        let (revision, stored) = self.store.declared().await?;
+        let loaded = Arc::new(Catalogue::build(self.rules.clone(), revision, &stored));
+        for complaint in &loaded.broken {
+            tracing::error!("a declaration is out of use: {complaint}");
+        }
+        let mut known = self.catalogue.write().unwrap_or_else(PoisonError::into_inner);
+        if known.revision < revision {
+            *known = loaded.clone();
+            drop(known);
+            self.tick.notify_one();
+        }
+        Ok(loaded)
+    }
+
+    /// A loop says that it is alive.
+    pub fn beat(&self, name: &'static str) {
+        let now = Moment::now();
+        #[allow(clippy::cast_precision_loss)] // a gauge is a float
+        gauge!("muster_loop_beat_timestamp_seconds", "loop" => name).set(now.micros() as f64 / 1e6);
+        self.beats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name, now);
+    }
+
+    pub fn beats(&self) -> BTreeMap<&'static str, Moment> {
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Patience with the store, for [`persist`].
+    pub fn patience<'a>(&'a self, what: &'a str) -> Patience<'a> {
+        Patience { ground: self, what, pause: FIRST_PAUSE, told: false }
+    }
+}
+
+/// Waits between tries of the store, longer each time.
+#[derive(Debug)]
+pub struct Patience<'a> {
+    ground: &'a Ground,
+    what: &'a str,
+    pause: Duration,
+    told: bool,
+}
+
+impl Patience<'_> {
+    /// Waits, or hands the error back: it will not pass, or somebody wants to stop.
+    pub async fn wait(&mut self, error: StoreError) -> Result<(), StoreError> {
+        let stop = &self.ground.stop;
+        if !error.passing() || stop.is_cancelled() {
+            return Err(error);
+        }
+        counter!("muster_store_retries_total").increment(1);
+        if !self.told && self.pause > FIRST_PAUSE {
+            tracing::warn!("{}: {error}; trying again until it works", self.what);
+            self.told = true;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(self.pause) => {}
+            () = stop.cancelled() => {}
+        }
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+
+    pub fn over(&self) {
+        if self.told {
+            tracing::info!("{}: the store answers again", self.what);
+        }
+    }
+}
+
+/// Tries until the store has answered, or somebody wants to stop; errors that will not pass are answered with.
+/// A macro, because a function that takes an async closure cannot yet say that its future may be sent.
+macro_rules! persist {
+    ($ground:expr, $what:expr, $attempt:expr) => {{
+        let mut patience = $ground.patience($what);
+        loop {
+            match $attempt.await {
+                Ok(done) => {
+                    patience.over();
+                    break Ok(done);
+                }
+                Err(error) => {
+                    if let Err(error) = patience.wait(error).await {
+                        break Err(error);
+                    }
+                }
+            }
+        }
+    }};
+}
+pub(crate) use persist;

@@ -1,0 +1,101 @@
+//! Wires the four loops to one store and one bus; stops them in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::bus::Bus;
+use crate::ground::{Ground, persist};
+use crate::intake::BatchSize;
+use crate::reaper::Keep;
+use crate::store::StoreError;
+use crate::{dispatch, intake, reaper, ticker};
+
+/// How long the end may take; what is not finished then is offered again by whoever is next.
+const END_WITHIN: Duration = Duration::from_secs(20);
+
+/// Runs until it is told to stop, or the input has ended and all that can be done is done.
+pub async fn run<B: Bus>(
+    ground: Arc<Ground>,
+    bus: Arc<B>,
+    size: BatchSize,
+    keep: Keep,
+    lines: bool,
+) -> Result<(), StoreError> {
+    persist!(ground, "catalogue", async {
+        if let Some(theirs) = ground.store.clock().await? {
+            ground.clock.follow(theirs);
+        }
+        ground.load_catalogue().await
+    })?;
+    let mut loops: JoinSet<Result<(), StoreError>> = JoinSet::new();
+    let taking = {
+        let (ground, bus) = (ground.clone(), bus.clone());
+        let hook = ground.clone();
+        async move {
+            let tick = async || {
+                if let Err(error) = persist!(hook, "ticker", ticker::step(&hook)) {
+                    tracing::error!("ticker: {error}");
+                }
+            };
+            intake::run(ground, bus, size, lines, tick).await
+        }
+    };
+    loops.spawn(ticker::run(ground.clone()));
+    loops.spawn(dispatch::run(ground.clone(), bus.clone()));
+    loops.spawn(reaper::run(ground.clone(), bus.clone(), keep));
+    let mut failed;
+    {
+        tokio::pin!(taking);
+        // Without a stop the intake goes on; with one it finishes its batch and ends.
+        tokio::select! {
+            taken = &mut taking => failed = taken.err(),
+            ended = loops.join_next() => {
+                failed = trouble(ended);
+                ground.stop.cancel();
+                if let Ok(taken) = tokio::time::timeout(END_WITHIN, &mut taking).await {
+                    failed = failed.or(taken.err());
+                }
+            }
+        }
+    }
+    if failed.is_none() && !ground.stop.is_cancelled() {
+        failed = drain(&ground, bus.as_ref()).await.err();
+    }
+    ground.stop.cancel();
+    bus.stop().await;
+    let ended = tokio::time::timeout(END_WITHIN, async {
+        while let Some(ended) = loops.join_next().await {
+            failed = failed.take().or(trouble(Some(ended)));
+        }
+    })
+    .await;
+    if ended.is_err() {
+        tracing::warn!("not everything ended within {} s; what is open is taken up by whoever is next", END_WITHIN.as_secs());
+        loops.abort_all();
+    }
+    bus.close().await;
+    failed.map_or(Ok(()), Err)
+}
+
+type Ended = Option<Result<Result<(), StoreError>, tokio::task::JoinError>>;
+
+fn trouble(ended: Ended) -> Option<StoreError> {
+    match ended {
+        None | Some(Ok(Ok(()))) => None,
+        Some(Ok(Err(error))) => Some(error),
+        Some(Err(error)) => Some(StoreError::Unusable(format!("a loop ended unexpectedly: {error}"))),
+    }
+}
+
+/// The input has ended: what is due is decided, what can be found is found, what can be offered is offered.
+async fn drain<B: Bus>(ground: &Ground, bus: &B) -> Result<(), StoreError> {
+    loop {
+        persist!(ground, "ticker", ticker::step(ground))?;
+        let moved = persist!(ground, "dispatch", dispatch::round(ground, bus))?;
+        if moved == 0 {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Loop: offers that nobody accepted, history that is old, gauges, and this replica's sign of life.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{counter, gauge};
+use serde_json::{Map, Value, json};
+
+use crate::bus::Bus;
+use crate::ground::Ground;
+use crate::moment::{Moment, Span};
+use crate::store::{Older, StoreError};
+
+/// How often it looks.
+const EVERY: Duration = Duration::from_secs(1);
+/// Rows that one look touches, at most.
+const AT_ONCE: i64 = 1000;
+
+/// How long history is kept, as far as this loop removes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    pub events: Span,
+    pub tombstones: Span,
+}
+
+/// The loop.
+pub async fn run<B: Bus>(ground: Arc<Ground>, bus: Arc<B>, keep: Keep) -> Result<(), StoreError> {
+    let started = Moment::now();
+    let mut reconnects = 0;
+    while !ground.stop.is_cancelled() {
+        ground.beat("reaper");
+        let condition = bus.condition();
+        counter!("muster_bus_reconnects_total").increment(condition.reconnects.saturating_sub(reconnects));
+        reconnects = condition.reconnects;
+        match look(&ground, keep, started).await {
+            Ok(()) => {}
+            Err(error) if error.passing() => tracing::debug!("reaper: {error}"),
+            Err(error) => tracing::error!("reaper: {error}"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            () = ground.stop.cancelled() => {}
+        }
+    }
+    if let Err(error) = ground.store.leave(&ground.replica).await {
+        tracing::debug!("reaper: {error}");
+    }
+    Ok(())
+}
+
+async fn look(ground: &Ground, keep: Keep, started: Moment) -> Result<(), StoreError> {
+    if let Some(theirs) = ground.store.clock().await? {
+        ground.clock.follow(theirs);
+    }
+    let now = ground.clock.now();
+    let expired = ground.store.expire_offers(now, AT_ONCE).await?;
+    if expired > 0 {
+        tracing::warn!(expired, "offers that nobody accepted in time are made again");
+        ground.dispatch.notify_one();
+    }
+    let older = Older { events: now.minus(keep.events), tombstones: now.minus(keep.tombstones) };
+    ground.store.forget(&older, AT_ONCE).await?;
+    let beats: Map<String, Value> = ground
+        .beats()
+        .into_iter()
+        .map(|(name, at)| (name.to_owned(), json!(at.to_string())))
+        .collect();
+    ground.store.beat(&ground.replica, started, Moment::now(), &Value::Object(beats)).await?;
+    gauges(ground).await
+}
+
+#[allow(clippy::cast_precision_loss)] // gauges are floats
+async fn gauges(ground: &Ground) -> Result<(), StoreError> {
+    gauge!("muster_dead_letters").set(ground.store.count_dead_letters().await? as f64);
+    let catalogue = ground.catalogue();
+    let named: Vec<&str> = catalogue.rules.workers.values().flat_map(|worker| worker.queues()).collect();
+    let mut counts: BTreeMap<(String, &str), i64> = BTreeMap::new();
+    for queue in named.iter().copied().chain(["other"]) {
+        for state in ["queued", "dispatched", "running"] {
+            counts.insert((queue.to_owned(), state), 0);
+        }
+    }
+    for (queue, state, many, _) in ground.store.waiting().await? {
+        let queue = if named.contains(&queue.as_str()) { queue } else { "other".to_owned() };
+        if let Some(state) = ["queued", "dispatched", "running"].into_iter().find(|known| *known == state) {
+            *counts.entry((queue, state)).or_default() += many;
+        }
+    }
+    for ((queue, state), many) in counts {
+        gauge!("muster_queue_tasks", "queue" => queue, "state" => state).set(many as f64);
+    }
+    Ok(())
+}

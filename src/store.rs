@@ -1,0 +1,334 @@
+//! What lasts: one struct for PostgreSQL and SQLite, one SQL text wherever they agree.
+//!
+//! Sets of rows travel as one JSON parameter, which both databases read as a table ([`Dialect::rows`]). Nothing
+//! reads inside a transaction in order to decide: a decision is made on what was read before, and
+//! [`commit`](Store::commit) stores it only if that is still so.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions, AnyRow};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Row};
+
+use crate::moment::Moment;
+
+mod commit;
+mod declared;
+mod letters;
+mod listing;
+mod tasks;
+mod world;
+
+pub use commit::{Commit, Committed, CursorMove, ExpandingRun, Expansion};
+pub use declared::{Applied, Edit};
+pub use letters::{DeadLetter, StoredLetter};
+pub use listing::{Listing, Page};
+pub use tasks::{Claimed, ClaimedInput, Older, Published, Reported, Written};
+pub use world::{Gathered, Wanted};
+
+/// Which database it is, and the few fragments in which they differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    Postgres,
+    Sqlite,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database does not answer; the same will work once it does.
+    #[error("the database is out of reach: {0}")]
+    OutOfReach(String),
+    /// The address or the credentials are wrong.
+    #[error("{0}")]
+    Refused(String),
+    /// The database holds something that this version does not understand.
+    #[error("{0}")]
+    Unusable(String),
+    /// A statement failed.
+    #[error("the database refused a statement: {0}")]
+    Statement(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> StoreError {
+        use sqlx::Error::*;
+        match error {
+            Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | PoolClosed | WorkerCrashed => {
+                StoreError::OutOfReach(error.to_string())
+            }
+            Configuration(_) => StoreError::Refused(format!("store.url: {error}")),
+            Database(ref database) => match database.code().as_deref() {
+                // Shutting down, starting up, too many connections: it comes back.
+                Some("57P01" | "57P02" | "57P03" | "53300") => {
+                    StoreError::OutOfReach(error.to_string())
+                }
+                Some("28P01" | "28000" | "3D000") => StoreError::Refused(format!("store.url: {error}")),
+                _ => StoreError::Statement(error),
+            },
+            other => StoreError::Statement(other),
+        }
+    }
+}
+
+impl StoreError {
+    /// Trying the same again may work: the database was away, or somebody else was faster.
+    pub fn passing(&self) -> bool {
+        match self {
+            StoreError::OutOfReach(_) => true,
+            StoreError::Statement(sqlx::Error::Database(error)) => matches!(
+                error.code().as_deref(),
+                // Serialisation failure, deadlock, lock time-out; SQLite busy and locked, plain and extended.
+                Some("40001" | "40P01" | "55P03" | "5" | "6" | "261" | "517" | "262")
+            ),
+            _ => false,
+        }
+    }
+}
+
+/// The database behind muster.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: AnyPool,
+    dialect: Dialect,
+}
+
+/// The numbered changes of the schema, in order, for each database.
+const MIGRATIONS: [(i64, &str, &str, &str); 1] = [(
+    1,
+    "house",
+    include_str!("../migrations/postgres/0001_house.sql"),
+    include_str!("../migrations/sqlite/0001_house.sql"),
+)];
+
+/// Any number that no other program uses: the key of the advisory lock around migrations.
+const MIGRATION_LOCK: i64 = 0x6d75_7374_6572;
+
+impl Dialect {
+    fn of(url: &str) -> Result<Dialect, StoreError> {
+        match url.split_once(':').map(|(scheme, _)| scheme) {
+            Some("postgres" | "postgresql") => Ok(Dialect::Postgres),
+            Some("sqlite") => Ok(Dialect::Sqlite),
+            _ => Err(StoreError::Refused(
+                "store.url must begin with postgres: or sqlite:".to_owned(),
+            )),
+        }
+    }
+
+    /// A table made from the JSON array in a parameter. `columns` are written as PostgreSQL wants them:
+    /// `"id text, number bigint, attributes jsonb"`.
+    pub(crate) fn rows(self, parameter: &str, columns: &str) -> String {
+        match self {
+            Dialect::Postgres => {
+                format!("json_to_recordset({parameter}::json) AS r({columns})")
+            }
+            Dialect::Sqlite => {
+                let picked: Vec<String> = columns
+                    .split(',')
+                    .filter_map(|column| {
+                        let (name, kind) = column.trim().split_once(' ')?;
+                        let arrow = if kind == "jsonb" { "->" } else { "->>" };
+                        Some(format!("value {arrow} '{name}' AS {name}"))
+                    })
+                    .collect();
+                format!("(SELECT {} FROM json_each({parameter})) AS r", picked.join(", "))
+            }
+        }
+    }
+
+    /// How a column of JSON is read as text.
+    pub(crate) fn json_text(self, column: &str) -> String {
+        match self {
+            Dialect::Postgres => format!("{column}::text"),
+            Dialect::Sqlite => column.to_owned(),
+        }
+    }
+
+    /// Rows that somebody else has locked are passed over.
+    pub(crate) fn skip_locked(self) -> &'static str {
+        match self {
+            Dialect::Postgres => "FOR UPDATE SKIP LOCKED",
+            Dialect::Sqlite => "",
+        }
+    }
+
+    pub(crate) fn for_share(self) -> &'static str {
+        match self {
+            Dialect::Postgres => "FOR SHARE",
+            Dialect::Sqlite => "",
+        }
+    }
+
+    fn begin(self) -> &'static str {
+        match self {
+            Dialect::Postgres => "BEGIN",
+            // The command line may write beside the service: take the write lock at once, or wait for it.
+            Dialect::Sqlite => "BEGIN IMMEDIATE",
+        }
+    }
+}
+
+impl Store {
+    /// Prepares to use the database. Connections are made when they are needed.
+    pub async fn open(url: &str) -> Result<Store, StoreError> {
+        sqlx::any::install_default_drivers();
+        let dialect = Dialect::of(url)?;
+        let mut address = url.to_owned();
+        if dialect == Dialect::Sqlite && !address.contains("mode=") {
+            address.push_str(if address.contains('?') { "&mode=rwc" } else { "?mode=rwc" });
+        }
+        let options = AnyConnectOptions::from_str(&address)
+            .map_err(|_| StoreError::Refused("store.url is not a database address; write \"postgres://user@host/database\" or \"sqlite:muster.db\"".to_owned()))?
+            .disable_statement_logging();
+        let settings: &'static [&'static str] = match dialect {
+            // Plans are made for the values at hand: a plan from when a table was empty must not live on.
+            Dialect::Postgres => &[
+                "SET plan_cache_mode = force_custom_plan",
+                "SET jit = off",
+                "SET timezone = 'UTC'",
+                "SET statement_timeout = '60s'",
+                "SET idle_in_transaction_session_timeout = '60s'",
+            ],
+            Dialect::Sqlite => &[
+                "PRAGMA busy_timeout = 10000",
+                "PRAGMA journal_mode = WAL",
+                "PRAGMA synchronous = NORMAL",
+                "PRAGMA foreign_keys = ON",
+            ],
+        };
+        let pool = AnyPoolOptions::new()
+            // SQLite has one writer; a second connection would only wait for the first.
+            .max_connections(if dialect == Dialect::Sqlite { 1 } else { 8 })
+            .acquire_timeout(Duration::from_secs(10))
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    for statement in settings {
+                        sqlx::raw_sql(*statement).execute(&mut *connection).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .connect_lazy_with(options);
+        Ok(Store { pool, dialect })
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Answers when the database does.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// The database's clock; on SQLite, which runs in this process, there is none and the answer is nothing.
+    pub async fn clock(&self) -> Result<Option<Moment>, StoreError> {
+        match self.dialect {
+            Dialect::Sqlite => Ok(None),
+            Dialect::Postgres => {
+                let row = sqlx::query(
+                    "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now",
+                )
+                .fetch_one(&self.pool)
+                .await?;
+                Ok(Some(Moment::from_micros(row.try_get("now")?)))
+            }
+        }
+    }
+
+    /// Brings the schema up to this version, each step in a transaction; answers with the steps it took.
+    /// Replicas that start at once wait for each other.
+    pub async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        let mut taken = Vec::new();
+        for (number, name, postgres, sqlite) in MIGRATIONS {
+            let mut transaction = self.pool.begin_with(self.dialect.begin()).await?;
+            if self.dialect == Dialect::Postgres {
+                sqlx::query("SELECT pg_advisory_xact_lock($1)::text")
+                    .bind(MIGRATION_LOCK)
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            sqlx::raw_sql("CREATE TABLE IF NOT EXISTS migration (number bigint PRIMARY KEY, name text NOT NULL)")
+                .execute(&mut *transaction)
+                .await?;
+            let newest: i64 = sqlx::query("SELECT coalesce(max(number), 0) AS newest FROM migration")
+                .fetch_one(&mut *transaction)
+                .await?
+                .try_get("newest")?;
+            let ours = MIGRATIONS.len() as i64;
+            if newest > ours {
+                return Err(StoreError::Unusable(format!(
+                    "the database has schema {newest}, and this program knows up to {ours}: use the newer program"
+                )));
+            }
+            if newest < number {
+                let text = match self.dialect {
+                    Dialect::Postgres => postgres,
+                    Dialect::Sqlite => sqlite,
+                };
+                sqlx::raw_sql(text).execute(&mut *transaction).await?;
+                sqlx::query("INSERT INTO migration (number, name) VALUES ($1, $2)")
+                    .bind(number)
+                    .bind(name)
+                    .execute(&mut *transaction)
+                    .await?;
+                taken.push(format!("{number:04}_{name}"));
+            }
+            transaction.commit().await?;
+        }
+        Ok(taken)
+    }
+
+    /// Whether [`Store::migrate`] has brought the schema up to this version.
+    pub async fn migrated(&self) -> Result<bool, StoreError> {
+        match sqlx::query("SELECT max(number) AS newest FROM migration")
+            .fetch_one(&self.pool)
+            .await
+        {
+            Ok(row) => Ok(row.try_get::<Option<i64>, _>("newest")?.unwrap_or(0) >= MIGRATIONS.len() as i64),
+            Err(sqlx::Error::Database(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Any>, StoreError> {
+        Ok(self.pool.begin_with(self.dialect.begin()).await?)
+    }
+}
+
+/// Rows as one JSON parameter.
+fn json_rows<T: serde::Serialize>(rows: &[T]) -> String {
+    // Only maps with keys that are not texts fail here, and no row has one.
+    serde_json::to_string(rows).unwrap_or_else(|_| "[]".to_owned())
+}
+
+/// Runs a statement with rows as its one parameter; answers with the number of rows it touched.
+async fn write_rows<T: serde::Serialize>(
+    connection: &mut AnyConnection,
+    sql: String,
+    rows: &[T],
+) -> Result<u64, StoreError> {
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let done = sqlx::query(AssertSqlSafe(sql))
+        .bind(json_rows(rows))
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+fn moment(row: &AnyRow, column: &str) -> Result<Moment, sqlx::Error> {
+    row.try_get::<i64, _>(column).map(Moment::from_micros)
+}
+
+fn maybe_moment(row: &AnyRow, column: &str) -> Result<Option<Moment>, sqlx::Error> {
+    Ok(row.try_get::<Option<i64>, _>(column)?.map(Moment::from_micros))
+}

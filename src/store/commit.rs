@@ -1,0 +1,669 @@
+//! Everything that must be atomic about a decision, in one transaction: it is stored if what it was made from still
+//! holds, and otherwise nothing is.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
+
+use super::letters::DeadLetter;
+use super::world::read_map;
+use super::{Store, StoreError, json_rows, moment, write_rows};
+use crate::decide::{Plan, World};
+use crate::moment::Moment;
+use crate::object::ObjectKey;
+use crate::run::{Cause, Occasion, Reason, RunDraft, RunState};
+use crate::task::{TaskDraft, TaskState};
+
+/// What is to be stored, and what it rests on.
+#[derive(Debug)]
+pub struct Commit<'a> {
+    pub now: Moment,
+    /// The revision of the catalogue that decided.
+    pub revision: i64,
+    /// Strong ids of the messages whose effects these are.
+    pub inbox: &'a [(String, String)],
+    pub dead: &'a [DeadLetter],
+    pub world: &'a World,
+    /// Versions of the objects as they were read; absent: there was none.
+    pub versions: &'a HashMap<ObjectKey, i64>,
+    pub plan: &'a Plan,
+    pub cursors: &'a [CursorMove],
+    pub expansion: Option<Expansion>,
+}
+
+/// The clock of a schedule moves from one instant to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CursorMove {
+    pub schedule_id: String,
+    pub from: Moment,
+    pub to: Moment,
+}
+
+/// A run found more of its inputs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expansion {
+    pub run_id: String,
+    pub from: String,
+    /// `None`: there is nothing left to find.
+    pub to: Option<String>,
+    pub found: i64,
+    /// All refusals of the run up to now.
+    pub refused: Vec<(Reason, i64)>,
+}
+
+/// A run that still looks for its inputs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpandingRun {
+    pub id: String,
+    pub schedule_id: String,
+    pub organization: String,
+    pub cause: Cause,
+    pub scheduled_for: Moment,
+    pub position: String,
+    pub occasion: Occasion,
+    pub refused: Vec<(Reason, i64)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    Done,
+    /// Something that was read has changed since; nothing was stored. Read again and decide again.
+    Stale(&'static str),
+}
+
+#[derive(Serialize)]
+struct ObjectRow<'a> {
+    organization: &'a str,
+    primary_key: &'a str,
+    object_type: &'a str,
+    attributes: &'a serde_json::Map<String, Value>,
+    scan_level: Option<u8>,
+    scan_profile_type: Option<&'a str>,
+    lifted: i64,
+    live: i64,
+    created_rank: Option<String>,
+    deleted_rank: Option<String>,
+    attributes_rank: Option<String>,
+    level_rank: Option<String>,
+    deleted_at: Option<i64>,
+    base: i64,
+}
+
+#[derive(Serialize)]
+struct RunRow<'a> {
+    id: &'a str,
+    schedule_id: &'a str,
+    schedule: &'a str,
+    schedule_revision: i64,
+    organization: &'a str,
+    cause: &'static str,
+    scheduled_for: i64,
+    created_at: i64,
+    finished_at: Option<i64>,
+    target: Option<&'a str>,
+    state: &'static str,
+    position: Option<&'static str>,
+    occasion: String,
+    total: i64,
+    cancelled: i64,
+    refused: String,
+}
+
+#[derive(Serialize)]
+struct TaskRow<'a> {
+    id: &'a str,
+    run_id: &'a str,
+    organization: &'a str,
+    plugin_id: &'a str,
+    worker_type: &'a str,
+    queue: &'a str,
+    state: &'static str,
+    class: i64,
+    priority: i64,
+    cause: &'static str,
+    created_at: i64,
+    scheduled_for: i64,
+    not_before: Option<i64>,
+    finished_at: Option<i64>,
+    reason: Option<&'static str>,
+    inputs: String,
+    parameters: String,
+}
+
+#[derive(Serialize)]
+struct OpenRow<'a> {
+    organization: &'a str,
+    primary_key: &'a str,
+    unique_key: &'a str,
+    task_id: &'a str,
+    plugin_id: &'a str,
+    digest: &'a str,
+}
+
+#[derive(Serialize)]
+struct InboxRow<'a> {
+    source: &'a str,
+    id: &'a str,
+}
+
+#[derive(Serialize)]
+struct IdRow<'a> {
+    id: &'a str,
+}
+
+/// What a run keeps of what set it off.
+fn occasion(run: &RunDraft) -> String {
+    let occasion = &run.occasion;
+    let mut kept = serde_json::Map::new();
+    let mut keep = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            kept.insert(name.to_owned(), value);
+        }
+    };
+    keep("event_id", occasion.event_id.clone().map(Value::String));
+    keep("event_type", occasion.event_type.clone().map(Value::String));
+    keep("traceparent", occasion.traceparent.clone().map(Value::String));
+    keep("trigger", occasion.trigger.clone().map(Value::Object));
+    keep("previous", occasion.previous.clone().map(Value::Object));
+    keep("deleted", occasion.deleted.then_some(Value::Bool(true)));
+    keep("object", occasion.object.as_ref().map(|key| json!(key.primary_key)));
+    Value::Object(kept).to_string()
+}
+
+/// Counts by the words of their reasons.
+fn counts(refused: &[(Reason, i64)]) -> Value {
+    refused
+        .iter()
+        .map(|(reason, count)| (reason.word().to_owned(), json!(count)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+/// Inputs as the task keeps them.
+fn inputs(task: &TaskDraft) -> String {
+    let list: Vec<Value> = task
+        .inputs
+        .iter()
+        .map(|input| json!({"object_type": input.object_type, "primary_key": input.primary_key}))
+        .collect();
+    Value::Array(list).to_string()
+}
+
+impl Store {
+    /// Runs that still look for their inputs, the oldest first.
+    pub async fn expanding(&self, limit: i64) -> Result<Vec<ExpandingRun>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, schedule_id, organization, cause, scheduled_for, position, occasion, refused FROM run \
+             WHERE position IS NOT NULL ORDER BY id LIMIT $1",
+        )
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        let mut runs = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let mut occasion = read_map(&row.try_get::<String, _>("occasion")?);
+            let mut table = |name: &str| match occasion.remove(name) {
+                Some(Value::Object(map)) => Some(map),
+                _ => None,
+            };
+            let (trigger, previous) = (table("trigger"), table("previous"));
+            let refused = read_map(&row.try_get::<String, _>("refused")?);
+            runs.push(ExpandingRun {
+                id: row.try_get("id")?,
+                schedule_id: row.try_get("schedule_id")?,
+                organization: row.try_get("organization")?,
+                cause: Cause::parse(&row.try_get::<String, _>("cause")?).unwrap_or(Cause::Event),
+                scheduled_for: moment(row, "scheduled_for")?,
+                position: row.try_get("position")?,
+                occasion: Occasion { trigger, previous, ..Occasion::default() },
+                refused: refused
+                    .iter()
+                    .filter_map(|(word, count)| Some((Reason::parse(word)?, count.as_i64()?)))
+                    .collect(),
+            });
+        }
+        Ok(runs)
+    }
+
+    /// Stores a decision, or nothing.
+    pub async fn commit(&self, commit: &Commit<'_>) -> Result<Committed, StoreError> {
+        let mut transaction = self.begin().await?;
+        match self.write(&mut transaction, commit).await? {
+            Committed::Done => {
+                transaction.commit().await?;
+                Ok(Committed::Done)
+            }
+            stale => {
+                transaction.rollback().await?;
+                Ok(stale)
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        connection: &mut AnyConnection,
+        commit: &Commit<'_>,
+    ) -> Result<Committed, StoreError> {
+        let plan = commit.plan;
+        // New organisations raise the revision, so the row is locked for writing at once: two transactions that
+        // first shared it would wait for each other.
+        if plan.organizations.is_empty() {
+            let sql = format!(
+                "SELECT value FROM revision WHERE name = 'catalogue' {}",
+                self.dialect.for_share()
+            );
+            let revision: i64 = sqlx::query(AssertSqlSafe(sql))
+                .fetch_one(&mut *connection)
+                .await?
+                .try_get("value")?;
+            if revision != commit.revision {
+                return Ok(Committed::Stale("catalogue"));
+            }
+        } else {
+            let raised = sqlx::query(
+                "UPDATE revision SET value = value + 1 WHERE name = 'catalogue' AND value = $1",
+            )
+            .bind(commit.revision)
+            .execute(&mut *connection)
+            .await?
+            .rows_affected();
+            if raised != 1 {
+                return Ok(Committed::Stale("catalogue"));
+            }
+            self.write_organizations(connection, commit).await?;
+        }
+        if !self.write_inbox(connection, commit.inbox, commit.now).await? {
+            return Ok(Committed::Stale("inbox"));
+        }
+        self.write_dead_letters(connection, commit.dead).await?;
+        if !self.move_cursors(connection, commit.cursors).await? {
+            return Ok(Committed::Stale("cursor"));
+        }
+        if let Some(expansion) = &commit.expansion
+            && !self.move_position(connection, expansion).await?
+        {
+            return Ok(Committed::Stale("position"));
+        }
+        if !self.write_objects(connection, commit).await? {
+            return Ok(Committed::Stale("objects"));
+        }
+        // Withdrawn tasks leave their unique keys before new ones take them.
+        self.withdraw_planned(connection, commit).await?;
+        self.write_runs(connection, commit).await?;
+        if !self.write_tasks(connection, commit).await? {
+            return Ok(Committed::Stale("tasks"));
+        }
+        for (task_id, priority) in &plan.urgent {
+            sqlx::query("UPDATE task SET priority = $1 WHERE id = $2 AND state = 'queued' AND priority > $1")
+                .bind(priority)
+                .bind(task_id)
+                .execute(&mut *connection)
+                .await?;
+        }
+        if let Some(expansion) = &commit.expansion {
+            self.end_runs(connection, &[expansion.run_id.clone()], commit.now).await?;
+        }
+        Ok(Committed::Done)
+    }
+
+    async fn write_organizations(
+        &self,
+        connection: &mut AnyConnection,
+        commit: &Commit<'_>,
+    ) -> Result<(), StoreError> {
+        for organization in &commit.plan.organizations {
+            sqlx::query(
+                "INSERT INTO declared (kind, organization, name, id, definition, revision, created_at, updated_at) \
+                 VALUES ('organization', '', $1, $1, $2, 1, $3, $3) ON CONFLICT DO NOTHING",
+            )
+            .bind(&organization.id)
+            .bind(json!({"id": organization.id}).to_string())
+            .bind(commit.now.micros())
+            .execute(&mut *connection)
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn write_inbox(
+        &self,
+        connection: &mut AnyConnection,
+        inbox: &[(String, String)],
+        now: Moment,
+    ) -> Result<bool, StoreError> {
+        let rows: Vec<InboxRow<'_>> = inbox.iter().map(|(source, id)| InboxRow { source, id }).collect();
+        let sql = format!(
+            "INSERT INTO inbox (source, id, received_at) SELECT r.source, r.id, {} FROM {} WHERE true \
+             ON CONFLICT DO NOTHING",
+            now.micros(),
+            self.dialect.rows("$1", "source text, id text")
+        );
+        Ok(write_rows(connection, sql, &rows).await? == rows.len() as u64)
+    }
+
+    async fn move_cursors(
+        &self,
+        connection: &mut AnyConnection,
+        cursors: &[CursorMove],
+    ) -> Result<bool, StoreError> {
+        for cursor in cursors {
+            let moved = sqlx::query(
+                "UPDATE schedule_cursor SET decided_until = $1 WHERE schedule_id = $2 AND decided_until = $3",
+            )
+            .bind(cursor.to.micros())
+            .bind(&cursor.schedule_id)
+            .bind(cursor.from.micros())
+            .execute(&mut *connection)
+            .await?
+            .rows_affected();
+            if moved != 1 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn move_position(
+        &self,
+        connection: &mut AnyConnection,
+        expansion: &Expansion,
+    ) -> Result<bool, StoreError> {
+        let moved = sqlx::query(
+            "UPDATE run SET position = $1, total = total + $2, refused = $3, \
+             state = CASE WHEN $1 IS NULL THEN 'running' ELSE state END \
+             WHERE id = $4 AND position = $5",
+        )
+        .bind(expansion.to.clone())
+        .bind(expansion.found)
+        .bind(counts(&expansion.refused).to_string())
+        .bind(&expansion.run_id)
+        .bind(&expansion.from)
+        .execute(&mut *connection)
+        .await?
+        .rows_affected();
+        Ok(moved == 1)
+    }
+
+    async fn write_objects(
+        &self,
+        connection: &mut AnyConnection,
+        commit: &Commit<'_>,
+    ) -> Result<bool, StoreError> {
+        // In the order of their keys, so that two transactions never wait for each other.
+        let keys: BTreeSet<&ObjectKey> = commit.plan.changed.iter().collect();
+        let rows: Vec<ObjectRow<'_>> = keys
+            .iter()
+            .filter_map(|key| commit.world.objects.get(key))
+            .map(|object| ObjectRow {
+                organization: &object.key.organization,
+                primary_key: &object.key.primary_key,
+                object_type: &object.object_type,
+                attributes: &object.attributes,
+                scan_level: object.level,
+                scan_profile_type: object.profile_type.as_deref(),
+                lifted: i64::from(object.lifted),
+                live: i64::from(object.live()),
+                created_rank: object.created_rank.as_ref().map(ToString::to_string),
+                deleted_rank: object.deleted_rank.as_ref().map(ToString::to_string),
+                attributes_rank: object.attributes_rank.as_ref().map(ToString::to_string),
+                level_rank: object.level_rank.as_ref().map(ToString::to_string),
+                deleted_at: (!object.live() && object.deleted_rank.is_some()).then_some(commit.now.micros()),
+                base: commit.versions.get(&object.key).copied().unwrap_or(0),
+            })
+            .collect();
+        let sql = format!(
+            "INSERT INTO object AS o (organization, primary_key, object_type, attributes, scan_level, scan_profile_type, \
+             lifted, live, created_rank, deleted_rank, attributes_rank, level_rank, deleted_at, version) \
+             SELECT r.organization, r.primary_key, r.object_type, r.attributes, r.scan_level, r.scan_profile_type, \
+             r.lifted, r.live, r.created_rank, r.deleted_rank, r.attributes_rank, r.level_rank, r.deleted_at, r.base + 1 \
+             FROM {} WHERE true \
+             ON CONFLICT (organization, primary_key) DO UPDATE SET object_type = excluded.object_type, \
+             attributes = excluded.attributes, scan_level = excluded.scan_level, \
+             scan_profile_type = excluded.scan_profile_type, lifted = excluded.lifted, live = excluded.live, \
+             created_rank = excluded.created_rank, deleted_rank = excluded.deleted_rank, \
+             attributes_rank = excluded.attributes_rank, level_rank = excluded.level_rank, \
+             deleted_at = excluded.deleted_at, version = excluded.version \
+             WHERE o.version = excluded.version - 1",
+            self.dialect.rows(
+                "$1",
+                "organization text, primary_key text, object_type text, attributes jsonb, scan_level bigint, \
+                 scan_profile_type text, lifted bigint, live bigint, created_rank text, deleted_rank text, \
+                 attributes_rank text, level_rank text, deleted_at bigint, base bigint"
+            )
+        );
+        Ok(write_rows(connection, sql, &rows).await? == rows.len() as u64)
+    }
+
+    async fn write_runs(
+        &self,
+        connection: &mut AnyConnection,
+        commit: &Commit<'_>,
+    ) -> Result<(), StoreError> {
+        let mut cancelled: HashMap<&str, i64> = HashMap::new();
+        for task in &commit.plan.tasks {
+            if task.state == TaskState::Withdrawn {
+                *cancelled.entry(task.run_id.as_str()).or_default() += 1;
+            }
+        }
+        let rows: Vec<RunRow<'_>> = commit
+            .plan
+            .runs
+            .iter()
+            .map(|run| {
+                let cancelled = cancelled.get(run.id.as_str()).copied().unwrap_or(0);
+                let ended = !run.expands && run.total == cancelled;
+                let state = match (run.expands, ended) {
+                    (true, _) => RunState::Expanding,
+                    (false, true) => RunState::of_ended(run.total, 0, cancelled),
+                    (false, false) => RunState::Running,
+                };
+                RunRow {
+                    id: &run.id,
+                    schedule_id: &run.schedule_id,
+                    schedule: &run.schedule,
+                    schedule_revision: run.schedule_revision,
+                    organization: &run.organization,
+                    cause: run.cause.word(),
+                    scheduled_for: run.scheduled_for.micros(),
+                    created_at: run.created_at.micros(),
+                    finished_at: ended.then_some(commit.now.micros()),
+                    target: run.target.as_deref(),
+                    state: state.word(),
+                    position: run.expands.then_some(""),
+                    occasion: occasion(run),
+                    total: run.total,
+                    cancelled,
+                    refused: counts(&run.refused).to_string(),
+                }
+            })
+            .collect();
+        let sql = format!(
+            "INSERT INTO run (id, schedule_id, schedule, schedule_revision, organization, cause, scheduled_for, created_at, \
+             finished_at, target, state, position, occasion, total, succeeded, failed, cancelled, refused) \
+             SELECT r.id, r.schedule_id, r.schedule, r.schedule_revision, r.organization, r.cause, r.scheduled_for, r.created_at, \
+             r.finished_at, r.target, r.state, r.position, r.occasion, r.total, 0, 0, r.cancelled, r.refused FROM {}",
+            self.dialect.rows(
+                "$1",
+                "id text, schedule_id text, schedule text, schedule_revision bigint, organization text, cause text, \
+                 scheduled_for bigint, created_at bigint, finished_at bigint, target text, state text, position text, \
+                 occasion text, total bigint, cancelled bigint, refused text"
+            )
+        );
+        write_rows(connection, sql, &rows).await?;
+        Ok(())
+    }
+
+    /// Tasks and their unique keys; false where somebody else holds one of the keys.
+    async fn write_tasks(
+        &self,
+        connection: &mut AnyConnection,
+        commit: &Commit<'_>,
+    ) -> Result<bool, StoreError> {
+        let tasks = &commit.plan.tasks;
+        let mut open: Vec<OpenRow<'_>> = tasks
+            .iter()
+            .filter(|task| !task.state.terminal())
+            .flat_map(|task| {
+                let alone = task.inputs.is_empty().then_some(OpenRow {
+                    organization: &task.organization,
+                    primary_key: "",
+                    unique_key: &task.unique_key,
+                    task_id: &task.id,
+                    plugin_id: &task.plugin_id,
+                    digest: "",
+                });
+                let inputs = task.inputs.iter().map(|input| OpenRow {
+                    organization: &task.organization,
+                    primary_key: &input.primary_key,
+                    unique_key: &input.unique_key,
+                    task_id: &task.id,
+                    plugin_id: &task.plugin_id,
+                    digest: &input.digest,
+                });
+                alone.into_iter().chain(inputs)
+            })
+            .collect();
+        open.sort_by_key(|row| (row.organization, row.primary_key, row.unique_key));
+        let sql = format!(
+            "INSERT INTO open_input (organization, primary_key, unique_key, task_id, plugin_id, digest) \
+             SELECT r.organization, r.primary_key, r.unique_key, r.task_id, r.plugin_id, r.digest FROM {} WHERE true \
+             ON CONFLICT DO NOTHING",
+            self.dialect.rows(
+                "$1",
+                "organization text, primary_key text, unique_key text, task_id text, plugin_id text, digest text"
+            )
+        );
+        if write_rows(connection, sql, &open).await? != open.len() as u64 {
+            return Ok(false);
+        }
+        let rows: Vec<TaskRow<'_>> = tasks
+            .iter()
+            .map(|task| TaskRow {
+                id: &task.id,
+                run_id: &task.run_id,
+                organization: &task.organization,
+                plugin_id: &task.plugin_id,
+                worker_type: &task.worker_type,
+                queue: &task.queue,
+                state: task.state.word(),
+                class: task.cause.class(),
+                priority: task.priority,
+                cause: task.cause.word(),
+                created_at: task.created_at.micros(),
+                scheduled_for: task.scheduled_for.micros(),
+                not_before: task.not_before.map(Moment::micros),
+                finished_at: task.state.terminal().then_some(commit.now.micros()),
+                reason: (task.state == TaskState::Withdrawn).then_some("reason_gone"),
+                inputs: inputs(task),
+                parameters: Value::Object(task.parameters.clone()).to_string(),
+            })
+            .collect();
+        let sql = format!(
+            "INSERT INTO task (id, run_id, organization, plugin_id, worker_type, queue, state, class, priority, cause, \
+             created_at, scheduled_for, not_before, finished_at, attempt, spent, reason, inputs, parameters) \
+             SELECT r.id, r.run_id, r.organization, r.plugin_id, r.worker_type, r.queue, r.state, r.class, r.priority, r.cause, \
+             r.created_at, r.scheduled_for, r.not_before, r.finished_at, 0, 0, r.reason, r.inputs, r.parameters FROM {}",
+            self.dialect.rows(
+                "$1",
+                "id text, run_id text, organization text, plugin_id text, worker_type text, queue text, state text, \
+                 class bigint, priority bigint, cause text, created_at bigint, scheduled_for bigint, not_before bigint, \
+                 finished_at bigint, reason text, inputs text, parameters text"
+            )
+        );
+        write_rows(connection, sql, &rows).await?;
+        Ok(true)
+    }
+
+    async fn withdraw_planned(
+        &self,
+        connection: &mut AnyConnection,
+        commit: &Commit<'_>,
+    ) -> Result<(), StoreError> {
+        let mut by_reason: HashMap<&'static str, Vec<&str>> = HashMap::new();
+        for withdrawal in &commit.plan.withdrawn {
+            by_reason.entry(withdrawal.reason).or_default().push(&withdrawal.task_id);
+        }
+        for (reason, ids) in by_reason {
+            self.withdraw_in(connection, &ids, reason, commit.now).await?;
+        }
+        Ok(())
+    }
+
+    /// Withdraws tasks that nobody has accepted; answers with those that were.
+    pub(super) async fn withdraw_in(
+        &self,
+        connection: &mut AnyConnection,
+        ids: &[&str],
+        reason: &str,
+        now: Moment,
+    ) -> Result<Vec<String>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<IdRow<'_>> = ids.iter().map(|id| IdRow { id }).collect();
+        let list = format!("(SELECT r.id FROM {})", self.dialect.rows("$1", "id text"));
+        let withdrawn = sqlx::query(AssertSqlSafe(format!(
+            "UPDATE task SET state = 'withdrawn', reason = $2, finished_at = $3 \
+             WHERE id IN {list} AND state IN ('queued', 'dispatched') RETURNING id, run_id"
+        )))
+        .bind(json_rows(&rows))
+        .bind(reason)
+        .bind(now.micros())
+        .fetch_all(&mut *connection)
+        .await?;
+        let mut gone = Vec::new();
+        let mut runs: HashMap<String, i64> = HashMap::new();
+        for row in &withdrawn {
+            gone.push(row.try_get::<String, _>("id")?);
+            *runs.entry(row.try_get("run_id")?).or_default() += 1;
+        }
+        let rows: Vec<IdRow<'_>> = gone.iter().map(|id| IdRow { id }).collect();
+        write_rows(connection, format!("DELETE FROM open_input WHERE task_id IN {list}"), &rows).await?;
+        write_rows(
+            connection,
+            format!(
+                "UPDATE attempt SET ended_at = {}, outcome = 'withdrawn', claimed_until = NULL, expires_at = NULL \
+                 WHERE ended_at IS NULL AND task_id IN {list}",
+                now.micros()
+            ),
+            &rows,
+        )
+        .await?;
+        let mut names: Vec<String> = runs.keys().cloned().collect();
+        names.sort();
+        for run_id in &names {
+            sqlx::query("UPDATE run SET cancelled = cancelled + $1 WHERE id = $2")
+                .bind(runs.get(run_id).copied().unwrap_or(0))
+                .bind(run_id)
+                .execute(&mut *connection)
+                .await?;
+        }
+        self.end_runs(connection, &names, now).await?;
+        Ok(gone)
+    }
+
+    /// Runs whose tasks have all ended, and that have nothing left to find, end.
+    pub(super) async fn end_runs(
+        &self,
+        connection: &mut AnyConnection,
+        runs: &[String],
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        let rows: Vec<IdRow<'_>> = runs.iter().map(|id| IdRow { id }).collect();
+        let sql = format!(
+            "UPDATE run SET finished_at = {}, state = CASE \
+             WHEN succeeded >= total THEN 'succeeded' \
+             WHEN cancelled >= total THEN 'cancelled' \
+             WHEN succeeded > 0 THEN 'partly_failed' ELSE 'failed' END \
+             WHERE id IN (SELECT r.id FROM {}) AND finished_at IS NULL AND position IS NULL \
+             AND succeeded + failed + cancelled >= total",
+            now.micros(),
+            self.dialect.rows("$1", "id text")
+        );
+        write_rows(connection, sql, &rows).await?;
+        Ok(())
+    }
+}

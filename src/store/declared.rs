@@ -1,0 +1,170 @@
+//! What people declared, as it was written, with a revision over all of it.
+
+use serde_json::{Map, Value};
+use sqlx::Row;
+
+use super::world::read_map;
+use super::{Store, StoreError, moment};
+use crate::catalogue::Stored;
+use crate::declaration::Kind;
+use crate::moment::Moment;
+
+/// One change to what is declared.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Edit {
+    /// Make it, or make it so.
+    Put {
+        kind: Kind,
+        organization: String,
+        name: String,
+        /// Used where it is new; what is there keeps its id.
+        id: String,
+        definition: Map<String, Value>,
+    },
+    Delete {
+        kind: Kind,
+        organization: String,
+        name: String,
+    },
+}
+
+/// What became of an application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    Revision(i64),
+    /// Somebody else changed the declarations meanwhile.
+    Stale,
+}
+
+impl Store {
+    pub async fn catalogue_revision(&self) -> Result<i64, StoreError> {
+        Ok(sqlx::query("SELECT value FROM revision WHERE name = 'catalogue'")
+            .fetch_one(&self.pool)
+            .await?
+            .try_get("value")?)
+    }
+
+    /// All that is declared, with the revision that it is.
+    pub async fn declared(&self) -> Result<(i64, Vec<Stored>), StoreError> {
+        loop {
+            let before = self.catalogue_revision().await?;
+            let rows = sqlx::query(
+                "SELECT kind, organization, name, id, definition, revision, created_at FROM declared \
+                 ORDER BY kind, organization, name",
+            )
+            .fetch_all(&self.pool)
+            .await?;
+            // Both must be of one revision; a change in between is rare, and then it is read again.
+            if self.catalogue_revision().await? != before {
+                continue;
+            }
+            let mut stored = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let Some(kind) = Kind::parse(&row.try_get::<String, _>("kind")?) else {
+                    continue;
+                };
+                stored.push(Stored {
+                    kind,
+                    organization: row.try_get("organization")?,
+                    name: row.try_get("name")?,
+                    id: row.try_get("id")?,
+                    definition: read_map(&row.try_get::<String, _>("definition")?),
+                    revision: row.try_get("revision")?,
+                    created_at: moment(row, "created_at")?,
+                });
+            }
+            return Ok((before, stored));
+        }
+    }
+
+    /// Makes all edits, or none where the declarations are no longer of `revision`.
+    pub async fn apply(
+        &self,
+        edits: &[Edit],
+        revision: i64,
+        now: Moment,
+    ) -> Result<Applied, StoreError> {
+        if edits.is_empty() {
+            return Ok(Applied::Revision(revision));
+        }
+        let mut transaction = self.begin().await?;
+        let raised = sqlx::query(
+            "UPDATE revision SET value = value + 1 WHERE name = 'catalogue' AND value = $1",
+        )
+        .bind(revision)
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
+        if raised != 1 {
+            transaction.rollback().await?;
+            return Ok(Applied::Stale);
+        }
+        for edit in edits {
+            match edit {
+                Edit::Put { kind, organization, name, id, definition } => {
+                    let row = sqlx::query(
+                        "INSERT INTO declared AS d (kind, organization, name, id, definition, revision, created_at, updated_at) \
+                         VALUES ($1, $2, $3, $4, $5, 1, $6, $6) ON CONFLICT (kind, organization, name) \
+                         DO UPDATE SET definition = excluded.definition, revision = d.revision + 1, updated_at = excluded.updated_at \
+                         RETURNING id",
+                    )
+                    .bind(kind.word())
+                    .bind(organization)
+                    .bind(name)
+                    .bind(id)
+                    .bind(Value::Object(definition.clone()).to_string())
+                    .bind(now.micros())
+                    .fetch_one(&mut *transaction)
+                    .await?;
+                    let id: String = row.try_get("id")?;
+                    let clock = match kind {
+                        Kind::Schedule => Some(id),
+                        Kind::Plugin => Some(format!("plugin:{name}")),
+                        _ => None,
+                    };
+                    // A schedule never fires for the time before it was what it is.
+                    if let Some(id) = clock {
+                        sqlx::query(
+                            "INSERT INTO schedule_cursor (schedule_id, decided_until) VALUES ($1, $2) \
+                             ON CONFLICT (schedule_id) DO UPDATE SET decided_until = excluded.decided_until",
+                        )
+                        .bind(id)
+                        .bind(now.micros())
+                        .execute(&mut *transaction)
+                        .await?;
+                    }
+                }
+                Edit::Delete { kind, organization, name } => {
+                    sqlx::query(
+                        "DELETE FROM schedule_cursor WHERE schedule_id IN \
+                         (SELECT id FROM declared WHERE kind = $1 AND organization = $2 AND name = $3) \
+                         OR schedule_id = 'plugin:' || $3",
+                    )
+                    .bind(kind.word())
+                    .bind(organization)
+                    .bind(name)
+                    .execute(&mut *transaction)
+                    .await?;
+                    sqlx::query("DELETE FROM declared WHERE kind = $1 AND organization = $2 AND name = $3")
+                        .bind(kind.word())
+                        .bind(organization)
+                        .bind(name)
+                        .execute(&mut *transaction)
+                        .await?;
+                }
+            }
+        }
+        transaction.commit().await?;
+        Ok(Applied::Revision(revision + 1))
+    }
+
+    /// How far the clocks of schedules have been decided.
+    pub async fn cursors(&self) -> Result<Vec<(String, Moment)>, StoreError> {
+        let rows = sqlx::query("SELECT schedule_id, decided_until FROM schedule_cursor")
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter()
+            .map(|row| Ok((row.try_get("schedule_id")?, moment(row, "decided_until")?)))
+            .collect()
+    }
+}

@@ -1,0 +1,203 @@
+//! What a decision needs to know: objects, open tasks, last ends, by the keys that it may touch.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, Row};
+
+use super::{Store, StoreError, json_rows, maybe_moment, moment};
+use crate::decide::{Ended, OpenInput, World};
+use crate::object::{Object, ObjectKey, Rank};
+
+/// What is asked of the store before a decision.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    pub keys: HashSet<ObjectKey>,
+    /// Strong ids of messages.
+    pub inbox: Vec<(String, String)>,
+}
+
+/// What the store knew, and by which marks it will see whether that still holds.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    pub world: World,
+    pub versions: HashMap<ObjectKey, i64>,
+    /// Strong ids that were handled before.
+    pub handled: HashSet<(String, String)>,
+    pub revision: i64,
+}
+
+#[derive(Serialize)]
+struct KeyRow<'a> {
+    o: &'a str,
+    k: &'a str,
+}
+
+#[derive(Serialize)]
+struct InboxRow<'a> {
+    source: &'a str,
+    id: &'a str,
+}
+
+pub(super) const OBJECT_COLUMNS: &str = "o.organization, o.primary_key, o.object_type, o.scan_level, o.scan_profile_type, o.lifted, o.live, o.created_rank, o.deleted_rank, o.attributes_rank, o.level_rank, o.version";
+
+impl Store {
+    /// Reads what is known of some keys. Open tasks are read before last ends, so that a task which ends in between
+    /// is seen at least once.
+    pub async fn gather(&self, wanted: &Wanted) -> Result<Gathered, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        let mut gathered = Gathered::default();
+        let row = sqlx::query("SELECT value FROM revision WHERE name = 'catalogue'")
+            .fetch_one(&mut *connection)
+            .await?;
+        gathered.revision = row.try_get("value")?;
+        if !wanted.inbox.is_empty() {
+            let rows: Vec<InboxRow<'_>> = wanted
+                .inbox
+                .iter()
+                .map(|(source, id)| InboxRow { source, id })
+                .collect();
+            let sql = format!(
+                "SELECT i.source, i.id FROM {} JOIN inbox i ON i.source = r.source AND i.id = r.id",
+                self.dialect.rows("$1", "source text, id text")
+            );
+            for row in sqlx::query(AssertSqlSafe(sql))
+                .bind(json_rows(&rows))
+                .fetch_all(&mut *connection)
+                .await?
+            {
+                gathered.handled.insert((row.try_get("source")?, row.try_get("id")?));
+            }
+        }
+        if wanted.keys.is_empty() {
+            return Ok(gathered);
+        }
+        let rows: Vec<KeyRow<'_>> = wanted
+            .keys
+            .iter()
+            .map(|key| KeyRow { o: &key.organization, k: &key.primary_key })
+            .collect();
+        let keys = json_rows(&rows);
+        let source = self.dialect.rows("$1", "o text, k text");
+        let sql = format!(
+            "SELECT {OBJECT_COLUMNS}, {} AS attributes FROM {source} JOIN object o ON o.organization = r.o AND o.primary_key = r.k",
+            self.dialect.json_text("o.attributes")
+        );
+        for row in sqlx::query(AssertSqlSafe(sql)).bind(&keys).fetch_all(&mut *connection).await? {
+            let (object, version) = read_object(&row)?;
+            gathered.versions.insert(object.key.clone(), version);
+            gathered.world.objects.insert(object.key.clone(), object);
+        }
+        let sql = format!(
+            "SELECT i.organization, i.primary_key, i.unique_key, i.task_id, i.plugin_id, t.state, t.priority \
+             FROM {source} JOIN open_input i ON i.organization = r.o AND i.primary_key = r.k \
+             JOIN task t ON t.id = i.task_id"
+        );
+        for row in sqlx::query(AssertSqlSafe(sql)).bind(&keys).fetch_all(&mut *connection).await? {
+            let key = read_key(&row)?;
+            gathered.world.open.entry(key).or_default().push(OpenInput {
+                unique_key: row.try_get("unique_key")?,
+                task_id: row.try_get("task_id")?,
+                plugin_id: row.try_get("plugin_id")?,
+                running: row.try_get::<String, _>("state")? == "running",
+                priority: row.try_get("priority")?,
+            });
+        }
+        let sql = format!(
+            "SELECT e.unique_key, e.ended_at, e.digest FROM {source} \
+             JOIN last_end e ON e.organization = r.o AND e.primary_key = r.k"
+        );
+        for row in sqlx::query(AssertSqlSafe(sql)).bind(&keys).fetch_all(&mut *connection).await? {
+            gathered.world.ended.insert(
+                row.try_get("unique_key")?,
+                Ended { at: moment(&row, "ended_at")?, digest: row.try_get("digest")? },
+            );
+        }
+        let sql = format!(
+            "SELECT s.unique_key, s.until FROM {source} \
+             JOIN suppressed s ON s.organization = r.o AND s.primary_key = r.k"
+        );
+        for row in sqlx::query(AssertSqlSafe(sql)).bind(&keys).fetch_all(&mut *connection).await? {
+            gathered
+                .world
+                .suppressed
+                .insert(row.try_get("unique_key")?, maybe_moment(&row, "until")?);
+        }
+        Ok(gathered)
+    }
+
+    /// A page of live objects of one type, in the order of their keys.
+    pub async fn objects_after(
+        &self,
+        organization: &str,
+        object_type: &str,
+        after: &str,
+        limit: i64,
+    ) -> Result<Vec<Object>, StoreError> {
+        let sql = format!(
+            "SELECT {OBJECT_COLUMNS}, {} AS attributes FROM object o \
+             WHERE o.organization = $1 AND o.object_type = $2 AND o.primary_key > $3 AND o.live = 1 \
+             ORDER BY o.primary_key LIMIT $4",
+            self.dialect.json_text("o.attributes")
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(organization)
+            .bind(object_type)
+            .bind(after)
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(|row| Ok(read_object(row)?.0)).collect()
+    }
+
+    /// How many live objects of each type an organisation has; all organisations without one.
+    pub async fn count_objects(&self) -> Result<BTreeMap<String, i64>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT object_type, count(*) AS many FROM object WHERE live = 1 GROUP BY object_type",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| Ok((row.try_get("object_type")?, row.try_get("many")?)))
+            .collect()
+    }
+}
+
+fn read_key(row: &AnyRow) -> Result<ObjectKey, sqlx::Error> {
+    Ok(ObjectKey {
+        organization: row.try_get("organization")?,
+        primary_key: row.try_get("primary_key")?,
+    })
+}
+
+/// An object and the version of its row.
+pub(super) fn read_object(row: &AnyRow) -> Result<(Object, i64), sqlx::Error> {
+    let rank = |column: &str| -> Result<Option<Rank>, sqlx::Error> {
+        Ok(row
+            .try_get::<Option<String>, _>(column)?
+            .as_deref()
+            .and_then(Rank::parse))
+    };
+    let object = Object {
+        key: read_key(row)?,
+        object_type: row.try_get("object_type")?,
+        attributes: read_map(&row.try_get::<String, _>("attributes")?),
+        level: row
+            .try_get::<Option<i64>, _>("scan_level")?
+            .and_then(|level| u8::try_from(level).ok()),
+        profile_type: row.try_get("scan_profile_type")?,
+        lifted: row.try_get::<i64, _>("lifted")? != 0,
+        created_rank: rank("created_rank")?,
+        deleted_rank: rank("deleted_rank")?,
+        attributes_rank: rank("attributes_rank")?,
+        level_rank: rank("level_rank")?,
+    };
+    Ok((object, row.try_get("version")?))
+}
+
+/// JSON that we wrote ourselves; what is not an object reads as an empty one.
+pub(super) fn read_map(text: &str) -> Map<String, Value> {
+    serde_json::from_str(text).unwrap_or_default()
+}

@@ -1,0 +1,303 @@
+//! A task: one plugin on one input or on one batch of inputs; its attempts; the table of legal steps.
+
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::moment::{Moment, Span};
+use crate::run::Cause;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TaskState {
+    /// Waits to be offered.
+    Queued,
+    /// Offered, not accepted yet.
+    Dispatched,
+    /// A worker has it.
+    Running,
+    Succeeded,
+    Failed,
+    /// Out of attempts, or impossible to offer.
+    Dead,
+    /// Ended by a person or by the worker on request.
+    Cancelled,
+    /// Its reason is gone.
+    Withdrawn,
+}
+
+impl TaskState {
+    pub const ALL: [(&'static str, TaskState); 8] = [
+        ("queued", TaskState::Queued),
+        ("dispatched", TaskState::Dispatched),
+        ("running", TaskState::Running),
+        ("succeeded", TaskState::Succeeded),
+        ("failed", TaskState::Failed),
+        ("dead", TaskState::Dead),
+        ("cancelled", TaskState::Cancelled),
+        ("withdrawn", TaskState::Withdrawn),
+    ];
+
+    pub fn word(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(_, state)| *state == self)
+            .map_or("queued", |(word, _)| word)
+    }
+
+    pub fn parse(word: &str) -> Option<TaskState> {
+        Self::ALL
+            .iter()
+            .find(|(known, _)| *known == word)
+            .map(|(_, state)| *state)
+    }
+
+    /// Nothing more happens to it.
+    pub fn terminal(self) -> bool {
+        self.legal().is_empty()
+    }
+
+    /// An end that counts for grace: it was executed.
+    pub fn executed(self) -> bool {
+        matches!(
+            self,
+            TaskState::Succeeded | TaskState::Failed | TaskState::Dead
+        )
+    }
+
+    /// The states that may follow: the table of legal steps.
+    pub fn legal(self) -> &'static [TaskState] {
+        use TaskState::*;
+        match self {
+            // A late success decides while no newer offer was made.
+            Queued => &[Dispatched, Succeeded, Withdrawn, Cancelled, Dead],
+            // A result may overtake its acceptance; silence, a refusal or a snooze queue it again.
+            Dispatched => &[
+                Running, Succeeded, Failed, Dead, Queued, Withdrawn, Cancelled,
+            ],
+            Running => &[Succeeded, Failed, Dead, Queued, Withdrawn, Cancelled],
+            Succeeded | Failed | Dead | Cancelled | Withdrawn => &[],
+        }
+    }
+}
+
+/// One input of a task that is about to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputDraft {
+    pub object_type: String,
+    pub primary_key: String,
+    pub unique_key: String,
+    /// What the attributes were, so that a change can pass the grace.
+    pub digest: String,
+}
+
+/// A task that is about to be stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskDraft {
+    pub id: String,
+    pub run_id: String,
+    pub organization: String,
+    pub plugin_id: String,
+    pub worker_type: String,
+    pub queue: String,
+    pub cause: Cause,
+    pub priority: i64,
+    pub created_at: Moment,
+    pub not_before: Option<Moment>,
+    pub scheduled_for: Moment,
+    /// Empty for a plugin that takes none; then `unique_key` alone guards it.
+    pub inputs: Vec<InputDraft>,
+    pub unique_key: String,
+    pub parameters: Map<String, Value>,
+    pub state: TaskState,
+}
+
+/// What a task is offered with: everything that its message says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offer {
+    pub task_id: String,
+    pub attempt: i64,
+    pub run_id: String,
+    pub schedule: String,
+    pub organization: String,
+    pub worker_type: String,
+    pub queue: String,
+    pub plugin: crate::plugin::Plugin,
+    /// Placeholders filled.
+    pub arguments: Vec<String>,
+    pub inputs: Vec<OfferedInput>,
+    pub settings: Map<String, Value>,
+    pub parameters: Map<String, Value>,
+    pub event_id: Option<String>,
+    pub event_type: Option<String>,
+    pub traceparent: Option<String>,
+    pub cause: Cause,
+    pub priority: i64,
+    pub scheduled_for: Moment,
+    pub created_at: Moment,
+    pub offered_at: Moment,
+    pub expires_at: Moment,
+    pub queue_timeout: Span,
+    pub heartbeat_timeout: Span,
+    pub run_timeout: Span,
+    pub avoid_workers: Vec<String>,
+}
+
+/// An input as it is at the time of the offer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OfferedInput {
+    pub object_type: String,
+    pub primary_key: String,
+    pub attributes: Map<String, Value>,
+    pub level: Option<u8>,
+}
+
+/// What makes two tasks the same: organisation, plugin, input and the parameters of the request.
+pub fn unique_key(
+    organization: &str,
+    plugin_id: &str,
+    primary_key: Option<&str>,
+    parameters: &Map<String, Value>,
+    run_id: Option<&str>,
+) -> String {
+    let mut hash = Sha256::new();
+    // Lengths first, so that no two different lists of parts read the same.
+    for part in [
+        Some(organization),
+        Some(plugin_id),
+        primary_key,
+        run_id,
+        (!parameters.is_empty())
+            .then(|| Value::Object(parameters.clone()).to_string())
+            .as_deref(),
+    ] {
+        match part {
+            None => hash.update([0]),
+            Some(text) => {
+                hash.update([1]);
+                hash.update((text.len() as u64).to_le_bytes());
+                hash.update(text.as_bytes());
+            }
+        }
+    }
+    short_hex(hash)
+}
+
+/// A digest of attributes, those that the type ignores aside. JSON objects are sorted, so it is canonical.
+pub fn digest(attributes: &Map<String, Value>, ignored: &[String]) -> String {
+    let mut hash = Sha256::new();
+    for (name, value) in attributes {
+        if !ignored.iter().any(|ignored| ignored == name) {
+            hash.update(name.as_bytes());
+            hash.update([0]);
+            hash.update(value.to_string().as_bytes());
+            hash.update([0]);
+        }
+    }
+    short_hex(hash)
+}
+
+fn short_hex(hash: Sha256) -> String {
+    use std::fmt::Write;
+    let mut text = String::with_capacity(32);
+    for byte in hash.finalize().iter().take(16) {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// Ids in the order of their making (UUID v7). Chance comes in as a seed, time with each call.
+#[derive(Clone, Debug)]
+pub struct Ids {
+    seed: u64,
+}
+
+impl Ids {
+    pub fn seeded(seed: u64) -> Ids {
+        Ids { seed }
+    }
+
+    pub fn next(&mut self, now: Moment) -> String {
+        let mut random = [0; 10];
+        random[..8].copy_from_slice(&self.draw().to_le_bytes());
+        random[8..].copy_from_slice(&self.draw().to_le_bytes()[..2]);
+        let millis = u64::try_from(now.micros() / 1000).unwrap_or(0);
+        uuid::Builder::from_unix_timestamp_millis(millis, &random)
+            .into_uuid()
+            .to_string()
+    }
+
+    /// The step of splitmix64.
+    fn draw(&mut self) -> u64 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// What a worker reports.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    pub task_id: String,
+    /// `None`: whichever is current (OpenKAT's runners do not count).
+    pub attempt: Option<i64>,
+    pub worker: String,
+    /// `None`: at its arrival.
+    pub at: Option<Moment>,
+    pub word: StatusWord,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum StatusWord {
+    Accepted,
+    Declined {
+        reason: Option<String>,
+        retry_in: Option<Span>,
+    },
+    Heartbeat {
+        done: Option<i64>,
+        total: Option<i64>,
+        stage: Option<String>,
+        note: Option<String>,
+    },
+    Succeeded(Ending),
+    Failed {
+        retryable: bool,
+        ending: Ending,
+    },
+    Cancelled {
+        reason: Option<String>,
+    },
+    Snooze {
+        until: Moment,
+    },
+    NeverAgain {
+        reason: Option<String>,
+        until: Option<Moment>,
+    },
+}
+
+impl StatusWord {
+    pub fn name(&self) -> &'static str {
+        match self {
+            StatusWord::Accepted => "accepted",
+            StatusWord::Declined { .. } => "declined",
+            StatusWord::Heartbeat { .. } => "heartbeat",
+            StatusWord::Succeeded(_) => "succeeded",
+            StatusWord::Failed { .. } => "failed",
+            StatusWord::Cancelled { .. } => "cancelled",
+            StatusWord::Snooze { .. } => "snooze",
+            StatusWord::NeverAgain { .. } => "never_again",
+        }
+    }
+}
+
+/// What is kept of the end of an attempt.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ending {
+    pub message: Option<String>,
+    pub exit_code: Option<i64>,
+    pub log_ref: Option<String>,
+    pub log_tail: Option<String>,
+    pub outputs: Option<Value>,
+}

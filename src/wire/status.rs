@@ -1,0 +1,135 @@
+//! What workers report, in our words and in OpenKAT's.
+
+use super::body::{self, Section, excerpt};
+use super::{LONGEST_ORGANIZATION, Unreadable};
+use crate::moment::{Moment, Span};
+use crate::task::{Ending, Status, StatusWord};
+
+/// The name of a worker that gives none.
+const OPENKAT: &str = "openkat";
+
+/// Longer pauses than a year are held to that.
+const LONGEST_PAUSE_S: f64 = 31_536_000.0;
+
+/// Reads one status.
+///
+/// OpenKAT's runners send the id of the task and one word alone; such a status is of whichever attempt is current, and of
+/// the instant of its arrival.
+pub fn read_status(body: &[u8], arrived: Moment) -> Result<Status, Unreadable> {
+    let mut said = body::section(body)?;
+    let task_id = said.key("task_id", LONGEST_ORGANIZATION)?;
+    let word = said.text("status")?;
+    let bare = !["attempt", "worker", "at", "class"]
+        .iter()
+        .any(|name| said.has(name));
+    let word = match word.as_str() {
+        "dispatched" | "running" => StatusWord::Accepted,
+        "completed" => StatusWord::Succeeded(ending(&mut said)?),
+        // Two words that both have; who says no more than that is OpenKAT.
+        "failed" | "cancelled" if bare => ours(&word, &mut said)?,
+        _ => {
+            let word = ours(&word, &mut said)?;
+            return Ok(Status {
+                task_id,
+                attempt: Some(attempt(&mut said)?),
+                worker: said.key("worker", LONGEST_ORGANIZATION)?,
+                at: Some(said.instant("at")?),
+                word,
+            });
+        }
+    };
+    let attempt = match said.has("attempt") {
+        true => Some(attempt(&mut said)?),
+        false => None,
+    };
+    Ok(Status {
+        task_id,
+        attempt,
+        worker: said
+            .optional_key("worker", LONGEST_ORGANIZATION)?
+            .unwrap_or_else(|| OPENKAT.to_owned()),
+        at: Some(said.optional_instant("at")?.unwrap_or(arrived)),
+        word,
+    })
+}
+
+fn attempt(said: &mut Section) -> Result<i64, Unreadable> {
+    match said.integer("attempt")? {
+        number if number >= 1 => Ok(number),
+        number => Err(said.bad("attempt", format!("is {number}; attempts count from 1"))),
+    }
+}
+
+fn ours(word: &str, said: &mut Section) -> Result<StatusWord, Unreadable> {
+    Ok(match word {
+        "accepted" => StatusWord::Accepted,
+        "declined" => StatusWord::Declined {
+            reason: said.optional_text("reason")?,
+            retry_in: seconds(said, "retry_in_s")?,
+        },
+        "heartbeat" => StatusWord::Heartbeat {
+            done: said.optional_integer("done")?,
+            total: said.optional_integer("total")?,
+            stage: said.optional_text("stage")?,
+            note: said.optional_text("note")?,
+        },
+        "succeeded" => StatusWord::Succeeded(ending(said)?),
+        "failed" => StatusWord::Failed {
+            retryable: retryable(said)?,
+            ending: ending(said)?,
+        },
+        "cancelled" => StatusWord::Cancelled {
+            reason: said.optional_text("reason")?,
+        },
+        "snooze" => StatusWord::Snooze {
+            until: said.instant("until")?,
+        },
+        "never_again" => StatusWord::NeverAgain {
+            reason: said.optional_text("reason")?,
+            until: said.optional_instant("until")?,
+        },
+        other => {
+            let what = format!(
+                "is `{}`; it must be accepted, declined, heartbeat, succeeded, failed, cancelled, snooze or never_again",
+                excerpt(other)
+            );
+            return Err(said.bad("status", what));
+        }
+    })
+}
+
+/// A failure is worth another attempt, unless the worker knows better.
+fn retryable(said: &mut Section) -> Result<bool, Unreadable> {
+    match said.optional_text("class")?.as_deref() {
+        None | Some("retryable") => Ok(true),
+        Some("fatal") => Ok(false),
+        Some(other) => {
+            let what = format!("is `{}`; it must be retryable or fatal", excerpt(other));
+            Err(said.bad("class", what))
+        }
+    }
+}
+
+fn ending(said: &mut Section) -> Result<Ending, Unreadable> {
+    Ok(Ending {
+        message: said.optional_text("message")?,
+        exit_code: said.optional_integer("exit_code")?,
+        log_ref: said.optional_text("log_ref")?,
+        log_tail: said.optional_text("log_tail")?,
+        outputs: said.value("outputs"),
+    })
+}
+
+fn seconds(said: &mut Section, name: &str) -> Result<Option<Span>, Unreadable> {
+    let Some(value) = said.value(name) else {
+        return Ok(None);
+    };
+    let Some(seconds) = value.as_f64() else {
+        return Err(body::wrong_type(name, &value, "a number of seconds"));
+    };
+    if seconds < 0.0 {
+        return Err(said.bad(name, format!("is {seconds}; it cannot be negative")));
+    }
+    let micros = (seconds.min(LONGEST_PAUSE_S) * 1e6).round();
+    Ok(Some(Span::from_micros(micros as i64)))
+}
