@@ -146,7 +146,10 @@ pub struct Catalogue {
 impl Catalogue {
     /// Before anything was loaded.
     pub fn empty(rules: Arc<Rules>) -> Catalogue {
-        Catalogue { rules, ..Catalogue::default() }
+        Catalogue {
+            rules,
+            ..Catalogue::default()
+        }
     }
 
     /// Compiles what is stored. What can no longer be read is left out, and complained about.
@@ -159,17 +162,25 @@ impl Catalogue {
         let mut schedules = Vec::new();
         for entry in stored {
             match read_stored(entry.kind, &entry.definition, &rules) {
-                Err(complaints) => catalogue.broken.extend(complaints.into_iter().map(|mut complaint| {
-                    complaint.file = format!("stored {} {}", entry.kind.word(), entry.name);
-                    complaint
-                })),
+                Err(complaints) => {
+                    catalogue
+                        .broken
+                        .extend(complaints.into_iter().map(|mut complaint| {
+                            complaint.file = format!("stored {} {}", entry.kind.word(), entry.name);
+                            complaint
+                        }))
+                }
                 Ok(declared) => match declared.compiled {
                     Compiled::Organization(organization) => {
-                        catalogue.organizations.insert(organization.id.clone(), organization);
+                        catalogue
+                            .organizations
+                            .insert(organization.id.clone(), organization);
                     }
                     Compiled::Plugin(mut plugin) => {
                         plugin.created_at = entry.created_at;
-                        catalogue.plugins.insert(plugin.plugin_id.clone(), Arc::from(plugin));
+                        catalogue
+                            .plugins
+                            .insert(plugin.plugin_id.clone(), Arc::from(plugin));
                     }
                     Compiled::ObjectSet(set) => catalogue.sets.push(*set),
                     Compiled::Schedule(mut schedule) => {
@@ -186,7 +197,12 @@ impl Catalogue {
             .iter()
             .map(|(id, plugin)| (id.clone(), rules.queue_for(plugin)))
             .collect();
-        schedules.extend(catalogue.plugins.values().filter_map(|plugin| own_schedule(plugin, &rules)));
+        schedules.extend(
+            catalogue
+                .plugins
+                .values()
+                .filter_map(|plugin| own_schedule(plugin, &rules)),
+        );
         schedules.sort_by(|a, b| (&a.name, &a.organization).cmp(&(&b.name, &b.organization)));
         catalogue.schedules = schedules
             .into_iter()
@@ -247,7 +263,10 @@ impl Catalogue {
         let own = |set: &&ObjectSet| {
             set.name == name
                 && set.object_type == object_type
-                && set.organization.as_ref().is_none_or(|own| *own == organization)
+                && set
+                    .organization
+                    .as_ref()
+                    .is_none_or(|own| *own == organization)
         };
         self.sets.iter().filter(own).any(|set| {
             set.keys.contains(&text("primary_key"))
@@ -271,10 +290,16 @@ impl Catalogue {
 fn own_schedule(plugin: &Plugin, rules: &Rules) -> Option<Schedule> {
     let recurrences = plugin.recurrences.clone()?;
     let mut definition = Map::new();
-    definition.insert("name".into(), Value::String(format!("plugin:{}", plugin.plugin_id)));
+    definition.insert(
+        "name".into(),
+        Value::String(format!("plugin:{}", plugin.plugin_id)),
+    );
     definition.insert("recurrences".into(), recurrences);
     let quoted = Value::String(plugin.plugin_id.clone()).to_string();
-    definition.insert("plugins".into(), Value::String(format!("plugin_id = {quoted}")));
+    definition.insert(
+        "plugins".into(),
+        Value::String(format!("plugin_id = {quoted}")),
+    );
     let inputs: Map<String, Value> = plugin
         .input_types
         .iter()
@@ -310,5 +335,9 @@ pub fn compile_splits(
         }
         splits.insert(worker_type.clone(), parts);
     }
-    if wrong.is_empty() { Ok(splits) } else { Err(wrong) }
+    if wrong.is_empty() {
+        Ok(splits)
+    } else {
+        Err(wrong)
+    }
 }

@@ -62,7 +62,9 @@ enum Output {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// The service, until a signal or the end of input; or, with a verb, its runs
-    #[command(after_help = "Examples:\n  muster run < events.jsonl\n  muster run list --organization acme")]
+    #[command(
+        after_help = "Examples:\n  muster run < events.jsonl\n  muster run list --organization acme"
+    )]
     Run {
         #[command(subcommand)]
         verb: Option<ListVerb>,
@@ -78,7 +80,9 @@ enum Command {
         variables: VariableArguments,
     },
     /// Declare what files say; shows what changes first
-    #[command(after_help = "Examples:\n  muster apply schedules.yaml --dry-run\n  muster apply *.yaml --var zone=Europe/Amsterdam --prune")]
+    #[command(
+        after_help = "Examples:\n  muster apply schedules.yaml --dry-run\n  muster apply *.yaml --var zone=Europe/Amsterdam --prune"
+    )]
     Apply(declare::Apply),
     /// Print all that is declared as YAML that `apply` reads
     Export,
@@ -87,7 +91,9 @@ enum Command {
     /// Whether store, bus and every replica's loops are well
     Health,
     /// What would be decided about an event now, and why; nothing is stored
-    #[command(after_help = "Examples:\n  muster explain event.json\n  echo '{\"specversion\":\"1.0\",…}' | muster explain -\n  muster explain mutation.json --queue scan_profile_mutations")]
+    #[command(
+        after_help = "Examples:\n  muster explain event.json\n  echo '{\"specversion\":\"1.0\",…}' | muster explain -\n  muster explain mutation.json --queue scan_profile_mutations"
+    )]
     Explain(explain::Explain),
     /// Organisations
     Organization(ListCommand),
@@ -228,9 +234,13 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     let settings = rules::load(arguments.config.as_deref())?;
     match arguments.command {
         Command::Run { verb: None } => serve::run(&settings).await,
-        Command::Run { verb: Some(ListVerb::List(filter)) } => look::list(&settings, "run", &filter, output).await,
+        Command::Run {
+            verb: Some(ListVerb::List(filter)),
+        } => look::list(&settings, "run", &filter, output).await,
         Command::Demo(demo) => demo::run(&demo).await,
-        Command::Check { files, variables } => declare::check(&settings, &files, &variables.variables, output),
+        Command::Check { files, variables } => {
+            declare::check(&settings, &files, &variables.variables, output)
+        }
         Command::Apply(apply) => declare::apply(&settings, &apply, output).await,
         Command::Export => declare::export(&settings, output).await,
         Command::Migrate => serve::migrate(&settings, output).await,

@@ -159,7 +159,12 @@ pub fn change(desk: &mut Desk<'_>, world: &mut World, told: &Told) -> Result<(),
     let catalogue = desk.catalogue;
     let organization = match catalogue.organizations.get(&key.organization) {
         Some(known) => Cow::Borrowed(known),
-        None => match desk.plan.organizations.iter().find(|new| new.id == key.organization) {
+        None => match desk
+            .plan
+            .organizations
+            .iter()
+            .find(|new| new.id == key.organization)
+        {
             Some(new) => Cow::Owned(new.clone()),
             None if catalogue.rules.open_organizations => {
                 let new = Organization::unknown(&key.organization);
@@ -177,13 +182,10 @@ pub fn change(desk: &mut Desk<'_>, world: &mut World, told: &Told) -> Result<(),
             }
         },
     };
-    let object = world
-        .objects
-        .entry(key.clone())
-        .or_insert_with(|| Object {
-            key: key.clone(),
-            ..Object::default()
-        });
+    let object = world.objects.entry(key.clone()).or_insert_with(|| Object {
+        key: key.clone(),
+        ..Object::default()
+    });
     // The state before is needed by `previous.`, and as the last known state of what is deleted.
     let before = object.live().then(|| object.clone());
     let merged = merge(object, &told.change).map_err(|other| Impossible {
@@ -201,15 +203,31 @@ pub fn change(desk: &mut Desk<'_>, world: &mut World, told: &Told) -> Result<(),
         _ => object.clone(),
     };
     if merged.withdraws {
-        withdraw(desk, world, &subject, merged.operations.contains(&Operation::Deleted));
+        withdraw(
+            desk,
+            world,
+            &subject,
+            merged.operations.contains(&Operation::Deleted),
+        );
     }
     let spoiled = subject.object_type == FILE
-        && subject.mime_types().iter().any(|mime| mime.starts_with("error/"));
+        && subject
+            .mime_types()
+            .iter()
+            .any(|mime| mime.starts_with("error/"));
     if merged.operations.is_empty() || spoiled {
         desk.plan.unchanged += u64::from(merged.operations.is_empty());
         return Ok(());
     }
-    trigger(desk, world, told, &organization, &subject, before.as_ref(), &merged.operations);
+    trigger(
+        desk,
+        world,
+        told,
+        &organization,
+        &subject,
+        before.as_ref(),
+        &merged.operations,
+    );
     Ok(())
 }
 
@@ -278,7 +296,16 @@ fn trigger(
         }
         run.target = Some(subject.key.primary_key.clone());
         let mut considered = Vec::new();
-        consider(desk, world, scheduled, organization, &mut run, Some(subject), &matching, &mut considered);
+        consider(
+            desk,
+            world,
+            scheduled,
+            organization,
+            &mut run,
+            Some(subject),
+            &matching,
+            &mut considered,
+        );
         note(desk, scheduled, FindingOutcome::Considered(considered));
         if run.total > 0 {
             desk.plan.runs.push(run);
@@ -316,7 +343,16 @@ pub fn occurrence(
             };
             world.objects.get(&key).cloned()
         });
-        consider(desk, world, scheduled, organization, &mut run, target.as_ref(), &[], &mut Vec::new());
+        consider(
+            desk,
+            world,
+            scheduled,
+            organization,
+            &mut run,
+            target.as_ref(),
+            &[],
+            &mut Vec::new(),
+        );
     }
     desk.plan.runs.push(run);
 }
@@ -331,7 +367,16 @@ pub fn page(
     inputs: &[Object],
 ) {
     for input in inputs {
-        consider(desk, world, scheduled, organization, run, Some(input), &[], &mut Vec::new());
+        consider(
+            desk,
+            world,
+            scheduled,
+            organization,
+            run,
+            Some(input),
+            &[],
+            &mut Vec::new(),
+        );
     }
 }
 
@@ -377,7 +422,11 @@ fn consider(
             .and_then(|()| claim(desk, world, scheduled, run, plugin, input));
         if let Err(refusal) = &outcome {
             *desk.plan.refused.entry(refusal.reason).or_default() += 1;
-            match run.refused.iter_mut().find(|(reason, _)| *reason == refusal.reason) {
+            match run
+                .refused
+                .iter_mut()
+                .find(|(reason, _)| *reason == refusal.reason)
+            {
                 Some((_, count)) => *count += 1,
                 None => run.refused.push((refusal.reason, 1)),
             }
@@ -424,7 +473,11 @@ pub fn gates(
             return refuse(Reason::TypeNotTaken, || {
                 format!(
                     "it takes {}; this is {}",
-                    if plugin.consumes.is_empty() { plugin.input_types.join(", ") } else { plugin.consumes.join(", ") },
+                    if plugin.consumes.is_empty() {
+                        plugin.input_types.join(", ")
+                    } else {
+                        plugin.consumes.join(", ")
+                    },
                     match object.object_type.as_str() {
                         FILE => format!("a file of {}", object.mime_types().join(", ")),
                         other => format!("a {other}"),
@@ -434,7 +487,11 @@ pub fn gates(
         }
         _ => {}
     }
-    if !operations.is_empty() && !operations.iter().any(|operation| plugin.runs_on(*operation)) {
+    if !operations.is_empty()
+        && !operations
+            .iter()
+            .any(|operation| plugin.runs_on(*operation))
+    {
         return refuse(Reason::NotRunOn, || {
             let allowed: Vec<&str> = plugin.run_on.iter().flatten().map(|op| op.word()).collect();
             format!("its run_on is [{}]", allowed.join(", "))
@@ -534,10 +591,15 @@ fn claim(
             winner.priority = priority;
             desk.plan.urgent.push((winner.task_id.clone(), priority));
         }
-        return refuse(Reason::Duplicate, || format!("task {} is open", winner.task_id));
+        return refuse(Reason::Duplicate, || {
+            format!("task {} is open", winner.task_id)
+        });
     }
     let seen = input.map_or(String::new(), |object| {
-        digest(&object.attributes, catalogue.rules.ignored(&object.object_type))
+        digest(
+            &object.attributes,
+            catalogue.rules.ignored(&object.object_type),
+        )
     });
     let from_event = run.cause == Cause::Event;
     let grace = plugin
@@ -600,12 +662,28 @@ fn withdraw(desk: &mut Desk<'_>, world: &mut World, object: &Object, gone: bool)
     open.retain(|entry| {
         let keeps = entry.running
             || (!gone
-                && catalogue.plugins.get(&entry.plugin_id).is_some_and(|plugin| {
-                    level_gate(plugin, &catalogue.rules.worker(&plugin.worker_type), Some(object)).is_ok()
-                }));
+                && catalogue
+                    .plugins
+                    .get(&entry.plugin_id)
+                    .is_some_and(|plugin| {
+                        level_gate(
+                            plugin,
+                            &catalogue.rules.worker(&plugin.worker_type),
+                            Some(object),
+                        )
+                        .is_ok()
+                    }));
         if !keeps {
-            let reason = if gone { "object_deleted" } else { "level_lowered" };
-            match plan.tasks.iter_mut().find(|draft| draft.id == entry.task_id) {
+            let reason = if gone {
+                "object_deleted"
+            } else {
+                "level_lowered"
+            };
+            match plan
+                .tasks
+                .iter_mut()
+                .find(|draft| draft.id == entry.task_id)
+            {
                 Some(draft) => draft.state = TaskState::Withdrawn,
                 None => plan.withdrawn.push(Withdrawal {
                     task_id: entry.task_id.clone(),
@@ -620,11 +698,21 @@ fn withdraw(desk: &mut Desk<'_>, world: &mut World, object: &Object, gone: bool)
 }
 
 /// Whether an object of the inventory is selected as an input; `Err` where its query ran out of steps.
-pub fn selects(query: &Query, object: &Object, run: &Occasion, parameters: &Map<String, Value>, now: Moment, world: &dyn crate::query::World) -> Result<bool, Refusal> {
+pub fn selects(
+    query: &Query,
+    object: &Object,
+    run: &Occasion,
+    parameters: &Map<String, Value>,
+    now: Moment,
+    world: &dyn crate::query::World,
+) -> Result<bool, Refusal> {
     let facts = Facts {
         subject: object,
         trigger: run.trigger.as_ref().map(|trigger| trigger as &dyn Fields),
-        previous: run.previous.as_ref().map(|previous| previous as &dyn Fields),
+        previous: run
+            .previous
+            .as_ref()
+            .map(|previous| previous as &dyn Fields),
         parameters,
         now,
         world,

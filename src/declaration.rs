@@ -113,7 +113,11 @@ fn twice(declared: &[Declared], complaints: &mut Complaints) {
             complaints.error(
                 None,
                 "",
-                format!("the {} `{}` is declared twice", entry.kind.word(), entry.name),
+                format!(
+                    "the {} `{}` is declared twice",
+                    entry.kind.word(),
+                    entry.name
+                ),
             );
         }
     }
@@ -162,12 +166,20 @@ fn read_entry(
         }
         Kind::Plugin => {
             let read = nouns::plugin(&mut table, rules)?;
-            (read.plugin_id.clone(), String::new(), Compiled::Plugin(Box::new(read)))
+            (
+                read.plugin_id.clone(),
+                String::new(),
+                Compiled::Plugin(Box::new(read)),
+            )
         }
         Kind::ObjectSet => {
             let read = nouns::object_set(&mut table, rules)?;
             let organization = read.organization.clone().unwrap_or_default();
-            (read.name.clone(), organization, Compiled::ObjectSet(Box::new(read)))
+            (
+                read.name.clone(),
+                organization,
+                Compiled::ObjectSet(Box::new(read)),
+            )
         }
         Kind::Schedule => {
             let mut read = nouns::schedule(&mut table, rules)?;
@@ -176,7 +188,11 @@ fn read_entry(
             }
             taken.insert(read.name.clone());
             let organization = read.organization.clone().unwrap_or_default();
-            (read.name.clone(), organization, Compiled::Schedule(Box::new(read)))
+            (
+                read.name.clone(),
+                organization,
+                Compiled::Schedule(Box::new(read)),
+            )
         }
     };
     table.finish();
@@ -217,7 +233,10 @@ fn operations(table: &mut Table<'_, '_>, name: &str) -> Option<Vec<Operation>> {
         field.parsed(|word| {
             Operation::parse(word).ok_or_else(|| {
                 let known: Vec<&str> = Operation::ALL.iter().map(|(word, _)| *word).collect();
-                format!("`{word}` is not an operation; write one of {}", known.join(", "))
+                format!(
+                    "`{word}` is not an operation; write one of {}",
+                    known.join(", ")
+                )
             })
         })
     })

@@ -73,12 +73,18 @@ pub async fn round<B: Bus>(ground: &Ground, bus: &B) -> Result<usize, StoreError
     let mut moved = 0;
     for queue in queues(&catalogue) {
         let now = ground.clock.now();
-        let claimed = ground.store.claim(&queue, CHUNK, now, now.plus(LEASE)).await?;
+        let claimed = ground
+            .store
+            .claim(&queue, CHUNK, now, now.plus(LEASE))
+            .await?;
         moved += claimed.len();
         offer(ground, bus, claimed).await?;
     }
     let now = ground.clock.now();
-    let again = ground.store.claim_again(CHUNK, now, now.plus(LEASE)).await?;
+    let again = ground
+        .store
+        .claim_again(CHUNK, now, now.plus(LEASE))
+        .await?;
     offer(ground, bus, again).await?;
     Ok(moved)
 }
@@ -91,8 +97,16 @@ pub fn queues(catalogue: &Catalogue) -> BTreeSet<String> {
         .values()
         .flat_map(|worker| worker.queues().map(str::to_owned))
         .collect();
-    let types: BTreeSet<&str> = catalogue.plugins.values().map(|plugin| plugin.worker_type.as_str()).collect();
-    queues.extend(types.iter().map(|worker_type| catalogue.rules.worker(worker_type).queue.clone()));
+    let types: BTreeSet<&str> = catalogue
+        .plugins
+        .values()
+        .map(|plugin| plugin.worker_type.as_str())
+        .collect();
+    queues.extend(
+        types
+            .iter()
+            .map(|worker_type| catalogue.rules.worker(worker_type).queue.clone()),
+    );
     queues
 }
 
@@ -101,7 +115,9 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
         return Ok(());
     }
     // A claim may know plugins that this replica has not heard of.
-    let catalogue = ground.catalogue_at(ground.store.catalogue_revision().await?).await?;
+    let catalogue = ground
+        .catalogue_at(ground.store.catalogue_revision().await?)
+        .await?;
     let now = ground.clock.now();
     let mut gone: Vec<String> = Vec::new();
     let mut letters = Vec::with_capacity(claimed.len());
@@ -133,9 +149,14 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
             Ok(()) => {
                 counter!("muster_tasks_published_total", "queue" => queue_label(&catalogue, &task.queue)).increment(1);
                 #[allow(clippy::cast_precision_loss)] // a histogram takes floats
-                histogram!("muster_event_to_task_seconds").record(now.since(task.created_at).micros() as f64 / 1e6);
+                histogram!("muster_event_to_task_seconds")
+                    .record(now.since(task.created_at).micros() as f64 / 1e6);
                 let acknowledge = catalogue.rules.worker(&task.worker_type).acknowledge;
-                let offer = Published { task_id: offer.0, attempt: offer.1, expires_at };
+                let offer = Published {
+                    task_id: offer.0,
+                    attempt: offer.1,
+                    expires_at,
+                };
                 if acknowledge == Acknowledge::Publish {
                     accepted.push(offer);
                 } else {
@@ -150,7 +171,12 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
                 };
                 counter!("muster_publish_failures_total", "queue" => queue_label(&catalogue, &task.queue), "reason" => reason).increment(1);
                 if list.is_empty() {
-                    tracing::warn!(task = offer.0, queue = task.queue, reason, "a task was not published: {undelivered}");
+                    tracing::warn!(
+                        task = offer.0,
+                        queue = task.queue,
+                        reason,
+                        "a task was not published: {undelivered}"
+                    );
                 }
                 list.push(offer);
             }
@@ -163,10 +189,16 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
         ground.store.mark_published(&accepted, true, now).await?;
     }
     if !unroutable.is_empty() {
-        ground.store.put_off(&unroutable, now.plus(UNROUTABLE_PAUSE)).await?;
+        ground
+            .store
+            .put_off(&unroutable, now.plus(UNROUTABLE_PAUSE))
+            .await?;
     }
     if !unconfirmed.is_empty() {
-        ground.store.put_off(&unconfirmed, now.plus(UNCONFIRMED_PAUSE)).await?;
+        ground
+            .store
+            .put_off(&unconfirmed, now.plus(UNCONFIRMED_PAUSE))
+            .await?;
     }
     if !too_large.is_empty() {
         let ids: Vec<String> = too_large.into_iter().map(|(id, _)| id).collect();
@@ -177,8 +209,16 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
 
 /// Queues that settings name are few; all others share a label.
 fn queue_label(catalogue: &Catalogue, queue: &str) -> String {
-    let named = catalogue.rules.workers.values().any(|worker| worker.queues().any(|known| known == queue));
-    if named { queue.to_owned() } else { "other".to_owned() }
+    let named = catalogue
+        .rules
+        .workers
+        .values()
+        .any(|worker| worker.queues().any(|known| known == queue));
+    if named {
+        queue.to_owned()
+    } else {
+        "other".to_owned()
+    }
 }
 
 /// Looks again at what may have changed since the decision, and fills in what the message says.
@@ -187,11 +227,17 @@ fn prepare(catalogue: &Catalogue, task: &Claimed, now: Moment) -> Option<Offer> 
     let organization = catalogue.organizations.get(&task.organization)?;
     let of_deleted = task.occasion.get("deleted").is_some();
     for input in &task.inputs {
-        let operations: &[_] = if of_deleted { &[crate::object::Operation::Deleted] } else { &[] };
+        let operations: &[_] = if of_deleted {
+            &[crate::object::Operation::Deleted]
+        } else {
+            &[]
+        };
         let passes = match &input.object {
             // What is deleted keeps no level; it was looked at when it was decided.
             Some(_) if of_deleted => plugin.enabled_for(&organization.id),
-            Some(object) => gates(catalogue, plugin, organization, Some(object), operations).is_ok(),
+            Some(object) => {
+                gates(catalogue, plugin, organization, Some(object), operations).is_ok()
+            }
             None => false,
         };
         if !passes {
@@ -205,9 +251,16 @@ fn prepare(catalogue: &Catalogue, task: &Claimed, now: Moment) -> Option<Offer> 
         .schedules
         .iter()
         .find(|scheduled| scheduled.schedule.id == task.schedule_id)
-        .map_or(SaidTimeouts::default(), |scheduled| scheduled.schedule.timeouts);
+        .map_or(SaidTimeouts::default(), |scheduled| {
+            scheduled.schedule.timeouts
+        });
     let clocks = timeouts(&plugin.timeouts, &said, &catalogue.rules.defaults);
-    let text = |name: &str| task.occasion.get(name).and_then(Value::as_str).map(str::to_owned);
+    let text = |name: &str| {
+        task.occasion
+            .get(name)
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
     Some(Offer {
         task_id: task.task_id.clone(),
         attempt: task.attempt,
@@ -223,7 +276,11 @@ fn prepare(catalogue: &Catalogue, task: &Claimed, now: Moment) -> Option<Offer> 
             .map(|input| OfferedInput {
                 object_type: input.object_type.clone(),
                 primary_key: input.primary_key.clone(),
-                attributes: input.object.as_ref().map(|object| object.attributes.clone()).unwrap_or_default(),
+                attributes: input
+                    .object
+                    .as_ref()
+                    .map(|object| object.attributes.clone())
+                    .unwrap_or_default(),
                 level: input.object.as_ref().and_then(|object| object.level),
             })
             .collect(),
@@ -254,7 +311,10 @@ fn arguments(catalogue: &Catalogue, plugin: &Plugin, task: &Claimed) -> Vec<Stri
         let mut filled = Vec::new();
         for input in &task.inputs {
             let blank = Object {
-                key: ObjectKey { organization: task.organization.clone(), primary_key: input.primary_key.clone() },
+                key: ObjectKey {
+                    organization: task.organization.clone(),
+                    primary_key: input.primary_key.clone(),
+                },
                 object_type: input.object_type.clone(),
                 ..Object::default()
             };
@@ -281,7 +341,11 @@ fn letter(catalogue: &Catalogue, offer: &Offer) -> Letter {
         message_id: format!("{}:{}", offer.task_id, offer.attempt),
         correlation_id: Some(offer.task_id.clone()),
         content_type: "application/json",
-        headers: offer.traceparent.iter().map(|trace| ("traceparent".to_owned(), trace.clone())).collect(),
+        headers: offer
+            .traceparent
+            .iter()
+            .map(|trace| ("traceparent".to_owned(), trace.clone()))
+            .collect(),
         // For information: 9 is the most urgent there, 0 the least.
         priority: u8::try_from(9 - offer.priority.clamp(0, 9)).unwrap_or(0),
         expires_in_ms: None,
@@ -294,6 +358,10 @@ pub fn task_queue(catalogue: &Catalogue, worker_type: &str, queue: &str) -> Task
     let whole = catalogue.rules.worker(worker_type).queue == queue;
     TaskQueue {
         queue: queue.to_owned(),
-        routing_key: if whole { worker_type.to_owned() } else { queue.to_owned() },
+        routing_key: if whole {
+            worker_type.to_owned()
+        } else {
+            queue.to_owned()
+        },
     }
 }

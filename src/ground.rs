@@ -76,7 +76,9 @@ impl Ground {
 
     /// Any number.
     pub fn chance(&self) -> u64 {
-        self.seed.fetch_add(0xd134_2543_de82_ef95, Relaxed).rotate_left(23)
+        self.seed
+            .fetch_add(0xd134_2543_de82_ef95, Relaxed)
+            .rotate_left(23)
     }
 
     /// The catalogue as this replica last saw it.
@@ -102,7 +104,10 @@ impl Ground {
         for complaint in &loaded.broken {
             tracing::error!("a declaration is out of use: {complaint}");
         }
-        let mut known = self.catalogue.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self
+            .catalogue
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         if known.revision < revision {
             *known = loaded.clone();
             drop(known);
@@ -123,12 +128,20 @@ impl Ground {
     }
 
     pub fn beats(&self) -> BTreeMap<&'static str, Moment> {
-        self.beats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.beats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Patience with the store, for [`persist`].
     pub fn patience<'a>(&'a self, what: &'a str) -> Patience<'a> {
-        Patience { ground: self, what, pause: FIRST_PAUSE, told: false }
+        Patience {
+            ground: self,
+            what,
+            pause: FIRST_PAUSE,
+            told: false,
+        }
     }
 }
 

@@ -72,7 +72,11 @@ pub async fn handle(ground: &Ground, batch: &[Incoming]) -> Result<Handled, Stor
         if message.status {
             match wire::read_status(&message.body, now) {
                 Ok(status) => statuses.push((at, status)),
-                Err(unreadable) => handled.dead.push(dead_letter(ground, message, &unreadable, now)),
+                Err(unreadable) => {
+                    handled
+                        .dead
+                        .push(dead_letter(ground, message, &unreadable, now))
+                }
             }
             continue;
         }
@@ -88,7 +92,9 @@ pub async fn handle(ground: &Ground, batch: &[Incoming]) -> Result<Handled, Stor
         };
         match wire::read_event(&as_message(message), &reading) {
             Ok(event) => events.push(Read { at, event }),
-            Err(unreadable) => handled.dead.push(dead_letter(ground, message, &unreadable, now)),
+            Err(unreadable) => handled
+                .dead
+                .push(dead_letter(ground, message, &unreadable, now)),
         }
     }
     if !events.is_empty() || !handled.dead.is_empty() {
@@ -103,8 +109,14 @@ pub async fn handle(ground: &Ground, batch: &[Incoming]) -> Result<Handled, Stor
         take_statuses(ground, batch, statuses, &mut handled).await?;
     }
     for letter in &handled.dead {
-        counter!("muster_events_total", "type" => "unknown", "outcome" => "dead_letter").increment(1);
-        tracing::warn!(intake = letter.intake, reason = letter.reason, "dead letter: {}", letter.message);
+        counter!("muster_events_total", "type" => "unknown", "outcome" => "dead_letter")
+            .increment(1);
+        tracing::warn!(
+            intake = letter.intake,
+            reason = letter.reason,
+            "dead letter: {}",
+            letter.message
+        );
     }
     histogram!("muster_batch_seconds").record(started.elapsed().as_secs_f64());
     Ok(handled)
@@ -120,11 +132,28 @@ fn as_message(message: &Incoming) -> Message<'_> {
     }
 }
 
-fn dead_letter(ground: &Ground, message: &Incoming, unreadable: &Unreadable, now: Moment) -> DeadLetter {
-    letter(ground, message, unreadable.reason.word(), &unreadable.message, now)
+fn dead_letter(
+    ground: &Ground,
+    message: &Incoming,
+    unreadable: &Unreadable,
+    now: Moment,
+) -> DeadLetter {
+    letter(
+        ground,
+        message,
+        unreadable.reason.word(),
+        &unreadable.message,
+        now,
+    )
 }
 
-fn letter(ground: &Ground, message: &Incoming, reason: &str, text: &str, now: Moment) -> DeadLetter {
+fn letter(
+    ground: &Ground,
+    message: &Incoming,
+    reason: &str,
+    text: &str,
+    now: Moment,
+) -> DeadLetter {
     DeadLetter {
         id: ground.ids().next(now),
         intake: message.queue.clone(),
@@ -142,8 +171,14 @@ fn letter(ground: &Ground, message: &Incoming, reason: &str, text: &str, now: Mo
 /// What the decision about these events needs to know.
 fn wanted(events: &[Read]) -> Wanted {
     Wanted {
-        keys: events.iter().map(|read| read.event.told.change.key.clone()).collect(),
-        inbox: events.iter().filter_map(|read| read.event.inbox.clone()).collect(),
+        keys: events
+            .iter()
+            .map(|read| read.event.told.change.key.clone())
+            .collect(),
+        inbox: events
+            .iter()
+            .filter_map(|read| read.event.inbox.clone())
+            .collect(),
     }
 }
 
@@ -236,12 +271,19 @@ fn wake(ground: &Ground, plan: &Plan) {
 fn count(events: &[Read], plan: &Plan, duplicates: u64, catalogue: &crate::catalogue::Catalogue) {
     let mut by_type: std::collections::BTreeMap<&str, u64> = std::collections::BTreeMap::new();
     for read in events {
-        *by_type.entry(read.event.told.event_type.as_str()).or_default() += 1;
+        *by_type
+            .entry(read.event.told.event_type.as_str())
+            .or_default() += 1;
     }
     for (event_type, many) in by_type {
-        counter!("muster_events_total", "type" => event_type.to_owned(), "outcome" => "taken").increment(many);
+        counter!("muster_events_total", "type" => event_type.to_owned(), "outcome" => "taken")
+            .increment(many);
     }
-    for (outcome, many) in [("duplicate", duplicates), ("late", plan.late), ("unchanged", plan.unchanged)] {
+    for (outcome, many) in [
+        ("duplicate", duplicates),
+        ("late", plan.late),
+        ("unchanged", plan.unchanged),
+    ] {
         if many > 0 {
             counter!("muster_event_effects_total", "effect" => outcome).increment(many);
         }
@@ -273,7 +315,10 @@ fn ends_task(read: &Read) -> Option<Status> {
         worker: FILE.to_owned(),
         at: None,
         word: if ends.failed {
-            StatusWord::Failed { retryable: false, ending }
+            StatusWord::Failed {
+                retryable: false,
+                ending,
+            }
         } else {
             StatusWord::Succeeded(ending)
         },
@@ -290,7 +335,10 @@ async fn take_statuses(
     handled.statuses += statuses.len() as u64;
     let mut waiting = statuses;
     while !waiting.is_empty() {
-        let ids: HashSet<&str> = waiting.iter().map(|(_, status)| status.task_id.as_str()).collect();
+        let ids: HashSet<&str> = waiting
+            .iter()
+            .map(|(_, status)| status.task_id.as_str())
+            .collect();
         let ids: Vec<&str> = ids.into_iter().collect();
         let standings = ground.store.standings(&ids).await?;
         let catalogue = ground.catalogue();
@@ -313,11 +361,16 @@ async fn take_statuses(
                 continue;
             }
             let schedule = known.and_then(|(.., id)| {
-                catalogue.schedules.iter().find(|scheduled| scheduled.schedule.id == *id)
+                catalogue
+                    .schedules
+                    .iter()
+                    .find(|scheduled| scheduled.schedule.id == *id)
             });
             let rule = retry(
                 &plugin.map(|plugin| plugin.retry).unwrap_or_default(),
-                &schedule.map(|scheduled| scheduled.schedule.retry).unwrap_or_default(),
+                &schedule
+                    .map(|scheduled| scheduled.schedule.retry)
+                    .unwrap_or_default(),
                 &catalogue.rules.defaults,
             );
             let mut status = status;
@@ -325,27 +378,47 @@ async fn take_statuses(
                 // The file speaks for whoever had the task.
                 status.worker = standing.worker.clone().unwrap_or(status.worker);
             }
-            let step = progress(known.map(|(standing, ..)| standing), &status, &rule, now, ground.chance());
+            let step = progress(
+                known.map(|(standing, ..)| standing),
+                &status,
+                &rule,
+                now,
+                ground.chance(),
+            );
             let word = status.word.name();
             match (step, known) {
                 (Step::Take(step), Some((standing, ..))) => {
                     outcomes.push((word, "taken"));
                     moved.insert(status.task_id.clone());
-                    steps.push((at, Reported { status, standing: standing.clone(), step: *step }));
+                    steps.push((
+                        at,
+                        Reported {
+                            status,
+                            standing: standing.clone(),
+                            step: *step,
+                        },
+                    ));
                 }
                 (Step::Late { cancel }, _) => {
                     outcomes.push((word, "late"));
                     if cancel {
                         cancels.push(status.clone());
                     }
-                    let body = batch.get(at).map(|message| String::from_utf8_lossy(&message.body).into_owned());
+                    let body = batch
+                        .get(at)
+                        .map(|message| String::from_utf8_lossy(&message.body).into_owned());
                     late.push((ground.ids().next(now), status, body.unwrap_or_default()));
                 }
                 (Step::Duplicate, _) => outcomes.push((word, "duplicate")),
                 (Step::Unknown | Step::Take(_), _) => {
                     outcomes.push((word, "unknown"));
                     if !from_file {
-                        tracing::warn!(task = status.task_id, attempt = status.attempt, status = word, "a status names no task or no offer that is known");
+                        tracing::warn!(
+                            task = status.task_id,
+                            attempt = status.attempt,
+                            status = word,
+                            "a status names no task or no offer that is known"
+                        );
                     }
                 }
             }
@@ -353,7 +426,8 @@ async fn take_statuses(
         let reported: Vec<Reported> = steps.iter().map(|(_, reported)| reported.clone()).collect();
         let written = ground.store.apply_steps(&reported, &late, now).await?;
         for (status, outcome) in outcomes {
-            counter!("muster_statuses_total", "status" => status, "outcome" => outcome).increment(1);
+            counter!("muster_statuses_total", "status" => status, "outcome" => outcome)
+                .increment(1);
         }
         handled.cancels.extend(cancels);
         // What moved meanwhile is judged again, before what came after it.
@@ -370,7 +444,10 @@ async fn take_statuses(
 }
 
 /// Only where the confirm counts as acceptance does a raw file end its task.
-fn ends_by_file(catalogue: &crate::catalogue::Catalogue, plugin: Option<&crate::plugin::Plugin>) -> bool {
+fn ends_by_file(
+    catalogue: &crate::catalogue::Catalogue,
+    plugin: Option<&crate::plugin::Plugin>,
+) -> bool {
     plugin.is_some_and(|plugin| {
         catalogue.rules.worker(&plugin.worker_type).acknowledge == Acknowledge::Publish
     })
@@ -395,7 +472,10 @@ pub async fn explain(
         Err(unreadable) => return Ok(Err(unreadable)),
     };
     let read = Read { at: 0, event };
-    let mut gathered: Gathered = ground.store.gather(&wanted(std::slice::from_ref(&read))).await?;
+    let mut gathered: Gathered = ground
+        .store
+        .gather(&wanted(std::slice::from_ref(&read)))
+        .await?;
     let catalogue = ground.catalogue_at(gathered.revision).await?;
     let mut plan = Plan::default();
     let mut findings: Vec<Finding> = Vec::new();
@@ -409,7 +489,11 @@ pub async fn explain(
     let impossible = change(&mut desk, &mut gathered.world, &read.event.told).err();
     Ok(Ok(Explained {
         key: read.event.told.change.key.clone(),
-        handled_before: read.event.inbox.as_ref().is_some_and(|id| gathered.handled.contains(id)),
+        handled_before: read
+            .event
+            .inbox
+            .as_ref()
+            .is_some_and(|id| gathered.handled.contains(id)),
         event: read.event,
         world: gathered.world,
         catalogue,
@@ -448,7 +532,11 @@ async fn handle_or_halve(ground: &Ground, batch: &[Incoming]) -> Result<Handled,
                 done.dead.extend(handled.dead);
                 done.cancels.extend(handled.cancels);
             }
-            Err(error @ (StoreError::OutOfReach(_) | StoreError::Refused(_) | StoreError::Unusable(_))) => {
+            Err(
+                error @ (StoreError::OutOfReach(_)
+                | StoreError::Refused(_)
+                | StoreError::Unusable(_)),
+            ) => {
                 return Err(error);
             }
             Err(error) => match part {
@@ -556,7 +644,10 @@ pub async fn run<B: Bus>(
                 Ok(handled) => tell_workers(bus.as_ref(), &handled.cancels).await,
                 Err(error) => {
                     // Nothing of it is acknowledged: the broker delivers it again, to us or to another replica.
-                    let again = receipts.drain(..).map(|(receipt, _)| (receipt, Verdict::Again)).collect();
+                    let again = receipts
+                        .drain(..)
+                        .map(|(receipt, _)| (receipt, Verdict::Again))
+                        .collect();
                     bus.settle(again).await;
                     if ground.stop.is_cancelled() && error.passing() {
                         return Ok(());

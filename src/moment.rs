@@ -26,7 +26,11 @@ impl Moment {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        Moment(i64::try_from(since.as_micros()).unwrap_or(LATEST).min(LATEST))
+        Moment(
+            i64::try_from(since.as_micros())
+                .unwrap_or(LATEST)
+                .min(LATEST),
+        )
     }
 
     /// From microseconds since 1970, held within the years 1 to 9999.
@@ -170,14 +174,20 @@ impl Clock {
     pub fn now(&self) -> Moment {
         let fixed = *self.fixed.lock().unwrap_or_else(PoisonError::into_inner);
         fixed.unwrap_or_else(|| {
-            Moment::from_micros(Moment::now().micros().saturating_add(self.offset.load(Relaxed)))
+            Moment::from_micros(
+                Moment::now()
+                    .micros()
+                    .saturating_add(self.offset.load(Relaxed)),
+            )
         })
     }
 
     /// Follows another clock, which said `theirs` just now.
     pub fn follow(&self, theirs: Moment) {
-        self.offset
-            .store(theirs.micros().saturating_sub(Moment::now().micros()), Relaxed);
+        self.offset.store(
+            theirs.micros().saturating_sub(Moment::now().micros()),
+            Relaxed,
+        );
     }
 
     /// From now on only calls of this move the clock.
@@ -186,7 +196,10 @@ impl Clock {
     }
 
     pub fn is_fixed(&self) -> bool {
-        self.fixed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.fixed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
     }
 
     /// The number of an arrival: the instant in microseconds, or more, so that numbers strictly rise.
@@ -194,7 +207,10 @@ impl Clock {
         let mut last = self.arrivals.load(Relaxed);
         loop {
             let next = now.micros().max(last.saturating_add(1));
-            match self.arrivals.compare_exchange_weak(last, next, Relaxed, Relaxed) {
+            match self
+                .arrivals
+                .compare_exchange_weak(last, next, Relaxed, Relaxed)
+            {
                 Ok(_) => return next,
                 Err(seen) => last = seen,
             }

@@ -312,8 +312,9 @@ fn tell(
             let raised = new > old;
             let lowered = new < old;
             merged.withdraws = lowered;
-            let differs =
-                attributes_changed || raised || (!lowered && *before_profile != object.profile_type);
+            let differs = attributes_changed
+                || raised
+                || (!lowered && *before_profile != object.profile_type);
             let first_lift = raised && level > 0 && !object.lifted;
             if first_lift || (change.create_counts && differs) {
                 merged.operations.push(Operation::Created);

@@ -148,7 +148,9 @@ pub fn placeholder_types(argument: &str) -> Vec<&str> {
 
 pub fn is_type_name(word: &str) -> bool {
     let mut letters = word.bytes();
-    letters.next().is_some_and(|first| first.is_ascii_lowercase())
+    letters
+        .next()
+        .is_some_and(|first| first.is_ascii_lowercase())
         && letters.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
@@ -169,7 +171,9 @@ pub fn fill(
         match inside {
             Some(names)
                 if !names.is_empty()
-                    && names.split('|').all(|name| is_type_name(name) && known(name))
+                    && names
+                        .split('|')
+                        .all(|name| is_type_name(name) && known(name))
                     && names.split('|').any(|name| name == object_type) =>
             {
                 filled.push_str(natural_name);

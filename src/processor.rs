@@ -72,7 +72,10 @@ pub async fn run<B: Bus>(
     })
     .await;
     if ended.is_err() {
-        tracing::warn!("not everything ended within {} s; what is open is taken up by whoever is next", END_WITHIN.as_secs());
+        tracing::warn!(
+            "not everything ended within {} s; what is open is taken up by whoever is next",
+            END_WITHIN.as_secs()
+        );
         loops.abort_all();
     }
     bus.close().await;
@@ -85,7 +88,9 @@ fn trouble(ended: Ended) -> Option<StoreError> {
     match ended {
         None | Some(Ok(Ok(()))) => None,
         Some(Ok(Err(error))) => Some(error),
-        Some(Err(error)) => Some(StoreError::Unusable(format!("a loop ended unexpectedly: {error}"))),
+        Some(Err(error)) => Some(StoreError::Unusable(format!(
+            "a loop ended unexpectedly: {error}"
+        ))),
     }
 }
 

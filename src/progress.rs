@@ -25,7 +25,9 @@ pub struct Standing {
 pub enum Step {
     Take(Box<Taken>),
     /// Kept beside the task; decides nothing. Somebody who works in vain is told so.
-    Late { cancel: bool },
+    Late {
+        cancel: bool,
+    },
     /// Said before.
     Duplicate,
     /// No such task, or an offer that was never made.
@@ -79,24 +81,35 @@ pub fn progress(
         StatusWord::Accepted | StatusWord::Heartbeat { .. }
     );
     if number < standing.attempt {
-        return Step::Late { cancel: works_in_vain };
+        return Step::Late {
+            cancel: works_in_vain,
+        };
     }
     if let Some(outcome) = &standing.outcome {
         let again = end_of(status).is_some_and(|word| word == outcome);
-        let decides = standing.state == TaskState::Queued
-            && matches!(status.word, StatusWord::Succeeded(_));
+        let decides =
+            standing.state == TaskState::Queued && matches!(status.word, StatusWord::Succeeded(_));
         if again {
             return Step::Duplicate;
         }
         if !decides {
-            return Step::Late { cancel: works_in_vain };
+            return Step::Late {
+                cancel: works_in_vain,
+            };
         }
     } else if standing.state.terminal() {
-        return Step::Late { cancel: works_in_vain };
+        return Step::Late {
+            cancel: works_in_vain,
+        };
     }
-    let other = standing.worker.as_ref().is_some_and(|worker| *worker != status.worker);
+    let other = standing
+        .worker
+        .as_ref()
+        .is_some_and(|worker| *worker != status.worker);
     if standing.state == TaskState::Running && other {
-        return Step::Late { cancel: works_in_vain };
+        return Step::Late {
+            cancel: works_in_vain,
+        };
     }
     if standing.state == TaskState::Running && works_in_vain {
         return Step::Duplicate;
@@ -165,13 +178,19 @@ fn take(standing: &Standing, status: &Status, retry: &Retry, now: Moment, chance
             accepted: false,
             not_before: retry_in.map(|pause| now.plus(pause)),
             reason: Some("declined".to_owned()),
-            ending: Ending { message: reason.clone(), ..Ending::default() },
+            ending: Ending {
+                message: reason.clone(),
+                ..Ending::default()
+            },
             ..base
         },
         StatusWord::Cancelled { reason } => Taken {
             state: Some(TaskState::Cancelled),
             reason: Some("cancelled".to_owned()),
-            ending: Ending { message: reason.clone(), ..Ending::default() },
+            ending: Ending {
+                message: reason.clone(),
+                ..Ending::default()
+            },
             ..base
         },
         StatusWord::Snooze { until } => Taken {
@@ -183,7 +202,10 @@ fn take(standing: &Standing, status: &Status, retry: &Retry, now: Moment, chance
         StatusWord::NeverAgain { reason, until } => Taken {
             state: Some(TaskState::Withdrawn),
             reason: Some("never_again".to_owned()),
-            ending: Ending { message: reason.clone(), ..Ending::default() },
+            ending: Ending {
+                message: reason.clone(),
+                ..Ending::default()
+            },
             suppress: Some((*until, reason.clone().unwrap_or_default())),
             ..base
         },

@@ -31,7 +31,8 @@ pub async fn run<B: Bus>(ground: Arc<Ground>, bus: Arc<B>, keep: Keep) -> Result
     while !ground.stop.is_cancelled() {
         ground.beat("reaper");
         let condition = bus.condition();
-        counter!("muster_bus_reconnects_total").increment(condition.reconnects.saturating_sub(reconnects));
+        counter!("muster_bus_reconnects_total")
+            .increment(condition.reconnects.saturating_sub(reconnects));
         reconnects = condition.reconnects;
         match look(&ground, keep, started).await {
             Ok(()) => {}
@@ -56,17 +57,31 @@ async fn look(ground: &Ground, keep: Keep, started: Moment) -> Result<(), StoreE
     let now = ground.clock.now();
     let expired = ground.store.expire_offers(now, AT_ONCE).await?;
     if expired > 0 {
-        tracing::warn!(expired, "offers that nobody accepted in time are made again");
+        tracing::warn!(
+            expired,
+            "offers that nobody accepted in time are made again"
+        );
         ground.dispatch.notify_one();
     }
-    let older = Older { events: now.minus(keep.events), tombstones: now.minus(keep.tombstones) };
+    let older = Older {
+        events: now.minus(keep.events),
+        tombstones: now.minus(keep.tombstones),
+    };
     ground.store.forget(&older, AT_ONCE).await?;
     let beats: Map<String, Value> = ground
         .beats()
         .into_iter()
         .map(|(name, at)| (name.to_owned(), json!(at.to_string())))
         .collect();
-    ground.store.beat(&ground.replica, started, Moment::now(), &Value::Object(beats)).await?;
+    ground
+        .store
+        .beat(
+            &ground.replica,
+            started,
+            Moment::now(),
+            &Value::Object(beats),
+        )
+        .await?;
     gauges(ground).await
 }
 
@@ -74,7 +89,12 @@ async fn look(ground: &Ground, keep: Keep, started: Moment) -> Result<(), StoreE
 async fn gauges(ground: &Ground) -> Result<(), StoreError> {
     gauge!("muster_dead_letters").set(ground.store.count_dead_letters().await? as f64);
     let catalogue = ground.catalogue();
-    let named: Vec<&str> = catalogue.rules.workers.values().flat_map(|worker| worker.queues()).collect();
+    let named: Vec<&str> = catalogue
+        .rules
+        .workers
+        .values()
+        .flat_map(|worker| worker.queues())
+        .collect();
     let mut counts: BTreeMap<(String, &str), i64> = BTreeMap::new();
     for queue in named.iter().copied().chain(["other"]) {
         for state in ["queued", "dispatched", "running"] {
@@ -82,8 +102,15 @@ async fn gauges(ground: &Ground) -> Result<(), StoreError> {
         }
     }
     for (queue, state, many, _) in ground.store.waiting().await? {
-        let queue = if named.contains(&queue.as_str()) { queue } else { "other".to_owned() };
-        if let Some(state) = ["queued", "dispatched", "running"].into_iter().find(|known| *known == state) {
+        let queue = if named.contains(&queue.as_str()) {
+            queue
+        } else {
+            "other".to_owned()
+        };
+        if let Some(state) = ["queued", "dispatched", "running"]
+            .into_iter()
+            .find(|known| *known == state)
+        {
             *counts.entry((queue, state)).or_default() += many;
         }
     }

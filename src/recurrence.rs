@@ -80,7 +80,9 @@ impl Recurrence {
 
     fn period(every: Span, anchor: Anchor) -> Result<Recurrence, String> {
         if every < SHORTEST {
-            return Err(format!("a period of {every} is too short; the shortest is {SHORTEST}"));
+            return Err(format!(
+                "a period of {every} is too short; the shortest is {SHORTEST}"
+            ));
         }
         Ok(Recurrence::Period { every, anchor })
     }
@@ -93,9 +95,13 @@ impl Recurrence {
         let mut table = field.table()?;
         let cron = table.parsed("cron", Recurrence::cron);
         let every = table.parsed("period", Span::parse);
-        let anchor = table.one_of("anchor", &[("start", Anchor::Start), ("epoch", Anchor::Epoch)]);
+        let anchor = table.one_of(
+            "anchor",
+            &[("start", Anchor::Start), ("epoch", Anchor::Epoch)],
+        );
         let at = table.moment("at").map(Recurrence::At);
-        let period = match every.map(|every| Recurrence::period(every, anchor.unwrap_or_default())) {
+        let period = match every.map(|every| Recurrence::period(every, anchor.unwrap_or_default()))
+        {
             Some(Err(message)) => {
                 table.complain("period", message);
                 None
@@ -118,8 +124,14 @@ impl Recurrence {
                     Anchor::Epoch => Moment::EPOCH,
                 };
                 let passed = after.micros().saturating_sub(from.micros());
-                let times = if passed < 0 { 1.max(0) } else { passed / every.micros() + 1 };
-                let next = from.micros().checked_add(every.micros().checked_mul(times)?)?;
+                let times = if passed < 0 {
+                    1.max(0)
+                } else {
+                    passed / every.micros() + 1
+                };
+                let next = from
+                    .micros()
+                    .checked_add(every.micros().checked_mul(times)?)?;
                 Some(Moment::from_micros(next))
             }
             Recurrence::Cron { cron, .. } => {

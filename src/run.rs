@@ -116,32 +116,93 @@ pub enum Reason {
 
 impl Reason {
     pub const ALL: [(Reason, &'static str, &'static str); 14] = [
-        (Reason::Disabled, "disabled", "the plugin is not enabled for the organisation"),
-        (Reason::TypeNotTaken, "type_not_taken", "the plugin does not take this type of input"),
-        (Reason::NoInput, "no_input", "the plugin asks for an input and there is none"),
-        (Reason::NotRunOn, "not_run_on", "the plugin's own run_on does not allow this operation"),
-        (Reason::NotIndemnified, "not_indemnified", "the organisation has not signed the indemnification"),
-        (Reason::OtherOrganization, "other_organization", "the input belongs to another organisation"),
+        (
+            Reason::Disabled,
+            "disabled",
+            "the plugin is not enabled for the organisation",
+        ),
+        (
+            Reason::TypeNotTaken,
+            "type_not_taken",
+            "the plugin does not take this type of input",
+        ),
+        (
+            Reason::NoInput,
+            "no_input",
+            "the plugin asks for an input and there is none",
+        ),
+        (
+            Reason::NotRunOn,
+            "not_run_on",
+            "the plugin's own run_on does not allow this operation",
+        ),
+        (
+            Reason::NotIndemnified,
+            "not_indemnified",
+            "the organisation has not signed the indemnification",
+        ),
+        (
+            Reason::OtherOrganization,
+            "other_organization",
+            "the input belongs to another organisation",
+        ),
         (Reason::Deleted, "deleted", "the input is deleted"),
-        (Reason::NoPluginLevel, "no_plugin_level", "the plugin has no scan level, and its worker type requires one"),
-        (Reason::NoObjectLevel, "no_object_level", "the object has no scan level"),
-        (Reason::LevelTooLow, "level_too_low", "the object's scan level is below what is needed"),
-        (Reason::Duplicate, "duplicate", "a task for the same plugin and input is still open"),
-        (Reason::InGrace, "in_grace", "the last task for the same plugin and input ended within the grace"),
-        (Reason::Suppressed, "suppressed", "a worker asked never to be given this input again"),
-        (Reason::QueryTooCostly, "query_too_costly", "a query ran out of steps on this object"),
+        (
+            Reason::NoPluginLevel,
+            "no_plugin_level",
+            "the plugin has no scan level, and its worker type requires one",
+        ),
+        (
+            Reason::NoObjectLevel,
+            "no_object_level",
+            "the object has no scan level",
+        ),
+        (
+            Reason::LevelTooLow,
+            "level_too_low",
+            "the object's scan level is below what is needed",
+        ),
+        (
+            Reason::Duplicate,
+            "duplicate",
+            "a task for the same plugin and input is still open",
+        ),
+        (
+            Reason::InGrace,
+            "in_grace",
+            "the last task for the same plugin and input ended within the grace",
+        ),
+        (
+            Reason::Suppressed,
+            "suppressed",
+            "a worker asked never to be given this input again",
+        ),
+        (
+            Reason::QueryTooCostly,
+            "query_too_costly",
+            "a query ran out of steps on this object",
+        ),
     ];
 
     pub fn word(self) -> &'static str {
-        Self::ALL.iter().find(|(reason, ..)| *reason == self).map_or("", |(_, word, _)| word)
+        Self::ALL
+            .iter()
+            .find(|(reason, ..)| *reason == self)
+            .map_or("", |(_, word, _)| word)
     }
 
     pub fn parse(word: &str) -> Option<Reason> {
-        Self::ALL.iter().find(|(_, known, _)| *known == word).map(|(reason, ..)| *reason)
+        Self::ALL
+            .iter()
+            .find(|(_, known, _)| *known == word)
+            .map(|(reason, ..)| *reason)
     }
 
     pub fn meaning(self) -> &'static str {
-        Self::ALL.iter().find(|(reason, ..)| *reason == self).map_or("", |(.., meaning)| meaning)
+        Self::ALL
+            .iter()
+            .find(|(reason, ..)| *reason == self)
+            .map_or("", |(.., meaning)| meaning)
     }
 }
 

@@ -176,7 +176,10 @@ pub fn timeouts(plugin: &SaidTimeouts, schedule: &SaidTimeouts, defaults: &Defau
     let last = &defaults.timeouts;
     Timeouts {
         queue: plugin.queue.or(schedule.queue).unwrap_or(last.queue),
-        heartbeat: plugin.heartbeat.or(schedule.heartbeat).unwrap_or(last.heartbeat),
+        heartbeat: plugin
+            .heartbeat
+            .or(schedule.heartbeat)
+            .unwrap_or(last.heartbeat),
         run: plugin.run.or(schedule.run).unwrap_or(last.run),
         task: plugin.task.or(schedule.task).unwrap_or(last.task),
     }
@@ -189,6 +192,9 @@ pub fn retry(plugin: &SaidRetry, schedule: &SaidRetry, defaults: &Defaults) -> R
         max: plugin.max.or(schedule.max).unwrap_or(last.max),
         first: plugin.first.or(schedule.first).unwrap_or(last.first),
         cap: plugin.cap.or(schedule.cap).unwrap_or(last.cap),
-        declines: plugin.declines.or(schedule.declines).unwrap_or(last.declines),
+        declines: plugin
+            .declines
+            .or(schedule.declines)
+            .unwrap_or(last.declines),
     }
 }

@@ -62,7 +62,9 @@ impl From<sqlx::Error> for StoreError {
                 Some("57P01" | "57P02" | "57P03" | "53300") => {
                     StoreError::OutOfReach(error.to_string())
                 }
-                Some("28P01" | "28000" | "3D000") => StoreError::Refused(format!("store.url: {error}")),
+                Some("28P01" | "28000" | "3D000") => {
+                    StoreError::Refused(format!("store.url: {error}"))
+                }
                 _ => StoreError::Statement(error),
             },
             other => StoreError::Statement(other),
@@ -130,7 +132,10 @@ impl Dialect {
                         Some(format!("value {arrow} '{name}' AS {name}"))
                     })
                     .collect();
-                format!("(SELECT {} FROM json_each({parameter})) AS r", picked.join(", "))
+                format!(
+                    "(SELECT {} FROM json_each({parameter})) AS r",
+                    picked.join(", ")
+                )
             }
         }
     }
@@ -174,7 +179,11 @@ impl Store {
         let dialect = Dialect::of(url)?;
         let mut address = url.to_owned();
         if dialect == Dialect::Sqlite && !address.contains("mode=") {
-            address.push_str(if address.contains('?') { "&mode=rwc" } else { "?mode=rwc" });
+            address.push_str(if address.contains('?') {
+                "&mode=rwc"
+            } else {
+                "?mode=rwc"
+            });
         }
         let options = AnyConnectOptions::from_str(&address)
             .map_err(|_| StoreError::Refused("store.url is not a database address; write \"postgres://user@host/database\" or \"sqlite:muster.db\"".to_owned()))?
@@ -254,10 +263,11 @@ impl Store {
             sqlx::raw_sql("CREATE TABLE IF NOT EXISTS migration (number bigint PRIMARY KEY, name text NOT NULL)")
                 .execute(&mut *transaction)
                 .await?;
-            let newest: i64 = sqlx::query("SELECT coalesce(max(number), 0) AS newest FROM migration")
-                .fetch_one(&mut *transaction)
-                .await?
-                .try_get("newest")?;
+            let newest: i64 =
+                sqlx::query("SELECT coalesce(max(number), 0) AS newest FROM migration")
+                    .fetch_one(&mut *transaction)
+                    .await?
+                    .try_get("newest")?;
             let ours = MIGRATIONS.len() as i64;
             if newest > ours {
                 return Err(StoreError::Unusable(format!(
@@ -288,7 +298,9 @@ impl Store {
             .fetch_one(&self.pool)
             .await
         {
-            Ok(row) => Ok(row.try_get::<Option<i64>, _>("newest")?.unwrap_or(0) >= MIGRATIONS.len() as i64),
+            Ok(row) => Ok(
+                row.try_get::<Option<i64>, _>("newest")?.unwrap_or(0) >= MIGRATIONS.len() as i64
+            ),
             Err(sqlx::Error::Database(_)) => Ok(false),
             Err(error) => Err(error.into()),
         }
@@ -330,5 +342,7 @@ fn moment(row: &AnyRow, column: &str) -> Result<Moment, sqlx::Error> {
 }
 
 fn maybe_moment(row: &AnyRow, column: &str) -> Result<Option<Moment>, sqlx::Error> {
-    Ok(row.try_get::<Option<i64>, _>(column)?.map(Moment::from_micros))
+    Ok(row
+        .try_get::<Option<i64>, _>(column)?
+        .map(Moment::from_micros))
 }

@@ -111,7 +111,11 @@ async fn decide_schedule(
     let zone = TimeZone::get(&schedule.timezone).unwrap_or(TimeZone::UTC);
     let start = schedule.starts_at.unwrap_or(schedule.created_at);
     let mut instants = Vec::new();
-    let mut at = cursor.max(schedule.starts_at.map_or(cursor, |start| start.minus(Span::from_micros(1))));
+    let mut at = cursor.max(
+        schedule
+            .starts_at
+            .map_or(cursor, |start| start.minus(Span::from_micros(1))),
+    );
     let mut next = None;
     while instants.len() < INSTANTS {
         next = next_of(&schedule.recurrences, at, &zone, start, schedule.ends_at);
@@ -126,13 +130,25 @@ async fn decide_schedule(
     let Some(&last) = instants.last() else {
         return Ok(next);
     };
-    let chosen = if schedule.awake() { choose(scheduled, &instants, now) } else { Vec::new() };
+    let chosen = if schedule.awake() {
+        choose(scheduled, &instants, now)
+    } else {
+        Vec::new()
+    };
     let skipped = instants.len() - chosen.len();
     if skipped > 0 {
         counter!("muster_occurrences_skipped_total").increment(skipped as u64);
-        tracing::info!(schedule = schedule.name, skipped, "instants of the clock were passed over");
+        tracing::info!(
+            schedule = schedule.name,
+            skipped,
+            "instants of the clock were passed over"
+        );
     }
-    let moved = CursorMove { schedule_id: schedule.id.clone(), from: cursor, to: last };
+    let moved = CursorMove {
+        schedule_id: schedule.id.clone(),
+        from: cursor,
+        to: last,
+    };
     let committed = commit_occurrences(ground, catalogue, scheduled, &chosen, now, moved).await?;
     if committed == Committed::Stale("catalogue") {
         // Decided anew at once, by the newer catalogue.
@@ -146,8 +162,12 @@ fn choose(scheduled: &Scheduled, instants: &[Moment], now: Moment) -> Vec<(Momen
     let schedule = &scheduled.schedule;
     let on_time = now.minus(ON_TIME);
     let window = now.minus(schedule.catchup_window);
-    let (missed, fresh): (Vec<Moment>, Vec<Moment>) = instants.iter().partition(|instant| **instant < on_time);
-    let within: Vec<Moment> = missed.into_iter().filter(|instant| *instant >= window).collect();
+    let (missed, fresh): (Vec<Moment>, Vec<Moment>) =
+        instants.iter().partition(|instant| **instant < on_time);
+    let within: Vec<Moment> = missed
+        .into_iter()
+        .filter(|instant| *instant >= window)
+        .collect();
     let most = usize::try_from(schedule.catchup_max).unwrap_or(usize::MAX);
     let caught: Vec<Moment> = match schedule.missed {
         Missed::Skip => Vec::new(),
@@ -189,10 +209,23 @@ async fn commit_occurrences(
     let mut gathered = ground.store.gather(&wanted).await?;
     let mut plan = Plan::default();
     let mut ids = ground.ids();
-    let mut desk = Desk { catalogue, now, ids: &mut ids, plan: &mut plan, findings: None };
+    let mut desk = Desk {
+        catalogue,
+        now,
+        ids: &mut ids,
+        plan: &mut plan,
+        findings: None,
+    };
     for (instant, cause) in chosen {
         for organization in &concerned {
-            occurrence(&mut desk, &mut gathered.world, scheduled, organization, *cause, *instant);
+            occurrence(
+                &mut desk,
+                &mut gathered.world,
+                scheduled,
+                organization,
+                *cause,
+                *instant,
+            );
         }
     }
     let committed = ground
@@ -235,7 +268,10 @@ fn read_position(position: &str) -> (&str, &str) {
 async fn expand_page(ground: &Ground, run: &ExpandingRun) -> Result<(), StoreError> {
     let revision = ground.store.catalogue_revision().await?;
     let catalogue = ground.catalogue_at(revision).await?;
-    let scheduled = catalogue.schedules.iter().find(|scheduled| scheduled.schedule.id == run.schedule_id);
+    let scheduled = catalogue
+        .schedules
+        .iter()
+        .find(|scheduled| scheduled.schedule.id == run.schedule_id);
     let organization = catalogue.organizations.get(&run.organization);
     let (Some(scheduled), Some(organization)) = (scheduled, organization) else {
         // The schedule is gone: what was found stays, and nothing more is looked for.
@@ -245,11 +281,15 @@ async fn expand_page(ground: &Ground, run: &ExpandingRun) -> Result<(), StoreErr
         return finish(ground, run, revision).await;
     };
     let (at, after) = read_position(&run.position);
-    let Some((object_type, selection)) = selections.iter().find(|(name, _)| name.as_str() >= at) else {
+    let Some((object_type, selection)) = selections.iter().find(|(name, _)| name.as_str() >= at)
+    else {
         return finish(ground, run, revision).await;
     };
     let after = if object_type == at { after } else { "" };
-    let found = ground.store.objects_after(&run.organization, object_type, after, PAGE).await?;
+    let found = ground
+        .store
+        .objects_after(&run.organization, object_type, after, PAGE)
+        .await?;
     let last = found.last().map(|object| object.key.primary_key.clone());
     let full = found.len() as i64 == PAGE;
     let now = ground.clock.now();
@@ -279,8 +319,21 @@ async fn expand_page(ground: &Ground, run: &ExpandingRun) -> Result<(), StoreErr
     if costly > 0 {
         add(&mut draft.refused, Reason::QueryTooCostly, costly);
     }
-    let mut desk = Desk { catalogue: &catalogue, now, ids: &mut ids, plan: &mut plan, findings: None };
-    page(&mut desk, &mut gathered.world, scheduled, organization, &mut draft, &inputs);
+    let mut desk = Desk {
+        catalogue: &catalogue,
+        now,
+        ids: &mut ids,
+        plan: &mut plan,
+        findings: None,
+    };
+    page(
+        &mut desk,
+        &mut gathered.world,
+        scheduled,
+        organization,
+        &mut draft,
+        &inputs,
+    );
     let next = match (last, full) {
         (Some(last), true) => Some(format!("{object_type}|{last}")),
         _ => selections
@@ -338,7 +391,14 @@ fn select(
             Selection::All => true,
             Selection::Set(name) => catalogue.set_holds(name, object),
             Selection::Query(query) => {
-                match selects(query, object, &run.occasion, &scheduled.schedule.parameters, now, &surroundings) {
+                match selects(
+                    query,
+                    object,
+                    &run.occasion,
+                    &scheduled.schedule.parameters,
+                    now,
+                    &surroundings,
+                ) {
                     Ok(answer) => answer,
                     Err(_) => {
                         costly += 1;

@@ -34,7 +34,12 @@ pub struct Apply {
     variables: VariableArguments,
 }
 
-pub fn check(settings: &Settings, files: &[PathBuf], variables: &[String], output: Output) -> Result<(), Failure> {
+pub fn check(
+    settings: &Settings,
+    files: &[PathBuf],
+    variables: &[String],
+    output: Output,
+) -> Result<(), Failure> {
     let mut complaints = rules::without_effect(settings);
     let mut declared = Vec::new();
     match rules::rules(settings) {
@@ -60,16 +65,36 @@ pub fn check(settings: &Settings, files: &[PathBuf], variables: &[String], outpu
             for entry in &declared {
                 *counts.entry(entry.kind).or_default() += 1;
             }
-            let counted: Vec<String> = counts.iter().map(|(kind, many)| format!("{many} {}", kind.word())).collect();
-            let found = if complaints.is_empty() { "nothing to complain about".to_owned() } else { format!("{} findings", complaints.len()) };
-            print(&format!("settings and {} files: {found}{}{}", files.len(), if counted.is_empty() { "" } else { "; read " }, counted.join(", ")));
+            let counted: Vec<String> = counts
+                .iter()
+                .map(|(kind, many)| format!("{many} {}", kind.word()))
+                .collect();
+            let found = if complaints.is_empty() {
+                "nothing to complain about".to_owned()
+            } else {
+                format!("{} findings", complaints.len())
+            };
+            print(&format!(
+                "settings and {} files: {found}{}{}",
+                files.len(),
+                if counted.is_empty() { "" } else { "; read " },
+                counted.join(", ")
+            ));
         }
     }
-    if wrong { Err(Failure::Found(String::new())) } else { Ok(()) }
+    if wrong {
+        Err(Failure::Found(String::new()))
+    } else {
+        Ok(())
+    }
 }
 
 /// Reads files as declarations; a file that cannot be opened is a matter of usage.
-fn read(files: &[PathBuf], variables: &Variables, rules: &Rules) -> Result<(Vec<Declared>, Vec<Complaint>), Failure> {
+fn read(
+    files: &[PathBuf],
+    variables: &Variables,
+    rules: &Rules,
+) -> Result<(Vec<Declared>, Vec<Complaint>), Failure> {
     let mut declared: Vec<Declared> = Vec::new();
     let mut complaints = Vec::new();
     let mut from: BTreeMap<(Kind, String, String), String> = BTreeMap::new();
@@ -85,7 +110,11 @@ fn read(files: &[PathBuf], variables: &Variables, rules: &Rules) -> Result<(Vec<
                     &name,
                     None,
                     "",
-                    format!("the {} `{}` is declared in {other} too", entry.kind.word(), entry.name),
+                    format!(
+                        "the {} `{}` is declared in {other} too",
+                        entry.kind.word(),
+                        entry.name
+                    ),
                 ));
             }
             from.insert(key, name.clone());
@@ -127,16 +156,26 @@ pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result
     ground.store.migrate().await?;
     loop {
         let (revision, stored) = ground.store.declared().await?;
-        let (differences, edits) = compare(&declared, &stored, apply.prune, &mut || ground.ids().next(ground.clock.now()));
+        let (differences, edits) = compare(&declared, &stored, apply.prune, &mut || {
+            ground.ids().next(ground.clock.now())
+        });
         if output == Output::Table {
             show(&differences);
         }
         if !apply.dry_run {
-            let deletes = differences.iter().filter(|difference| difference.sign == '-').count();
+            let deletes = differences
+                .iter()
+                .filter(|difference| difference.sign == '-')
+                .count();
             if deletes > 0 && !apply.yes {
                 confirm(deletes)?;
             }
-            if ground.store.apply(&edits, revision, ground.clock.now()).await? == Applied::Stale {
+            if ground
+                .store
+                .apply(&edits, revision, ground.clock.now())
+                .await?
+                == Applied::Stale
+            {
                 eprintln!("the declarations changed meanwhile; comparing again");
                 continue;
             }
@@ -148,26 +187,37 @@ pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result
 }
 
 /// Declares the entries of some texts, for `demo`.
-pub async fn declare(ground: &Arc<crate::ground::Ground>, texts: &[(&str, &str)]) -> Result<(), Failure> {
+pub async fn declare(
+    ground: &Arc<crate::ground::Ground>,
+    texts: &[(&str, &str)],
+) -> Result<(), Failure> {
     serve::prepare(ground).await?;
     let mut declared = Vec::new();
     for (name, text) in texts {
-        let (read, complaints) = read_file(name, text.as_bytes(), &Variables::default(), &ground.rules);
+        let (read, complaints) =
+            read_file(name, text.as_bytes(), &Variables::default(), &ground.rules);
         if complaints.iter().any(Complaint::is_error) {
             return Err(Failure::of_complaints(&complaints));
         }
         declared.extend(read);
     }
     let (revision, stored) = ground.store.declared().await?;
-    let (_, edits) = compare(&declared, &stored, false, &mut || ground.ids().next(ground.clock.now()));
-    ground.store.apply(&edits, revision, ground.clock.now()).await?;
+    let (_, edits) = compare(&declared, &stored, false, &mut || {
+        ground.ids().next(ground.clock.now())
+    });
+    ground
+        .store
+        .apply(&edits, revision, ground.clock.now())
+        .await?;
     ground.load_catalogue().await?;
     Ok(())
 }
 
 fn confirm(deletes: usize) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::Usage(format!("{deletes} entries would be deleted; say --yes to do it")));
+        return Err(Failure::Usage(format!(
+            "{deletes} entries would be deleted; say --yes to do it"
+        )));
     }
     eprint!("delete {deletes} entries? [y/N] ");
     std::io::stderr().flush()?;
@@ -192,10 +242,14 @@ fn compare(
     let mut named: BTreeSet<(Kind, &str, &str)> = BTreeSet::new();
     for entry in declared {
         named.insert((entry.kind, &entry.organization, &entry.name));
-        let known = stored
-            .iter()
-            .find(|known| known.kind == entry.kind && known.organization == entry.organization && known.name == entry.name);
-        let before = known.map(|known| known.definition.clone()).unwrap_or_default();
+        let known = stored.iter().find(|known| {
+            known.kind == entry.kind
+                && known.organization == entry.organization
+                && known.name == entry.name
+        });
+        let before = known
+            .map(|known| known.definition.clone())
+            .unwrap_or_default();
         let fields = fields(&before, &entry.definition);
         if known.is_some() && fields.is_empty() {
             continue;
@@ -211,12 +265,19 @@ fn compare(
             kind: entry.kind,
             organization: entry.organization.clone(),
             name: entry.name.clone(),
-            id: if entry.kind == Kind::Schedule { new_id() } else { entry.name.clone() },
+            id: if entry.kind == Kind::Schedule {
+                new_id()
+            } else {
+                entry.name.clone()
+            },
             definition: entry.definition.clone(),
         });
     }
     let kinds: BTreeSet<Kind> = declared.iter().map(|entry| entry.kind).collect();
-    for known in stored.iter().filter(|known| prune && kinds.contains(&known.kind)) {
+    for known in stored
+        .iter()
+        .filter(|known| prune && kinds.contains(&known.kind))
+    {
         if !named.contains(&(known.kind, &known.organization, &known.name)) {
             differences.push(Difference {
                 sign: '-',
@@ -240,7 +301,10 @@ fn fields(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<(Strin
     names
         .into_iter()
         .filter_map(|name| {
-            let (old, new) = (before.get(name).unwrap_or(&Value::Null), after.get(name).unwrap_or(&Value::Null));
+            let (old, new) = (
+                before.get(name).unwrap_or(&Value::Null),
+                after.get(name).unwrap_or(&Value::Null),
+            );
             (old != new).then(|| (name.clone(), old.clone(), new.clone()))
         })
         .collect()
@@ -248,8 +312,17 @@ fn fields(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<(Strin
 
 fn show(differences: &[Difference]) {
     for difference in differences {
-        let of = if difference.organization.is_empty() { String::new() } else { format!(" of {}", difference.organization) };
-        print(&format!("{} {} {}{of}", difference.sign, difference.kind.word(), difference.name));
+        let of = if difference.organization.is_empty() {
+            String::new()
+        } else {
+            format!(" of {}", difference.organization)
+        };
+        print(&format!(
+            "{} {} {}{of}",
+            difference.sign,
+            difference.kind.word(),
+            difference.name
+        ));
         if difference.sign == '~' {
             for (name, old, new) in &difference.fields {
                 if !old.is_null() {
@@ -264,7 +337,12 @@ fn show(differences: &[Difference]) {
 }
 
 fn report(differences: &[Difference], dry_run: bool, output: Output) {
-    let count = |sign: char| differences.iter().filter(|difference| difference.sign == sign).count();
+    let count = |sign: char| {
+        differences
+            .iter()
+            .filter(|difference| difference.sign == sign)
+            .count()
+    };
     match output {
         Output::Json => print_json(&json!({
             "applied": !dry_run,
@@ -278,7 +356,11 @@ fn report(differences: &[Difference], dry_run: bool, output: Output) {
         Output::Table if differences.is_empty() => print("nothing differs"),
         Output::Table => print(&format!(
             "{}{} created, {} changed, {} deleted",
-            if dry_run { "not applied (--dry-run): " } else { "" },
+            if dry_run {
+                "not applied (--dry-run): "
+            } else {
+                ""
+            },
             count('+'),
             count('~'),
             count('-')

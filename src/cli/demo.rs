@@ -43,9 +43,17 @@ struct Collected {
 }
 
 impl AsyncWrite for Collected {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        self.lines.fetch_add(bytes.iter().filter(|byte| **byte == b'\n').count(), Relaxed);
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.lines
+            .fetch_add(bytes.iter().filter(|byte| **byte == b'\n').count(), Relaxed);
+        self.bytes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -71,7 +79,8 @@ pub async fn run(demo: &Demo) -> Result<(), Failure> {
     let started = Instant::now();
     let folder = Folder(std::env::temp_dir().join(format!("muster-demo-{}", std::process::id())));
     std::fs::create_dir_all(&folder.0)?;
-    let document = Document::toml("config/demo/muster.toml", SETTINGS).map_err(|complaint| Failure::of_complaints(&[complaint]))?;
+    let document = Document::toml("config/demo/muster.toml", SETTINGS)
+        .map_err(|complaint| Failure::of_complaints(&[complaint]))?;
     let store = format!("sqlite:{}", folder.0.join("demo.db").display());
     let (settings, _) = Settings::read(&document, [("MUSTER_STORE_URL".to_owned(), store)])
         .map_err(|complaints| Failure::of_complaints(&complaints))?;
@@ -90,11 +99,21 @@ pub async fn run(demo: &Demo) -> Result<(), Failure> {
     let tasks = Collected::default();
     let bus = Lines::open(Cursor::new(EVENTS.as_bytes()), tasks.clone());
     let progress = tokio::spawn(progress(tasks.lines.clone()));
-    let size = BatchSize { count: 100, linger: Duration::from_millis(1) };
-    let keep = Keep { events: Span::seconds(604_800), tombstones: Span::seconds(604_800) };
+    let size = BatchSize {
+        count: 100,
+        linger: Duration::from_millis(1),
+    };
+    let keep = Keep {
+        events: Span::seconds(604_800),
+        tombstones: Span::seconds(604_800),
+    };
     processor::run(ground.clone(), Arc::new(bus), size, keep, true).await?;
     progress.abort();
-    let written = tasks.bytes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let written = tasks
+        .bytes
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     let written = String::from_utf8_lossy(&written).into_owned();
     if demo.tasks {
         print("\nthe tasks out:");
@@ -102,7 +121,10 @@ pub async fn run(demo: &Demo) -> Result<(), Failure> {
             print(line);
         }
     } else if let Some(line) = written.lines().next() {
-        print(&format!("\nthe first task out (all of them: --tasks):\n  {}", shortened(line)));
+        print(&format!(
+            "\nthe first task out (all of them: --tasks):\n  {}",
+            shortened(line)
+        ));
     }
     summary(&ground, &written, &recorder.render(), started).await?;
     ground.store.close().await;
@@ -134,12 +156,24 @@ fn counted(metrics: &str, name: &str, label: &str) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     let wanted = format!("{label}=\"");
     for line in metrics.lines() {
-        let Some(rest) = line.strip_prefix(name).and_then(|rest| rest.strip_prefix('{')) else { continue };
-        let Some((labels, value)) = rest.rsplit_once("} ") else { continue };
-        let Some((_, after)) = labels.split_once(&wanted) else { continue };
-        let Some((word, _)) = after.split_once('"') else { continue };
+        let Some(rest) = line
+            .strip_prefix(name)
+            .and_then(|rest| rest.strip_prefix('{'))
+        else {
+            continue;
+        };
+        let Some((labels, value)) = rest.rsplit_once("} ") else {
+            continue;
+        };
+        let Some((_, after)) = labels.split_once(&wanted) else {
+            continue;
+        };
+        let Some((word, _)) = after.split_once('"') else {
+            continue;
+        };
         let value: f64 = value.trim().parse().unwrap_or(0.0);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // counters are whole and not negative
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        // counters are whole and not negative
         let value = value as u64;
         *counts.entry(word.to_owned()).or_default() += value;
     }
@@ -152,16 +186,27 @@ async fn summary(
     metrics: &str,
     started: Instant,
 ) -> Result<(), Failure> {
-    let page = Page { limit: 1_000_000, ..Page::default() };
+    let page = Page {
+        limit: 1_000_000,
+        ..Page::default()
+    };
     let mut rows = Vec::new();
-    let mut add = |what: &str, of: &str, many: String| rows.push(vec![what.to_owned(), of.to_owned(), many]);
+    let mut add =
+        |what: &str, of: &str, many: String| rows.push(vec![what.to_owned(), of.to_owned(), many]);
     for (event_type, many) in counted(metrics, "muster_events_total", "type") {
         add("events", &event_type, many.to_string());
     }
     let runs = ground.store.list("run", &page).await?.unwrap_or_default();
     let mut schedules: BTreeMap<String, u64> = BTreeMap::new();
     for run in &runs.rows {
-        *schedules.entry(run.get("schedule").and_then(Value::as_str).unwrap_or_default().to_owned()).or_default() += 1;
+        *schedules
+            .entry(
+                run.get("schedule")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned(),
+            )
+            .or_default() += 1;
     }
     for (schedule, many) in &schedules {
         add("schedules touched (runs)", schedule, many.to_string());
@@ -169,8 +214,13 @@ async fn summary(
     let mut queues: BTreeMap<String, u64> = BTreeMap::new();
     for line in written.lines() {
         let task: Value = serde_json::from_str(line).unwrap_or_default();
-        let worker = task.get("worker_type").and_then(Value::as_str).unwrap_or_default();
-        *queues.entry(ground.rules.worker(worker).queue.clone()).or_default() += 1;
+        let worker = task
+            .get("worker_type")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        *queues
+            .entry(ground.rules.worker(worker).queue.clone())
+            .or_default() += 1;
     }
     for (queue, many) in &queues {
         add("tasks by queue", queue, many.to_string());
@@ -179,9 +229,17 @@ async fn summary(
         add("refusals by reason", &reason, many.to_string());
     }
     for letter in ground.store.dead_letters(None, 100).await? {
-        add("dead letter", &letter.letter.reason, letter.count.to_string());
+        add(
+            "dead letter",
+            &letter.letter.reason,
+            letter.count.to_string(),
+        );
     }
-    add("time", "all of it", format!("{:.2} s", started.elapsed().as_secs_f64()));
+    add(
+        "time",
+        "all of it",
+        format!("{:.2} s", started.elapsed().as_secs_f64()),
+    );
     print(&format!("\n{}", table(&["what", "of", "how many"], rows)));
     Ok(())
 }

@@ -28,14 +28,29 @@ pub async fn run(settings: &Settings, explain: &Explain, output: Output) -> Resu
     serve::prepare(&ground).await?;
     let intake = match &explain.queue {
         None => 0,
-        Some(queue) => ground.intakes.iter().position(|rule| rule.queue == *queue).ok_or_else(|| {
-            let known: Vec<&str> = ground.intakes.iter().map(|rule| rule.queue.as_str()).collect();
-            Failure::Usage(format!("--queue: no intake reads `{queue}`; known: {}", known.join(", ")))
-        })?,
+        Some(queue) => ground
+            .intakes
+            .iter()
+            .position(|rule| rule.queue == *queue)
+            .ok_or_else(|| {
+                let known: Vec<&str> = ground
+                    .intakes
+                    .iter()
+                    .map(|rule| rule.queue.as_str())
+                    .collect();
+                Failure::Usage(format!(
+                    "--queue: no intake reads `{queue}`; known: {}",
+                    known.join(", ")
+                ))
+            })?,
     };
     let message = Incoming {
         intake,
-        queue: ground.intakes.get(intake).map(|rule| rule.queue.clone()).unwrap_or_default(),
+        queue: ground
+            .intakes
+            .get(intake)
+            .map(|rule| rule.queue.clone())
+            .unwrap_or_default(),
         body: declare::bytes_of(&explain.event)?,
         ..Incoming::default()
     };
@@ -43,7 +58,9 @@ pub async fn run(settings: &Settings, explain: &Explain, output: Output) -> Resu
         Ok(explained) => explained,
         Err(unreadable) => {
             match output {
-                Output::Json => print_json(&json!({"readable": false, "reason": unreadable.reason.word(), "message": unreadable.message})),
+                Output::Json => print_json(
+                    &json!({"readable": false, "reason": unreadable.reason.word(), "message": unreadable.message}),
+                ),
                 Output::Table => print(&format!("it would become a dead letter: {unreadable}")),
             }
             return Err(Failure::Found(String::new()));
@@ -69,11 +86,17 @@ fn as_json(explained: &Explained) -> Value {
             match &finding.outcome {
                 FindingOutcome::Untouched(untouched) => {
                     told.insert("triggered".to_owned(), json!(false));
-                    told.insert("why".to_owned(), json!(untouched_words(explained, &finding.schedule, untouched)));
+                    told.insert(
+                        "why".to_owned(),
+                        json!(untouched_words(explained, &finding.schedule, untouched)),
+                    );
                 }
                 FindingOutcome::Expands => {
                     told.insert("triggered".to_owned(), json!(true));
-                    told.insert("why".to_owned(), json!("its inputs are looked for in the inventory, by its input queries"));
+                    told.insert(
+                        "why".to_owned(),
+                        json!("its inputs are looked for in the inventory, by its input queries"),
+                    );
                 }
                 FindingOutcome::Considered(plugins) => {
                     told.insert("triggered".to_owned(), json!(true));
@@ -88,7 +111,10 @@ fn as_json(explained: &Explained) -> Value {
                         })
                         .collect();
                     told.insert("plugins".to_owned(), Value::Array(list));
-                    told.insert("not_selected".to_owned(), json!(not_selected(explained, &finding.schedule)));
+                    told.insert(
+                        "not_selected".to_owned(),
+                        json!(not_selected(explained, &finding.schedule)),
+                    );
                 }
             }
             Value::Object(told)
@@ -110,7 +136,12 @@ fn as_json(explained: &Explained) -> Value {
 
 /// Plugins that the schedule's `plugins` query leaves out, each with the query's own explanation.
 fn not_selected(explained: &Explained, schedule: &str) -> Vec<Value> {
-    let Some(scheduled) = explained.catalogue.schedules.iter().find(|known| known.schedule.name == schedule) else {
+    let Some(scheduled) = explained
+        .catalogue
+        .schedules
+        .iter()
+        .find(|known| known.schedule.name == schedule)
+    else {
         return Vec::new();
     };
     explained
@@ -133,26 +164,44 @@ fn not_selected(explained: &Explained, schedule: &str) -> Vec<Value> {
 }
 
 fn untouched_words(explained: &Explained, schedule: &str, untouched: &Untouched) -> String {
-    let scheduled = explained.catalogue.schedules.iter().find(|known| known.schedule.name == schedule);
-    let list = |words: Vec<&str>| if words.is_empty() { "nothing".to_owned() } else { words.join(", ") };
+    let scheduled = explained
+        .catalogue
+        .schedules
+        .iter()
+        .find(|known| known.schedule.name == schedule);
+    let list = |words: Vec<&str>| {
+        if words.is_empty() {
+            "nothing".to_owned()
+        } else {
+            words.join(", ")
+        }
+    };
     match untouched {
         Untouched::Type => {
-            let on = scheduled.map(|s| s.schedule.run_on.iter().map(String::as_str).collect()).unwrap_or_default();
+            let on = scheduled
+                .map(|s| s.schedule.run_on.iter().map(String::as_str).collect())
+                .unwrap_or_default();
             format!("run_on is {}", list(on))
         }
         Untouched::Operation => {
-            let on = scheduled.map(|s| s.schedule.operations.iter().map(|op| op.word()).collect()).unwrap_or_default();
+            let on = scheduled
+                .map(|s| s.schedule.operations.iter().map(|op| op.word()).collect())
+                .unwrap_or_default();
             format!("operation is {}, and this change is not that", list(on))
         }
         Untouched::Organization => format!(
             "it belongs to {}",
-            scheduled.and_then(|s| s.schedule.organization.clone()).unwrap_or_default()
+            scheduled
+                .and_then(|s| s.schedule.organization.clone())
+                .unwrap_or_default()
         ),
         Untouched::Asleep => "it is switched off or paused".to_owned(),
         Untouched::TooCostly => "its `when` ran out of steps on this object".to_owned(),
         Untouched::When(query) => {
             let object = explained.world.objects.get(&explained.key);
-            let parameters = scheduled.map(|s| s.schedule.parameters.clone()).unwrap_or_default();
+            let parameters = scheduled
+                .map(|s| s.schedule.parameters.clone())
+                .unwrap_or_default();
             let empty = Object::default();
             let subject = object.unwrap_or(&empty);
             let facts = Facts {
@@ -170,12 +219,22 @@ fn untouched_words(explained: &Explained, schedule: &str, untouched: &Untouched)
 
 fn indent(text: &str, by: usize) -> String {
     let margin = " ".repeat(by);
-    text.trim_end().lines().map(|line| format!("{margin}{line}")).collect::<Vec<_>>().join("\n")
+    text.trim_end()
+        .lines()
+        .map(|line| format!("{margin}{line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn as_text(explained: &Explained, told: &Value) {
     let change = &explained.event.told.change;
-    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |value: &Value, name: &str| {
+        value
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     print(&format!(
         "{} on {} of {}",
         explained.event.told.event_type, change.key.primary_key, change.key.organization
@@ -184,7 +243,10 @@ fn as_text(explained: &Explained, told: &Value) {
         print("it was handled before: nothing would happen now. As if it were new:");
     }
     if let Some(impossible) = &explained.impossible {
-        print(&format!("it would become a dead letter: {}", impossible.message));
+        print(&format!(
+            "it would become a dead letter: {}",
+            impossible.message
+        ));
         return;
     }
     if explained.plan.late > 0 {
@@ -194,9 +256,16 @@ fn as_text(explained: &Explained, told: &Value) {
         print("it leaves the object as it is, so it triggers nothing");
     }
     for withdrawal in &explained.plan.withdrawn {
-        print(&format!("withdraws task {} ({})", withdrawal.task_id, withdrawal.reason));
+        print(&format!(
+            "withdraws task {} ({})",
+            withdrawal.task_id, withdrawal.reason
+        ));
     }
-    let schedules = told.get("schedules").and_then(Value::as_array).cloned().unwrap_or_default();
+    let schedules = told
+        .get("schedules")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     for finding in &schedules {
         let name = text(finding, "schedule");
         if finding.get("triggered") == Some(&json!(false)) {
@@ -208,18 +277,39 @@ fn as_text(explained: &Explained, told: &Value) {
         if finding.get("why").is_some() {
             print(&indent(&text(finding, "why"), 4));
         }
-        for plugin in finding.get("plugins").and_then(Value::as_array).into_iter().flatten() {
+        for plugin in finding
+            .get("plugins")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
             let id = text(plugin, "plugin");
             if plugin.get("task") == Some(&json!(true)) {
                 print(&format!("    + {id}: a task"));
             } else {
-                print(&format!("    - {id}: {}: {}: {}", text(plugin, "reason"), text(plugin, "meaning"), text(plugin, "detail")));
+                print(&format!(
+                    "    - {id}: {}: {}: {}",
+                    text(plugin, "reason"),
+                    text(plugin, "meaning"),
+                    text(plugin, "detail")
+                ));
             }
         }
-        for plugin in finding.get("not_selected").and_then(Value::as_array).into_iter().flatten() {
-            print(&format!("    - {}: not selected by `plugins`", text(plugin, "plugin")));
+        for plugin in finding
+            .get("not_selected")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            print(&format!(
+                "    - {}: not selected by `plugins`",
+                text(plugin, "plugin")
+            ));
             print(&indent(&text(plugin, "query"), 8));
         }
     }
-    print(&format!("\n{} tasks would be made", explained.plan.tasks.len()));
+    print(&format!(
+        "\n{} tasks would be made",
+        explained.plan.tasks.len()
+    ));
 }

@@ -17,7 +17,9 @@ pub enum Verb {
     /// Show one with its headers and body
     Show { id: String },
     /// Try them again, as if they came now; those that can be handled are removed
-    #[command(after_help = "Examples:\n  muster dead-letter redrive 0193…\n  muster dead-letter redrive --reason unknown_object_type")]
+    #[command(
+        after_help = "Examples:\n  muster dead-letter redrive 0193…\n  muster dead-letter redrive --reason unknown_object_type"
+    )]
     Redrive(Which),
     /// Remove them for good
     Drop(Which),
@@ -56,16 +58,19 @@ pub async fn run(settings: &Settings, verb: &Verb, output: Output) -> Result<(),
 }
 
 async fn find(ground: &Ground, id: &str) -> Result<StoredLetter, Failure> {
-    ground
-        .store
-        .dead_letter(id)
-        .await?
-        .ok_or_else(|| Failure::Found(format!("there is no dead letter `{id}`; `muster dead-letter list` shows them")))
+    ground.store.dead_letter(id).await?.ok_or_else(|| {
+        Failure::Found(format!(
+            "there is no dead letter `{id}`; `muster dead-letter list` shows them"
+        ))
+    })
 }
 
 async fn chosen(ground: &Ground, which: &Which) -> Result<Vec<StoredLetter>, Failure> {
     if which.all || which.reason.is_some() {
-        return Ok(ground.store.dead_letters(which.reason.as_deref(), MOST).await?);
+        return Ok(ground
+            .store
+            .dead_letters(which.reason.as_deref(), MOST)
+            .await?);
     }
     let mut letters = Vec::new();
     for id in &which.ids {
@@ -93,10 +98,16 @@ async fn show(ground: &Ground, id: &str, output: Output) -> Result<(), Failure> 
         }
         Output::Table => {
             print(&format!("id           {}", letter.id));
-            print(&format!("intake       {} ({})", letter.intake, letter.routing_key));
+            print(&format!(
+                "intake       {} ({})",
+                letter.intake, letter.routing_key
+            ));
             print(&format!("reason       {}", letter.reason));
             print(&format!("message      {}", letter.message));
-            print(&format!("seen         {} times, first {}, last {}", stored.count, stored.first_seen, stored.last_seen));
+            print(&format!(
+                "seen         {} times, first {}, last {}",
+                stored.count, stored.first_seen, stored.last_seen
+            ));
             for (name, value) in &letter.headers {
                 print(&format!("header       {name}: {value}"));
             }
@@ -121,7 +132,12 @@ async fn redrive(ground: &Ground, which: &Which, output: Output) -> Result<(), F
     for stored in letters {
         let letter = stored.letter;
         let status = letter.intake == crate::bus::names::STATUS;
-        let Some(intake) = ground.intakes.iter().position(|rule| rule.queue == letter.intake).or(status.then_some(0)) else {
+        let Some(intake) = ground
+            .intakes
+            .iter()
+            .position(|rule| rule.queue == letter.intake)
+            .or(status.then_some(0))
+        else {
             still += 1;
             results.push(json!({"id": letter.id, "ok": false, "message": format!("no intake reads the queue `{}`", letter.intake)}));
             continue;
@@ -155,13 +171,23 @@ async fn redrive(ground: &Ground, which: &Which, output: Output) -> Result<(), F
                 let id = result["id"].as_str().unwrap_or_default();
                 match result["ok"].as_bool() {
                     Some(true) => print(&format!("{id}  handled, {} tasks made", result["tasks"])),
-                    _ => print(&format!("{id}  still dead: {}", result["message"].as_str().unwrap_or_default())),
+                    _ => print(&format!(
+                        "{id}  still dead: {}",
+                        result["message"].as_str().unwrap_or_default()
+                    )),
                 }
             }
-            print(&format!("{} handled, {still} still dead", results.len() - still));
+            print(&format!(
+                "{} handled, {still} still dead",
+                results.len() - still
+            ));
         }
     }
-    if still > 0 { Err(Failure::Found(String::new())) } else { Ok(()) }
+    if still > 0 {
+        Err(Failure::Found(String::new()))
+    } else {
+        Ok(())
+    }
 }
 
 async fn drop_letters(ground: &Ground, which: &Which, output: Output) -> Result<(), Failure> {

@@ -16,7 +16,12 @@ const SILENT: Span = Span::seconds(30);
 /// How long health waits for a server.
 const WITHIN: Duration = Duration::from_secs(3);
 
-pub async fn noun(settings: &Settings, noun: &str, command: ListCommand, output: Output) -> Result<(), Failure> {
+pub async fn noun(
+    settings: &Settings,
+    noun: &str,
+    command: ListCommand,
+    output: Output,
+) -> Result<(), Failure> {
     let ListVerb::List(filter) = command.verb;
     match Kind::parse(noun) {
         Some(kind) => declared(settings, kind, &filter, output).await,
@@ -24,7 +29,12 @@ pub async fn noun(settings: &Settings, noun: &str, command: ListCommand, output:
     }
 }
 
-pub async fn list(settings: &Settings, noun: &str, filter: &Filter, output: Output) -> Result<(), Failure> {
+pub async fn list(
+    settings: &Settings,
+    noun: &str,
+    filter: &Filter,
+    output: Output,
+) -> Result<(), Failure> {
     let ground = rules::ground(settings).await?;
     ground.store.migrate().await?;
     let page = Page {
@@ -41,26 +51,55 @@ pub async fn list(settings: &Settings, noun: &str, filter: &Filter, output: Outp
 
 fn show(columns: &[String], rows: &[Map<String, Value>], output: Output) {
     match output {
-        Output::Json => print_json(&Value::Array(rows.iter().cloned().map(Value::Object).collect())),
+        Output::Json => print_json(&Value::Array(
+            rows.iter().cloned().map(Value::Object).collect(),
+        )),
         Output::Table if rows.is_empty() => print("none"),
         Output::Table => print(&listing(columns, rows)),
     }
 }
 
-async fn declared(settings: &Settings, kind: Kind, filter: &Filter, output: Output) -> Result<(), Failure> {
+async fn declared(
+    settings: &Settings,
+    kind: Kind,
+    filter: &Filter,
+    output: Output,
+) -> Result<(), Failure> {
     let ground = rules::ground(settings).await?;
     ground.store.migrate().await?;
     let (_, stored) = ground.store.declared().await?;
     let columns: &[&str] = match kind {
         Kind::Organization => &["id", "name", "indemnified", "enabled", "weight"],
-        Kind::Plugin => &["plugin_id", "worker_type", "scan_level", "consumes", "oci_arguments", "enabled", "recurrences"],
+        Kind::Plugin => &[
+            "plugin_id",
+            "worker_type",
+            "scan_level",
+            "consumes",
+            "oci_arguments",
+            "enabled",
+            "recurrences",
+        ],
         Kind::ObjectSet => &["name", "organization", "object_type", "query", "keys"],
-        Kind::Schedule => &["name", "organization", "recurrences", "run_on", "operation", "plugins", "enabled", "revision"],
+        Kind::Schedule => &[
+            "name",
+            "organization",
+            "recurrences",
+            "run_on",
+            "operation",
+            "plugins",
+            "enabled",
+            "revision",
+        ],
     };
     let rows: Vec<Map<String, Value>> = stored
         .into_iter()
         .filter(|entry| entry.kind == kind)
-        .filter(|entry| filter.organization.as_ref().is_none_or(|own| entry.organization == *own || entry.name == *own))
+        .filter(|entry| {
+            filter
+                .organization
+                .as_ref()
+                .is_none_or(|own| entry.organization == *own || entry.name == *own)
+        })
         .skip(usize::try_from(filter.offset).unwrap_or(0))
         .take(usize::try_from(filter.limit).unwrap_or(usize::MAX))
         .map(|entry| {
@@ -102,15 +141,29 @@ pub async fn health(settings: &Settings, output: Output) -> Result<(), Failure> 
             &["what", "", "detail"],
             findings
                 .iter()
-                .map(|f| vec![f.what.clone(), if f.well { "well" } else { "NOT WELL" }.to_owned(), f.detail.clone()])
+                .map(|f| {
+                    vec![
+                        f.what.clone(),
+                        if f.well { "well" } else { "NOT WELL" }.to_owned(),
+                        f.detail.clone(),
+                    ]
+                })
                 .collect(),
         )),
     }
-    let away: Vec<&str> = findings.iter().filter(|f| !f.reachable).map(|f| f.what.as_str()).collect();
+    let away: Vec<&str> = findings
+        .iter()
+        .filter(|f| !f.reachable)
+        .map(|f| f.what.as_str())
+        .collect();
     if !away.is_empty() {
         return Err(Failure::Reach(format!("out of reach: {}", away.join(", "))));
     }
-    if well { Ok(()) } else { Err(Failure::Found(String::new())) }
+    if well {
+        Ok(())
+    } else {
+        Err(Failure::Found(String::new()))
+    }
 }
 
 async fn store(settings: &Settings) -> Finding {
@@ -122,13 +175,23 @@ async fn store(settings: &Settings) -> Finding {
     };
     let ground = match rules::ground(settings).await {
         Ok(ground) => ground,
-        Err(Failure::Found(text) | Failure::Usage(text) | Failure::Reach(text)) => return finding(false, false, text),
+        Err(Failure::Found(text) | Failure::Usage(text) | Failure::Reach(text)) => {
+            return finding(false, false, text);
+        }
     };
     match tokio::time::timeout(WITHIN, ground.store.migrated()).await {
-        Err(_) => finding(false, false, format!("no answer within {} s", WITHIN.as_secs())),
+        Err(_) => finding(
+            false,
+            false,
+            format!("no answer within {} s", WITHIN.as_secs()),
+        ),
         Ok(Err(error)) => finding(false, false, error.to_string()),
         Ok(Ok(true)) => finding(true, true, "answers".to_owned()),
-        Ok(Ok(false)) => finding(false, true, "its schema is not up to date: muster migrate".to_owned()),
+        Ok(Ok(false)) => finding(
+            false,
+            true,
+            "its schema is not up to date: muster migrate".to_owned(),
+        ),
     }
 }
 
@@ -136,15 +199,29 @@ async fn store(settings: &Settings) -> Finding {
 async fn bus(settings: &Settings) -> Finding {
     let what = format!("bus {}", settings.bus.url);
     let Some((host, port)) = settings.bus.url.address() else {
-        return Finding { what, well: true, reachable: true, detail: "standard input and output".to_owned() };
+        return Finding {
+            what,
+            well: true,
+            reachable: true,
+            detail: "standard input and output".to_owned(),
+        };
     };
-    let connected = tokio::time::timeout(WITHIN, tokio::net::TcpStream::connect((host.as_str(), port))).await;
+    let connected = tokio::time::timeout(
+        WITHIN,
+        tokio::net::TcpStream::connect((host.as_str(), port)),
+    )
+    .await;
     let (well, detail) = match connected {
         Ok(Ok(_)) => (true, "answers".to_owned()),
         Ok(Err(error)) => (false, error.to_string()),
         Err(_) => (false, format!("no answer within {} s", WITHIN.as_secs())),
     };
-    Finding { what, well, reachable: well, detail }
+    Finding {
+        what,
+        well,
+        reachable: well,
+        detail,
+    }
 }
 
 async fn replicas(settings: &Settings) -> Result<Vec<Finding>, Failure> {
@@ -172,7 +249,12 @@ async fn replicas(settings: &Settings) -> Result<Vec<Finding>, Failure> {
                 (false, false) => format!("these loops stand still: {}", stale.join(", ")),
                 (false, true) => "every loop moves".to_owned(),
             };
-            Finding { what: format!("replica {id}"), well, reachable: true, detail }
+            Finding {
+                what: format!("replica {id}"),
+                well,
+                reachable: true,
+                detail,
+            }
         })
         .collect();
     if findings.is_empty() {

@@ -48,7 +48,12 @@ pub fn listing(columns: &[String], rows: &[Map<String, Value>]) -> String {
     let head: Vec<&str> = columns.iter().map(String::as_str).collect();
     let cells = rows
         .iter()
-        .map(|row| columns.iter().map(|column| cell(row.get(column).unwrap_or(&Value::Null))).collect())
+        .map(|row| {
+            columns
+                .iter()
+                .map(|column| cell(row.get(column).unwrap_or(&Value::Null)))
+                .collect()
+        })
         .collect();
     table(&head, cells)
 }

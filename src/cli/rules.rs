@@ -60,7 +60,10 @@ pub fn without_effect(settings: &Settings) -> Vec<Complaint> {
 /// Compiles what the settings say about deciding.
 pub fn rules(settings: &Settings) -> Result<Rules, Vec<Complaint>> {
     let mut wrong = Vec::new();
-    let mut names = TypeNames { open: settings.open_types, ..TypeNames::default() };
+    let mut names = TypeNames {
+        open: settings.open_types,
+        ..TypeNames::default()
+    };
     let mut types = Types::new();
     let mut rules = Rules {
         workers: settings.workers.clone(),
@@ -73,10 +76,15 @@ pub fn rules(settings: &Settings) -> Result<Rules, Vec<Complaint>> {
         for alias in &declared.aliases {
             names.aliases.insert(alias.clone(), name.clone());
         }
-        rules.natural_names.insert(name.clone(), declared.name.clone());
+        rules
+            .natural_names
+            .insert(name.clone(), declared.name.clone());
         rules.ignore.insert(name.clone(), declared.ignore.clone());
         if let Some(fields) = &declared.fields {
-            let words: Vec<(&str, &str)> = fields.iter().map(|(field, word)| (field.as_str(), word.as_str())).collect();
+            let words: Vec<(&str, &str)> = fields
+                .iter()
+                .map(|(field, word)| (field.as_str(), word.as_str()))
+                .collect();
             if let Err(message) = types.declare(name, &words) {
                 wrong.push(settings.complaint(&format!("object_types.{name}.fields"), message));
             }
@@ -93,7 +101,11 @@ pub fn rules(settings: &Settings) -> Result<Rules, Vec<Complaint>> {
     }
     rules.names = names;
     rules.types = types;
-    if wrong.is_empty() { Ok(rules) } else { Err(wrong) }
+    if wrong.is_empty() {
+        Ok(rules)
+    } else {
+        Err(wrong)
+    }
 }
 
 /// Store, rules and clock for one command or the service. The schema is brought up to this version first.
@@ -110,7 +122,13 @@ pub async fn ground(settings: &Settings) -> Result<Arc<Ground>, Failure> {
             format: intake.format,
         })
         .collect();
-    Ok(Arc::new(Ground::new(store, Arc::new(rules), intakes, seed(), CancellationToken::new())))
+    Ok(Arc::new(Ground::new(
+        store,
+        Arc::new(rules),
+        intakes,
+        seed(),
+        CancellationToken::new(),
+    )))
 }
 
 /// Chance comes from the operating system, once.
@@ -125,12 +143,27 @@ fn seed() -> u64 {
 /// All that is declared at the broker and read from it. `worker_types` are those of the plugins.
 pub fn topology(settings: &Settings, worker_types: impl Iterator<Item = String>) -> Topology {
     let mut queues: BTreeMap<String, TaskQueue> = BTreeMap::new();
-    let known: Vec<String> = settings.workers.keys().cloned().chain(worker_types).collect();
+    let known: Vec<String> = settings
+        .workers
+        .keys()
+        .cloned()
+        .chain(worker_types)
+        .collect();
     for worker_type in known {
         let worker = settings.worker(&worker_type);
         for queue in worker.queues() {
-            let routing_key = if queue == worker.queue { worker_type.clone() } else { queue.to_owned() };
-            queues.insert(queue.to_owned(), TaskQueue { queue: queue.to_owned(), routing_key });
+            let routing_key = if queue == worker.queue {
+                worker_type.clone()
+            } else {
+                queue.to_owned()
+            };
+            queues.insert(
+                queue.to_owned(),
+                TaskQueue {
+                    queue: queue.to_owned(),
+                    routing_key,
+                },
+            );
         }
     }
     Topology {
@@ -148,4 +181,3 @@ pub fn topology(settings: &Settings, worker_types: impl Iterator<Item = String>)
         prefetch: settings.bus.prefetch,
     }
 }
-

@@ -56,9 +56,10 @@ fn instance() -> String {
 
 /// The first signal stops in order, the second at once.
 async fn obey(stop: CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         return;
     };
     for time in 0.. {
@@ -81,7 +82,10 @@ async fn serve(settings: &Settings, ground: Arc<Ground>) -> Result<(), Failure> 
         return Ok(());
     }
     let catalogue = ground.catalogue();
-    let worker_types = catalogue.plugins.values().map(|plugin| plugin.worker_type.clone());
+    let worker_types = catalogue
+        .plugins
+        .values()
+        .map(|plugin| plugin.worker_type.clone());
     let topology = rules::topology(settings, worker_types);
     let url = settings.bus.url.expose().to_owned();
     tracing::info!(
@@ -116,7 +120,12 @@ async fn unless_stopped<B>(
     }
 }
 
-async fn go<B: Bus>(settings: &Settings, ground: Arc<Ground>, bus: B, lines: bool) -> Result<(), Failure> {
+async fn go<B: Bus>(
+    settings: &Settings,
+    ground: Arc<Ground>,
+    bus: B,
+    lines: bool,
+) -> Result<(), Failure> {
     let size = BatchSize {
         count: settings.bus.batch.count,
         linger: settings.bus.batch.linger.as_duration(),

@@ -21,7 +21,10 @@ const LONGEST: usize = 200;
 fn name(table: &mut Table<'_, '_>, field: &str) -> Option<String> {
     let text = table.word(field)?;
     if text.len() > LONGEST {
-        table.complain(field, format!("{} bytes are too long; the limit is {LONGEST}", text.len()));
+        table.complain(
+            field,
+            format!("{} bytes are too long; the limit is {LONGEST}", text.len()),
+        );
         return None;
     }
     Some(text)
@@ -66,7 +69,12 @@ pub fn plugin(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Plugin> {
     }
     for argument in &oci_arguments {
         let named = placeholder_types(argument);
-        input_types.extend(named.into_iter().filter(|name| rules.known_type(name)).map(str::to_owned));
+        input_types.extend(
+            named
+                .into_iter()
+                .filter(|name| rules.known_type(name))
+                .map(str::to_owned),
+        );
     }
     let mut unique = Vec::new();
     for name in input_types {
@@ -75,7 +83,8 @@ pub fn plugin(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Plugin> {
         }
     }
     let recurrences = recurrences(table);
-    let recurrences = (!recurrences.is_empty()).then(|| crate::recurrence::as_written(&recurrences));
+    let recurrences =
+        (!recurrences.is_empty()).then(|| crate::recurrence::as_written(&recurrences));
     let read = Plugin {
         plugin_id: String::new(),
         worker_type: String::new(),
@@ -107,7 +116,11 @@ pub fn plugin(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Plugin> {
     };
     let plugin_id = plugin_id?;
     Some(Plugin {
-        name: if read.name.is_empty() { plugin_id.clone() } else { read.name.clone() },
+        name: if read.name.is_empty() {
+            plugin_id.clone()
+        } else {
+            read.name.clone()
+        },
         plugin_id,
         worker_type: worker_type?,
         ..read
@@ -115,7 +128,10 @@ pub fn plugin(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Plugin> {
 }
 
 fn consumed(entry: &str, rules: &Rules) -> Result<Consumes, String> {
-    if let Some(set) = entry.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+    if let Some(set) = entry
+        .strip_prefix('{')
+        .and_then(|rest| rest.strip_suffix('}'))
+    {
         return Ok(Consumes::Set(set.trim().to_owned()));
     }
     if let Some(mime) = entry.strip_prefix("file:") {
@@ -124,10 +140,14 @@ fn consumed(entry: &str, rules: &Rules) -> Result<Consumes, String> {
     let written = entry.strip_prefix("type:").unwrap_or(entry).trim();
     let ours = rules.names.ours(written);
     if written.contains('/') {
-        return Err(format!("`{entry}` looks like a MIME type; write \"file:{entry}\""));
+        return Err(format!(
+            "`{entry}` looks like a MIME type; write \"file:{entry}\""
+        ));
     }
     if !is_type_name(&ours) {
-        return Err(format!("`{entry}` is not an object type; write \"hostname\", \"file:<mime type>\" or \"{{set name}}\""));
+        return Err(format!(
+            "`{entry}` is not an object type; write \"hostname\", \"file:<mime type>\" or \"{{set name}}\""
+        ));
     }
     if !rules.names.takes(&ours) {
         return Err(format!(
@@ -157,11 +177,15 @@ fn for_organizations(table: &mut Table<'_, '_>) -> BTreeMap<String, ForOrganizat
 pub fn object_set(table: &mut Table<'_, '_>, rules: &Rules) -> Option<ObjectSet> {
     let set_name = required_name(table, "name");
     let organization = name(table, "organization");
-    let object_type = table.require("object_type").then(|| object_type(table, "object_type", rules))?;
+    let object_type = table
+        .require("object_type")
+        .then(|| object_type(table, "object_type", rules))?;
     let schema = object_type.as_deref().map(|name| rules.schema(name));
     let query = schema.as_ref().and_then(|schema| {
         let context = Context::new("query", schema);
-        table.get("query").and_then(|field| compiled(field, &context))
+        table
+            .get("query")
+            .and_then(|field| compiled(field, &context))
     });
     let keys = table.texts("keys").unwrap_or_default();
     if query.is_none() && keys.is_empty() && table.node("query").is_none() {
@@ -184,7 +208,9 @@ fn type_name(written: &str, rules: &Rules) -> Result<String, String> {
     let ours = rules.names.ours(written);
     let own = matches!(ours.as_str(), "run" | "task");
     if !is_type_name(&ours) {
-        return Err(format!("`{written}` is not an object type; write it as `hostname` or `ip_address`"));
+        return Err(format!(
+            "`{written}` is not an object type; write it as `hostname` or `ip_address`"
+        ));
     }
     if !own && !rules.names.takes(&ours) {
         return Err(format!(
@@ -207,20 +233,35 @@ fn compiled(field: Field<'_, '_>, context: &Context<'_>) -> Option<Query> {
             field.complain_with_help("a query is a text", format!("write \"{word}\""));
             return None;
         }
-        _ => return { field.text(); None },
+        _ => {
+            return {
+                field.text();
+                None
+            };
+        }
     };
     let complaints = field.complaints();
     let file = complaints.file().to_owned();
     match Query::compile(&text, context) {
         Ok(query) => {
             for warning in query.warnings() {
-                complaints.push(Complaint::warning(&file, place, path.clone(), warning.to_string()));
+                complaints.push(Complaint::warning(
+                    &file,
+                    place,
+                    path.clone(),
+                    warning.to_string(),
+                ));
             }
             Some(query)
         }
         Err(diagnostics) => {
             for diagnostic in diagnostics {
-                complaints.push(Complaint::error(&file, place, path.clone(), diagnostic.to_string()));
+                complaints.push(Complaint::error(
+                    &file,
+                    place,
+                    path.clone(),
+                    diagnostic.to_string(),
+                ));
             }
             None
         }
@@ -231,7 +272,9 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
     let parameters = table.object("parameters").unwrap_or_default();
     let parameter_types = ParameterTypes::of(&parameters);
     let run_on: Vec<String> = table
-        .one_or_many("run_on", |field| field.parsed(|written| type_name(written, rules)))
+        .one_or_many("run_on", |field| {
+            field.parsed(|written| type_name(written, rules))
+        })
         .unwrap_or_default();
     let operations = read_operations(table, &run_on);
     let plugin_schema = Schema::plugin();
@@ -240,17 +283,24 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
             parameters: &parameter_types,
             ..Context::new("plugins", &plugin_schema)
         };
-        table.get("plugins").and_then(|field| compiled(field, &context))
+        table
+            .get("plugins")
+            .and_then(|field| compiled(field, &context))
     } else {
         None
     };
-    let when_text = table.get("when").and_then(|field| match &field.node().value {
-        Value::Text(text) => Some(text.clone()),
-        _ => None,
-    });
+    let when_text = table
+        .get("when")
+        .and_then(|field| match &field.node().value {
+            Value::Text(text) => Some(text.clone()),
+            _ => None,
+        });
     let mut when = BTreeMap::new();
     if run_on.is_empty() && table.node("when").is_some_and(|node| !node.is_null()) {
-        table.complain("when", "`when` asks about the trigger, and without `run_on` there is none");
+        table.complain(
+            "when",
+            "`when` asks about the trigger, and without `run_on` there is none",
+        );
     }
     for object_type in &run_on {
         let schema = rules.schema(object_type);
@@ -259,14 +309,20 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
             parameters: &parameter_types,
             ..Context::new("when", &schema)
         };
-        if let Some(query) = table.get("when").and_then(|field| compiled(field, &context)) {
+        if let Some(query) = table
+            .get("when")
+            .and_then(|field| compiled(field, &context))
+        {
             when.insert(object_type.clone(), query);
         }
     }
     let input = input(table, rules, &run_on, &parameter_types);
     let recurrences = recurrences(table);
     if recurrences.is_empty() && run_on.is_empty() {
-        table.complain("recurrences", "nothing starts this schedule: it needs `recurrences`, or `run_on` with `operation`");
+        table.complain(
+            "recurrences",
+            "nothing starts this schedule: it needs `recurrences`, or `run_on` with `operation`",
+        );
     }
     let timezone = table
         .parsed("timezone", |text| {
@@ -278,7 +334,10 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
     let organization = name(table, "organization");
     let target = table.word("target");
     if target.is_some() && organization.is_none() {
-        table.complain("target", "a target belongs to one organisation: set `organization` too");
+        table.complain(
+            "target",
+            "a target belongs to one organisation: set `organization` too",
+        );
     }
     if table.node("join").is_some_and(|node| !node.is_null()) {
         table.complain("join", "`join` is not supported yet");
@@ -305,31 +364,42 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
         input: input?,
         target,
         overlap: table
-            .one_of("overlap", &[
-                ("skip", Overlap::Skip),
-                ("buffer_one", Overlap::BufferOne),
-                ("allow", Overlap::Allow),
-                ("replace", Overlap::Replace),
-            ])
+            .one_of(
+                "overlap",
+                &[
+                    ("skip", Overlap::Skip),
+                    ("buffer_one", Overlap::BufferOne),
+                    ("allow", Overlap::Allow),
+                    ("replace", Overlap::Replace),
+                ],
+            )
             .unwrap_or_default(),
         manual_supersedes: table
             .one_of("manual_supersedes", &[("pending", true), ("none", false)])
             .unwrap_or(true),
         missed: table
-            .one_of("missed", &[
-                ("latest", Missed::Latest),
-                ("skip", Missed::Skip),
-                ("all", Missed::All),
-            ])
+            .one_of(
+                "missed",
+                &[
+                    ("latest", Missed::Latest),
+                    ("skip", Missed::Skip),
+                    ("all", Missed::All),
+                ],
+            )
             .unwrap_or_default(),
-        catchup_window: table.span("catchup_window").unwrap_or(Span::seconds(86_400)),
+        catchup_window: table
+            .span("catchup_window")
+            .unwrap_or(Span::seconds(86_400)),
         catchup_max: table.int_in("catchup_max", 1..=100_000).unwrap_or(100),
         spread: table.span("spread").unwrap_or(Span::ZERO),
         complete_when: table
-            .one_of("complete_when", &[
-                ("own", CompleteWhen::Own),
-                ("descendants", CompleteWhen::Descendants),
-            ])
+            .one_of(
+                "complete_when",
+                &[
+                    ("own", CompleteWhen::Own),
+                    ("descendants", CompleteWhen::Descendants),
+                ],
+            )
             .unwrap_or_default(),
         priority: table.int_in("priority", 0..=1_000_000_000),
         grace: table.span("grace"),
@@ -356,11 +426,18 @@ fn read_operations(table: &mut Table<'_, '_>, run_on: &[String]) -> Vec<Operatio
         }
         (Some(written), false) => written,
         (None, true) => Vec::new(),
-        (None, false) if run_on.iter().all(|name| matches!(name.as_str(), "run" | "task")) => {
+        (None, false)
+            if run_on
+                .iter()
+                .all(|name| matches!(name.as_str(), "run" | "task")) =>
+        {
             vec![Operation::Finished]
         }
         (None, false) => {
-            table.complain("operation", "`run_on` needs an `operation`: created, updated or deleted, or a list of them");
+            table.complain(
+                "operation",
+                "`run_on` needs an `operation`: created, updated or deleted, or a list of them",
+            );
             Vec::new()
         }
     }
@@ -463,11 +540,14 @@ fn limit(field: Field<'_, '_>) -> Option<Limit> {
         concurrency: table.int_in("concurrency", 1..=1_000_000),
         rate: table.parsed("rate", rate),
         per: table
-            .one_of("per", &[
-                ("plugin", Per::Plugin),
-                ("organization", Per::Organization),
-                ("both", Per::Both),
-            ])
+            .one_of(
+                "per",
+                &[
+                    ("plugin", Per::Plugin),
+                    ("organization", Per::Organization),
+                    ("both", Per::Both),
+                ],
+            )
             .unwrap_or_default(),
     };
     table.finish();
@@ -501,7 +581,13 @@ pub fn name_from_content(table: &mut Table<'_, '_>) -> String {
             if let Value::Text(text) = value {
                 let plain: String = text
                     .chars()
-                    .map(|c| if c.is_alphanumeric() || c == '_' { c } else { '-' })
+                    .map(|c| {
+                        if c.is_alphanumeric() || c == '_' {
+                            c
+                        } else {
+                            '-'
+                        }
+                    })
                     .collect();
                 let plain = plain.trim_matches('-').to_owned();
                 if !plain.is_empty() {

@@ -19,7 +19,11 @@ impl Variables {
                 Some((name, value)) if !name.is_empty() => {
                     given.insert(name.to_owned(), value.to_owned());
                 }
-                _ => return Err(format!("`{pair}` is not a variable; write --var name=value")),
+                _ => {
+                    return Err(format!(
+                        "`{pair}` is not a variable; write --var name=value"
+                    ));
+                }
             }
         }
         Ok(Variables { given })
@@ -68,7 +72,13 @@ impl Variables {
                 .collect(),
             Value::Text(text) => {
                 let filled = self.text(text, None, list.place, complaints)?;
-                Some(filled.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect())
+                Some(
+                    filled
+                        .split(',')
+                        .map(|item| item.trim().to_owned())
+                        .filter(|item| !item.is_empty())
+                        .collect(),
+                )
             }
             _ => {
                 complaints.error(list.place, "for_each", wrong);
@@ -117,7 +127,11 @@ impl Variables {
                 rest = plain;
             } else if let Some(open) = from.strip_prefix("${") {
                 let Some((name, after)) = open.split_once('}') else {
-                    complaints.error(place, "", "`${` is not closed; write ${name}, or $${ for a plain one");
+                    complaints.error(
+                        place,
+                        "",
+                        "`${` is not closed; write ${name}, or $${ for a plain one",
+                    );
                     return None;
                 };
                 let value = match (name, each) {

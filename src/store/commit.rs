@@ -164,11 +164,17 @@ fn occasion(run: &RunDraft) -> String {
     };
     keep("event_id", occasion.event_id.clone().map(Value::String));
     keep("event_type", occasion.event_type.clone().map(Value::String));
-    keep("traceparent", occasion.traceparent.clone().map(Value::String));
+    keep(
+        "traceparent",
+        occasion.traceparent.clone().map(Value::String),
+    );
     keep("trigger", occasion.trigger.clone().map(Value::Object));
     keep("previous", occasion.previous.clone().map(Value::Object));
     keep("deleted", occasion.deleted.then_some(Value::Bool(true)));
-    keep("object", occasion.object.as_ref().map(|key| json!(key.primary_key)));
+    keep(
+        "object",
+        occasion.object.as_ref().map(|key| json!(key.primary_key)),
+    );
     Value::Object(kept).to_string()
 }
 
@@ -217,7 +223,11 @@ impl Store {
                 cause: Cause::parse(&row.try_get::<String, _>("cause")?).unwrap_or(Cause::Event),
                 scheduled_for: moment(row, "scheduled_for")?,
                 position: row.try_get("position")?,
-                occasion: Occasion { trigger, previous, ..Occasion::default() },
+                occasion: Occasion {
+                    trigger,
+                    previous,
+                    ..Occasion::default()
+                },
                 refused: refused
                     .iter()
                     .filter_map(|(word, count)| Some((Reason::parse(word)?, count.as_i64()?)))
@@ -275,7 +285,10 @@ impl Store {
             }
             self.write_organizations(connection, commit).await?;
         }
-        if !self.write_inbox(connection, commit.inbox, commit.now).await? {
+        if !self
+            .write_inbox(connection, commit.inbox, commit.now)
+            .await?
+        {
             return Ok(Committed::Stale("inbox"));
         }
         self.write_dead_letters(connection, commit.dead).await?;
@@ -304,7 +317,8 @@ impl Store {
                 .await?;
         }
         if let Some(expansion) = &commit.expansion {
-            self.end_runs(connection, &[expansion.run_id.clone()], commit.now).await?;
+            self.end_runs(connection, &[expansion.run_id.clone()], commit.now)
+                .await?;
         }
         Ok(Committed::Done)
     }
@@ -334,7 +348,10 @@ impl Store {
         inbox: &[(String, String)],
         now: Moment,
     ) -> Result<bool, StoreError> {
-        let rows: Vec<InboxRow<'_>> = inbox.iter().map(|(source, id)| InboxRow { source, id }).collect();
+        let rows: Vec<InboxRow<'_>> = inbox
+            .iter()
+            .map(|(source, id)| InboxRow { source, id })
+            .collect();
         let sql = format!(
             "INSERT INTO inbox (source, id, received_at) SELECT r.source, r.id, {} FROM {} WHERE true \
              ON CONFLICT DO NOTHING",
@@ -410,7 +427,8 @@ impl Store {
                 deleted_rank: object.deleted_rank.as_ref().map(ToString::to_string),
                 attributes_rank: object.attributes_rank.as_ref().map(ToString::to_string),
                 level_rank: object.level_rank.as_ref().map(ToString::to_string),
-                deleted_at: (!object.live() && object.deleted_rank.is_some()).then_some(commit.now.micros()),
+                deleted_at: (!object.live() && object.deleted_rank.is_some())
+                    .then_some(commit.now.micros()),
                 base: commit.versions.get(&object.key).copied().unwrap_or(0),
             })
             .collect();
@@ -584,10 +602,14 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut by_reason: HashMap<&'static str, Vec<&str>> = HashMap::new();
         for withdrawal in &commit.plan.withdrawn {
-            by_reason.entry(withdrawal.reason).or_default().push(&withdrawal.task_id);
+            by_reason
+                .entry(withdrawal.reason)
+                .or_default()
+                .push(&withdrawal.task_id);
         }
         for (reason, ids) in by_reason {
-            self.withdraw_in(connection, &ids, reason, commit.now).await?;
+            self.withdraw_in(connection, &ids, reason, commit.now)
+                .await?;
         }
         Ok(())
     }
@@ -621,7 +643,12 @@ impl Store {
             *runs.entry(row.try_get("run_id")?).or_default() += 1;
         }
         let rows: Vec<IdRow<'_>> = gone.iter().map(|id| IdRow { id }).collect();
-        write_rows(connection, format!("DELETE FROM open_input WHERE task_id IN {list}"), &rows).await?;
+        write_rows(
+            connection,
+            format!("DELETE FROM open_input WHERE task_id IN {list}"),
+            &rows,
+        )
+        .await?;
         write_rows(
             connection,
             format!(

@@ -38,10 +38,12 @@ pub enum Applied {
 
 impl Store {
     pub async fn catalogue_revision(&self) -> Result<i64, StoreError> {
-        Ok(sqlx::query("SELECT value FROM revision WHERE name = 'catalogue'")
-            .fetch_one(&self.pool)
-            .await?
-            .try_get("value")?)
+        Ok(
+            sqlx::query("SELECT value FROM revision WHERE name = 'catalogue'")
+                .fetch_one(&self.pool)
+                .await?
+                .try_get("value")?,
+        )
     }
 
     /// All that is declared, with the revision that it is.
@@ -101,7 +103,13 @@ impl Store {
         }
         for edit in edits {
             match edit {
-                Edit::Put { kind, organization, name, id, definition } => {
+                Edit::Put {
+                    kind,
+                    organization,
+                    name,
+                    id,
+                    definition,
+                } => {
                     let row = sqlx::query(
                         "INSERT INTO declared AS d (kind, organization, name, id, definition, revision, created_at, updated_at) \
                          VALUES ($1, $2, $3, $4, $5, 1, $6, $6) ON CONFLICT (kind, organization, name) \
@@ -134,7 +142,11 @@ impl Store {
                         .await?;
                     }
                 }
-                Edit::Delete { kind, organization, name } => {
+                Edit::Delete {
+                    kind,
+                    organization,
+                    name,
+                } => {
                     sqlx::query(
                         "DELETE FROM schedule_cursor WHERE schedule_id IN \
                          (SELECT id FROM declared WHERE kind = $1 AND organization = $2 AND name = $3) \
@@ -145,12 +157,14 @@ impl Store {
                     .bind(name)
                     .execute(&mut *transaction)
                     .await?;
-                    sqlx::query("DELETE FROM declared WHERE kind = $1 AND organization = $2 AND name = $3")
-                        .bind(kind.word())
-                        .bind(organization)
-                        .bind(name)
-                        .execute(&mut *transaction)
-                        .await?;
+                    sqlx::query(
+                        "DELETE FROM declared WHERE kind = $1 AND organization = $2 AND name = $3",
+                    )
+                    .bind(kind.word())
+                    .bind(organization)
+                    .bind(name)
+                    .execute(&mut *transaction)
+                    .await?;
                 }
             }
         }

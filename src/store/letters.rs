@@ -42,7 +42,10 @@ impl DeadLetter {
         hash.update(self.message_id.as_deref().unwrap_or("").as_bytes());
         hash.update([0]);
         hash.update(&self.body);
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hash.finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     fn envelope(&self) -> String {
@@ -99,7 +102,10 @@ impl Store {
         .bind(limit)
         .fetch_all(&self.pool)
         .await?;
-        rows.iter().map(read_letter).collect::<Result<_, _>>().map_err(StoreError::from)
+        rows.iter()
+            .map(read_letter)
+            .collect::<Result<_, _>>()
+            .map_err(StoreError::from)
     }
 
     pub async fn dead_letter(&self, id: &str) -> Result<Option<StoredLetter>, StoreError> {
@@ -110,7 +116,10 @@ impl Store {
         .bind(id)
         .fetch_optional(&self.pool)
         .await?;
-        row.as_ref().map(read_letter).transpose().map_err(StoreError::from)
+        row.as_ref()
+            .map(read_letter)
+            .transpose()
+            .map_err(StoreError::from)
     }
 
     pub async fn drop_dead_letter(&self, id: &str) -> Result<bool, StoreError> {
@@ -136,14 +145,22 @@ fn without_nul(text: &str) -> String {
 fn read_letter(row: &AnyRow) -> Result<StoredLetter, sqlx::Error> {
     let envelope: String = row.try_get("headers")?;
     let envelope: Value = serde_json::from_str(&envelope).unwrap_or_default();
-    let text = |name: &str| envelope.get(name).and_then(Value::as_str).map(str::to_owned);
+    let text = |name: &str| {
+        envelope
+            .get(name)
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
     let headers = envelope
         .get("headers")
         .and_then(Value::as_array)
         .into_iter()
         .flatten()
         .filter_map(|pair| {
-            Some((pair.get(0)?.as_str()?.to_owned(), pair.get(1)?.as_str()?.to_owned()))
+            Some((
+                pair.get(0)?.as_str()?.to_owned(),
+                pair.get(1)?.as_str()?.to_owned(),
+            ))
         })
         .collect();
     let last_seen = moment(row, "last_seen")?;

@@ -102,8 +102,16 @@ impl Store {
             Some(column) => format!("({parameter} = '' OR {column} = {parameter})"),
             None => format!("{parameter} = ''"),
         };
-        let group = if noun.name == "queue" { "GROUP BY queue, state" } else { "" };
-        let waiting = if noun.name == "queue" { "AND state IN ('queued', 'dispatched', 'running')" } else { "" };
+        let group = if noun.name == "queue" {
+            "GROUP BY queue, state"
+        } else {
+            ""
+        };
+        let waiting = if noun.name == "queue" {
+            "AND state IN ('queued', 'dispatched', 'running')"
+        } else {
+            ""
+        };
         let sql = format!(
             "SELECT {} FROM {} WHERE {} AND {} {waiting} {group} ORDER BY {} LIMIT $3 OFFSET $4",
             noun.columns,
@@ -122,7 +130,13 @@ impl Store {
         let columns = noun
             .columns
             .split(", ")
-            .map(|column| column.rsplit([' ', '.']).next().unwrap_or(column).to_owned())
+            .map(|column| {
+                column
+                    .rsplit([' ', '.'])
+                    .next()
+                    .unwrap_or(column)
+                    .to_owned()
+            })
             .collect();
         let rows = rows.iter().map(read_row).collect::<Result<_, _>>()?;
         Ok(Some(Listing { columns, rows }))

@@ -167,10 +167,16 @@ impl Store {
             .bind(limit)
             .fetch_all(&mut *transaction)
             .await?;
-        let claimed = rows.iter().map(read_claimed).collect::<Result<Vec<_>, _>>()?;
+        let claimed = rows
+            .iter()
+            .map(read_claimed)
+            .collect::<Result<Vec<_>, _>>()?;
         let offers: Vec<OfferRow<'_>> = claimed
             .iter()
-            .map(|task| OfferRow { id: &task.task_id, number: task.attempt })
+            .map(|task| OfferRow {
+                id: &task.task_id,
+                number: task.attempt,
+            })
             .collect();
         let sql = format!(
             "INSERT INTO attempt (task_id, number, offered_at, claimed_until) \
@@ -215,7 +221,10 @@ impl Store {
         }
         let offers: Vec<OfferRow<'_>> = offers
             .iter()
-            .map(|(id, number)| OfferRow { id, number: *number })
+            .map(|(id, number)| OfferRow {
+                id,
+                number: *number,
+            })
             .collect();
         let sql = format!(
             "SELECT {TASK_COLUMNS} FROM task WHERE state = 'dispatched' AND (id, attempt) IN (SELECT r.id, r.number FROM {})",
@@ -225,7 +234,10 @@ impl Store {
             .bind(json_rows(&offers))
             .fetch_all(&mut *transaction)
             .await?;
-        let claimed = rows.iter().map(read_claimed).collect::<Result<Vec<_>, _>>()?;
+        let claimed = rows
+            .iter()
+            .map(read_claimed)
+            .collect::<Result<Vec<_>, _>>()?;
         let wanted: HashSet<&str> = claimed.iter().map(|task| task.task_id.as_str()).collect();
         // A task that went on without being published again has nothing left to offer.
         let void: Vec<OfferRow<'_>> = offers
@@ -255,9 +267,20 @@ impl Store {
             self.dialect.rows("$1", "id text")
         );
         let mut known: HashMap<String, (String, String, Map<String, Value>)> = HashMap::new();
-        for row in sqlx::query(AssertSqlSafe(sql)).bind(json_rows(&rows)).fetch_all(&mut *connection).await? {
+        for row in sqlx::query(AssertSqlSafe(sql))
+            .bind(json_rows(&rows))
+            .fetch_all(&mut *connection)
+            .await?
+        {
             let occasion = read_map(&row.try_get::<String, _>("occasion")?);
-            known.insert(row.try_get("id")?, (row.try_get("schedule")?, row.try_get("schedule_id")?, occasion));
+            known.insert(
+                row.try_get("id")?,
+                (
+                    row.try_get("schedule")?,
+                    row.try_get("schedule_id")?,
+                    occasion,
+                ),
+            );
         }
         let keys: HashSet<ObjectKey> = claimed
             .iter()
@@ -270,7 +293,10 @@ impl Store {
             .collect();
         let rows: Vec<KeyRow<'_>> = keys
             .iter()
-            .map(|key| KeyRow { o: &key.organization, k: &key.primary_key })
+            .map(|key| KeyRow {
+                o: &key.organization,
+                k: &key.primary_key,
+            })
             .collect();
         let mut objects: HashMap<ObjectKey, Object> = HashMap::new();
         if !rows.is_empty() {
@@ -279,7 +305,11 @@ impl Store {
                 self.dialect.json_text("o.attributes"),
                 self.dialect.rows("$1", "o text, k text")
             );
-            for row in sqlx::query(AssertSqlSafe(sql)).bind(json_rows(&rows)).fetch_all(&mut *connection).await? {
+            for row in sqlx::query(AssertSqlSafe(sql))
+                .bind(json_rows(&rows))
+                .fetch_all(&mut *connection)
+                .await?
+            {
                 let (object, _) = read_object(&row)?;
                 objects.insert(object.key.clone(), object);
             }
@@ -300,7 +330,11 @@ impl Store {
         }
         // A statement answers in any order; urgency is the order of the offers.
         claimed.sort_by(|a, b| {
-            (a.cause.class(), a.priority, &a.task_id).cmp(&(b.cause.class(), b.priority, &b.task_id))
+            (a.cause.class(), a.priority, &a.task_id).cmp(&(
+                b.cause.class(),
+                b.priority,
+                &b.task_id,
+            ))
         });
         Ok(claimed)
     }
@@ -325,7 +359,8 @@ impl Store {
             "UPDATE attempt SET claimed_until = NULL, published_at = {}, expires_at = r.expires_at FROM {} \
              WHERE attempt.task_id = r.id AND attempt.number = r.number AND claimed_until IS NOT NULL",
             now.micros(),
-            self.dialect.rows("$1", "id text, number bigint, expires_at bigint")
+            self.dialect
+                .rows("$1", "id text, number bigint, expires_at bigint")
         );
         write_rows(&mut transaction, sql, &rows).await?;
         if accepted {
@@ -350,7 +385,10 @@ impl Store {
     pub async fn put_off(&self, offers: &[(String, i64)], until: Moment) -> Result<(), StoreError> {
         let rows: Vec<OfferRow<'_>> = offers
             .iter()
-            .map(|(id, number)| OfferRow { id, number: *number })
+            .map(|(id, number)| OfferRow {
+                id,
+                number: *number,
+            })
             .collect();
         let sql = format!(
             "UPDATE attempt SET claimed_until = {} FROM {} \
@@ -364,10 +402,16 @@ impl Store {
     }
 
     /// Withdraws tasks that nobody has accepted.
-    pub async fn withdraw(&self, ids: &[String], reason: &str, now: Moment) -> Result<(), StoreError> {
+    pub async fn withdraw(
+        &self,
+        ids: &[String],
+        reason: &str,
+        now: Moment,
+    ) -> Result<(), StoreError> {
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         let mut transaction = self.begin().await?;
-        self.withdraw_in(&mut transaction, &ids, reason, now).await?;
+        self.withdraw_in(&mut transaction, &ids, reason, now)
+            .await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -395,7 +439,12 @@ impl Store {
                 .await?;
             runs.push(run_id);
         }
-        write_rows(&mut transaction, format!("DELETE FROM open_input WHERE task_id IN {list}"), &rows).await?;
+        write_rows(
+            &mut transaction,
+            format!("DELETE FROM open_input WHERE task_id IN {list}"),
+            &rows,
+        )
+        .await?;
         let sql = format!(
             "UPDATE attempt SET claimed_until = NULL, expires_at = NULL, ended_at = {}, outcome = 'undeliverable' \
              WHERE ended_at IS NULL AND task_id IN {list}",
@@ -420,7 +469,11 @@ impl Store {
             self.dialect.rows("$1", "id text")
         );
         let mut standings = HashMap::new();
-        for row in sqlx::query(AssertSqlSafe(sql)).bind(json_rows(&rows)).fetch_all(&self.pool).await? {
+        for row in sqlx::query(AssertSqlSafe(sql))
+            .bind(json_rows(&rows))
+            .fetch_all(&self.pool)
+            .await?
+        {
             let state: String = row.try_get("state")?;
             let standing = Standing {
                 state: TaskState::parse(&state).unwrap_or(TaskState::Queued),
@@ -431,7 +484,11 @@ impl Store {
             };
             standings.insert(
                 row.try_get("id")?,
-                (standing, row.try_get("plugin_id")?, row.try_get("schedule_id")?),
+                (
+                    standing,
+                    row.try_get("plugin_id")?,
+                    row.try_get("schedule_id")?,
+                ),
             );
         }
         Ok(standings)
@@ -445,7 +502,10 @@ impl Store {
         now: Moment,
     ) -> Result<Written, StoreError> {
         let mut transaction = self.begin().await?;
-        let rows: Vec<StepRow<'_>> = steps.iter().map(|reported| step_row(reported, now)).collect();
+        let rows: Vec<StepRow<'_>> = steps
+            .iter()
+            .map(|reported| step_row(reported, now))
+            .collect();
         let columns = "id text, was text, number bigint, state text, spent bigint, not_before bigint, finished_at bigint, \
              reason text, worker text, accepted_at bigint, ended_at bigint, outcome text, message text, exit_code bigint, \
              log_ref text, log_tail text, outputs text";
@@ -458,7 +518,11 @@ impl Store {
                  finished_at = r.finished_at, reason = r.reason FROM {source} \
                  WHERE task.id = r.id AND task.state = r.was AND task.attempt = r.number RETURNING task.id AS id, run_id, task.state AS state"
             );
-            for row in sqlx::query(AssertSqlSafe(sql)).bind(json_rows(&rows)).fetch_all(&mut *transaction).await? {
+            for row in sqlx::query(AssertSqlSafe(sql))
+                .bind(json_rows(&rows))
+                .fetch_all(&mut *transaction)
+                .await?
+            {
                 let state: String = row.try_get("state")?;
                 let counter = match TaskState::parse(&state) {
                     Some(TaskState::Succeeded) => Some("succeeded"),
@@ -483,7 +547,11 @@ impl Store {
             now = now.micros()
         );
         write_rows(&mut transaction, sql, &taken).await?;
-        let ended: Vec<&StepRow<'_>> = taken.iter().copied().filter(|row| row.finished_at.is_some()).collect();
+        let ended: Vec<&StepRow<'_>> = taken
+            .iter()
+            .copied()
+            .filter(|row| row.finished_at.is_some())
+            .collect();
         let executed: Vec<&StepRow<'_>> = ended
             .iter()
             .copied()
@@ -515,7 +583,8 @@ impl Store {
              SELECT i.organization, i.primary_key, i.unique_key, r.until, r.reason \
              FROM open_input i JOIN {} ON i.task_id = r.task_id WHERE true \
              ON CONFLICT (organization, primary_key, unique_key) DO UPDATE SET until = excluded.until, reason = excluded.reason",
-            self.dialect.rows("$1", "task_id text, until bigint, reason text")
+            self.dialect
+                .rows("$1", "task_id text, until bigint, reason text")
         );
         write_rows(&mut transaction, sql, &suppressed).await?;
         let sql = format!("DELETE FROM open_input WHERE task_id IN (SELECT r.id FROM {ids})");
@@ -523,13 +592,18 @@ impl Store {
         let mut counted: Vec<(&(String, &'static str), &i64)> = runs.iter().collect();
         counted.sort();
         for ((run_id, counter), count) in &counted {
-            sqlx::query(AssertSqlSafe(format!("UPDATE run SET {counter} = {counter} + $1 WHERE id = $2")))
-                .bind(**count)
-                .bind(run_id)
-                .execute(&mut *transaction)
-                .await?;
+            sqlx::query(AssertSqlSafe(format!(
+                "UPDATE run SET {counter} = {counter} + $1 WHERE id = $2"
+            )))
+            .bind(**count)
+            .bind(run_id)
+            .execute(&mut *transaction)
+            .await?;
         }
-        let finished: Vec<String> = counted.iter().map(|((run_id, _), _)| run_id.clone()).collect();
+        let finished: Vec<String> = counted
+            .iter()
+            .map(|((run_id, _), _)| run_id.clone())
+            .collect();
         self.end_runs(&mut transaction, &finished, now).await?;
         self.keep_late(&mut transaction, late, now).await?;
         transaction.commit().await?;
@@ -595,7 +669,10 @@ impl Store {
             .collect::<Result<_, sqlx::Error>>()?;
         let rows: Vec<OfferRow<'_>> = expired
             .iter()
-            .map(|(id, number)| OfferRow { id, number: *number })
+            .map(|(id, number)| OfferRow {
+                id,
+                number: *number,
+            })
             .collect();
         let sql = format!(
             "UPDATE task SET state = 'queued', reason = 'offer_expired' FROM {} \
@@ -612,17 +689,34 @@ impl Store {
     pub async fn forget(&self, older: &Older, limit: i64) -> Result<u64, StoreError> {
         let mut gone = 0;
         for (sql, before) in [
-            ("DELETE FROM inbox WHERE (source, id) IN (SELECT source, id FROM inbox WHERE received_at < $1 LIMIT $2)", older.events),
-            ("DELETE FROM object WHERE (organization, primary_key) IN (SELECT organization, primary_key FROM object \
-              WHERE deleted_at IS NOT NULL AND live = 0 AND deleted_at < $1 LIMIT $2)", older.tombstones),
+            (
+                "DELETE FROM inbox WHERE (source, id) IN (SELECT source, id FROM inbox WHERE received_at < $1 LIMIT $2)",
+                older.events,
+            ),
+            (
+                "DELETE FROM object WHERE (organization, primary_key) IN (SELECT organization, primary_key FROM object \
+              WHERE deleted_at IS NOT NULL AND live = 0 AND deleted_at < $1 LIMIT $2)",
+                older.tombstones,
+            ),
         ] {
-            gone += sqlx::query(sql).bind(before.micros()).bind(limit).execute(&self.pool).await?.rows_affected();
+            gone += sqlx::query(sql)
+                .bind(before.micros())
+                .bind(limit)
+                .execute(&self.pool)
+                .await?
+                .rows_affected();
         }
         Ok(gone)
     }
 
     /// A replica says that it is alive, and how its loops are.
-    pub async fn beat(&self, replica: &str, started: Moment, now: Moment, beats: &Value) -> Result<(), StoreError> {
+    pub async fn beat(
+        &self,
+        replica: &str,
+        started: Moment,
+        now: Moment,
+        beats: &Value,
+    ) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO replica (id, started_at, beat_at, beats) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at, beats = excluded.beats",
@@ -642,12 +736,17 @@ impl Store {
 
     /// A replica that ends in order leaves.
     pub async fn leave(&self, replica: &str) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM replica WHERE id = $1").bind(replica).execute(&self.pool).await?;
+        sqlx::query("DELETE FROM replica WHERE id = $1")
+            .bind(replica)
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 
     /// Replicas: id, start, last beat, beats of its loops.
-    pub async fn replicas(&self) -> Result<Vec<(String, Moment, Moment, Map<String, Value>)>, StoreError> {
+    pub async fn replicas(
+        &self,
+    ) -> Result<Vec<(String, Moment, Moment, Map<String, Value>)>, StoreError> {
         let rows = sqlx::query("SELECT id, started_at, beat_at, beats FROM replica ORDER BY id")
             .fetch_all(&self.pool)
             .await?;
@@ -673,7 +772,12 @@ impl Store {
         .await?;
         rows.iter()
             .map(|row| {
-                Ok((row.try_get("queue")?, row.try_get("state")?, row.try_get("many")?, moment(row, "oldest")?))
+                Ok((
+                    row.try_get("queue")?,
+                    row.try_get("state")?,
+                    row.try_get("many")?,
+                    moment(row, "oldest")?,
+                ))
             })
             .collect()
     }
@@ -709,7 +813,11 @@ fn read_claimed(row: &AnyRow) -> Result<Claimed, sqlx::Error> {
     let inputs: String = row.try_get("inputs")?;
     let inputs: Vec<Value> = serde_json::from_str(&inputs).unwrap_or_default();
     let text = |value: &Value, name: &str| {
-        value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+        value
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
     };
     Ok(Claimed {
         task_id: row.try_get("id")?,

@@ -68,7 +68,9 @@ impl Store {
                 .fetch_all(&mut *connection)
                 .await?
             {
-                gathered.handled.insert((row.try_get("source")?, row.try_get("id")?));
+                gathered
+                    .handled
+                    .insert((row.try_get("source")?, row.try_get("id")?));
             }
         }
         if wanted.keys.is_empty() {
@@ -77,7 +79,10 @@ impl Store {
         let rows: Vec<KeyRow<'_>> = wanted
             .keys
             .iter()
-            .map(|key| KeyRow { o: &key.organization, k: &key.primary_key })
+            .map(|key| KeyRow {
+                o: &key.organization,
+                k: &key.primary_key,
+            })
             .collect();
         let keys = json_rows(&rows);
         let source = self.dialect.rows("$1", "o text, k text");
@@ -85,7 +90,11 @@ impl Store {
             "SELECT {OBJECT_COLUMNS}, {} AS attributes FROM {source} JOIN object o ON o.organization = r.o AND o.primary_key = r.k",
             self.dialect.json_text("o.attributes")
         );
-        for row in sqlx::query(AssertSqlSafe(sql)).bind(&keys).fetch_all(&mut *connection).await? {
+        for row in sqlx::query(AssertSqlSafe(sql))
+            .bind(&keys)
+            .fetch_all(&mut *connection)
+            .await?
+        {
             let (object, version) = read_object(&row)?;
             gathered.versions.insert(object.key.clone(), version);
             gathered.world.objects.insert(object.key.clone(), object);
@@ -95,7 +104,11 @@ impl Store {
              FROM {source} JOIN open_input i ON i.organization = r.o AND i.primary_key = r.k \
              JOIN task t ON t.id = i.task_id"
         );
-        for row in sqlx::query(AssertSqlSafe(sql)).bind(&keys).fetch_all(&mut *connection).await? {
+        for row in sqlx::query(AssertSqlSafe(sql))
+            .bind(&keys)
+            .fetch_all(&mut *connection)
+            .await?
+        {
             let key = read_key(&row)?;
             gathered.world.open.entry(key).or_default().push(OpenInput {
                 unique_key: row.try_get("unique_key")?,
@@ -109,17 +122,28 @@ impl Store {
             "SELECT e.unique_key, e.ended_at, e.digest FROM {source} \
              JOIN last_end e ON e.organization = r.o AND e.primary_key = r.k"
         );
-        for row in sqlx::query(AssertSqlSafe(sql)).bind(&keys).fetch_all(&mut *connection).await? {
+        for row in sqlx::query(AssertSqlSafe(sql))
+            .bind(&keys)
+            .fetch_all(&mut *connection)
+            .await?
+        {
             gathered.world.ended.insert(
                 row.try_get("unique_key")?,
-                Ended { at: moment(&row, "ended_at")?, digest: row.try_get("digest")? },
+                Ended {
+                    at: moment(&row, "ended_at")?,
+                    digest: row.try_get("digest")?,
+                },
             );
         }
         let sql = format!(
             "SELECT s.unique_key, s.until FROM {source} \
              JOIN suppressed s ON s.organization = r.o AND s.primary_key = r.k"
         );
-        for row in sqlx::query(AssertSqlSafe(sql)).bind(&keys).fetch_all(&mut *connection).await? {
+        for row in sqlx::query(AssertSqlSafe(sql))
+            .bind(&keys)
+            .fetch_all(&mut *connection)
+            .await?
+        {
             gathered
                 .world
                 .suppressed
