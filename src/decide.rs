@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::catalogue::{Catalogue, Scheduled};
+use crate::catalogue::Catalogue;
 use crate::moment::{Moment, Span};
 use crate::object::{FILE, Object, ObjectKey, Operation, Told, merge};
 use crate::plugin::Plugin;
@@ -18,6 +18,7 @@ use crate::query::{Facts, Fields, Nowhere, Query};
 use crate::run::{Cause, Occasion, Reason, RunDraft};
 use crate::schedule::{Input, Organization};
 use crate::task::{Ids, InputDraft, TaskDraft, TaskState, digest, unique_key};
+use crate::trigger::Scheduled;
 use crate::trigger::{Untouched, touches};
 
 /// What is known before a decision, of the objects that it may touch. The decision keeps it up to date, so that

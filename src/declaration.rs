@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json};
 
-use crate::catalogue::Rules;
 use crate::document::{Complaint, Complaints, Document, Node, Table, Value};
 use crate::object::Operation;
 use crate::plugin::Plugin;
+use crate::rules::Rules;
 use crate::schedule::{ObjectSet, Organization, Schedule};
 
 mod nouns;

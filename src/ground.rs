@@ -9,9 +9,10 @@ use metrics::{counter, gauge};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::catalogue::{Catalogue, Rules};
+use crate::catalogue::Catalogue;
 use crate::moment::{Clock, Moment};
 use crate::policy::{Format, Order};
+use crate::rules::Rules;
 use crate::store::{Store, StoreError};
 use crate::task::Ids;
 

@@ -17,6 +17,7 @@ pub mod progress;
 pub mod query;
 pub mod reaper;
 pub mod recurrence;
+pub mod rules;
 pub mod run;
 pub mod schedule;
 pub mod settings;

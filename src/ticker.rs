@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use metrics::counter;
 
-use crate::catalogue::{Catalogue, Scheduled};
+use crate::catalogue::Catalogue;
 use crate::decide::{Desk, Plan, World, occurrence, page, selects};
 use crate::ground::{Ground, persist};
 use crate::moment::{Moment, Span};
@@ -20,6 +20,7 @@ use crate::recurrence::next_of;
 use crate::run::{Cause, Occasion, Reason, RunDraft};
 use crate::schedule::{Input, Missed, Selection};
 use crate::store::{Commit, Committed, CursorMove, ExpandingRun, Expansion, StoreError, Wanted};
+use crate::trigger::Scheduled;
 
 /// Inputs that one page of an expansion looks at.
 const PAGE: i64 = 500;

@@ -6,9 +6,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::catalogue::Scheduled;
 use crate::object::Operation;
+use crate::plugin::Plugin;
 use crate::query::{Facts, Query};
+use crate::schedule::Schedule;
+
+/// A schedule and the plugins that its query selects.
+#[derive(Debug)]
+pub struct Scheduled {
+    pub schedule: Schedule,
+    pub selected: Vec<Arc<Plugin>>,
+}
 
 /// Schedules by what they are triggered by.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! JSON Lines: one message a line, in on one side and out on the other.
 //!
 //! Reading is on demand, so whoever writes our input is held up by what we have not read. A line says itself
-//! what it is (see [`source_of`]); what is in it, and whether it is JSON at all, is not looked at here.
+//! what it is, by the keys of its outermost object; whether it is JSON at all is not looked at here.
 
 use std::io::Read;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -60,7 +60,10 @@ impl Lines {
                 pending: Vec::new(),
                 written: 0,
             }),
-            condition: Mutex::new(Condition { connected: true, ..Condition::default() }),
+            condition: Mutex::new(Condition {
+                connected: true,
+                ..Condition::default()
+            }),
             stopping: CancellationToken::new(),
         }
     }
@@ -71,7 +74,9 @@ impl Lines {
     }
 
     fn condition(&self) -> MutexGuard<'_, Condition> {
-        self.condition.lock().unwrap_or_else(PoisonError::into_inner)
+        self.condition
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -220,8 +225,14 @@ impl Output {
     /// Drops what could not be written, but for the rest of a line that was begun.
     fn forget(&mut self) {
         let begun = self.written > 0 && self.pending[self.written - 1] != b'\n';
-        let rest = self.pending[self.written..].iter().position(|byte| *byte == b'\n');
-        let end = if begun { self.written + rest.map_or(0, |rest| rest + 1) } else { self.written };
+        let rest = self.pending[self.written..]
+            .iter()
+            .position(|byte| *byte == b'\n');
+        let end = if begun {
+            self.written + rest.map_or(0, |rest| rest + 1)
+        } else {
+            self.written
+        };
         self.pending.truncate(end);
         self.pending.drain(..self.written);
         self.written = 0;
@@ -274,7 +285,11 @@ impl<'a> Keys<'a> {
     fn of(line: &'a [u8]) -> Keys<'a> {
         let text = line.trim_ascii_start();
         // Whatever is not an object has no keys.
-        let text = if text.first() == Some(&b'{') { text } else { b"" };
+        let text = if text.first() == Some(&b'{') {
+            text
+        } else {
+            b""
+        };
         Keys { text, depth: 0 }
     }
 
@@ -352,7 +367,10 @@ mod tests {
 
     #[test]
     fn broken_text_is_scanned_without_harm() {
-        assert_eq!(source_of(b"{\"\xff\xfe\":1,\"command\":\xff"), Source::Commands);
+        assert_eq!(
+            source_of(b"{\"\xff\xfe\":1,\"command\":\xff"),
+            Source::Commands
+        );
         let mut deep = vec![b'['; 1_000_000];
         deep.extend(b"\"command\":1");
         assert_eq!(source_of(&deep), Source::Events(0));

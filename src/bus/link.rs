@@ -103,7 +103,9 @@ impl<S: Session> Link<S> {
         };
         self.connected(&first);
         let link = Arc::clone(self);
-        *lock(&self.keeper) = Some(tokio::spawn(async move { link.keep(establish, first).await }));
+        *lock(&self.keeper) = Some(tokio::spawn(
+            async move { link.keep(establish, first).await },
+        ));
         Ok(())
     }
 
@@ -162,14 +164,20 @@ impl<S: Session> Link<S> {
     }
 
     fn out_of_reach(&self, trouble: String) {
-        warn!(broker = self.broker, trouble, "the broker is out of reach; trying again");
+        warn!(
+            broker = self.broker,
+            trouble, "the broker is out of reach; trying again"
+        );
         lock(&self.condition).trouble = Some(trouble);
     }
 
     fn lost(&self, session: &S) {
         *lock(&self.session) = None;
         let trouble = session.end().trouble().unwrap_or_default();
-        warn!(broker = self.broker, trouble, "the connection is lost; connecting again");
+        warn!(
+            broker = self.broker,
+            trouble, "the connection is lost; connecting again"
+        );
         let mut condition = lock(&self.condition);
         condition.connected = false;
         condition.trouble = Some(trouble);
@@ -278,7 +286,9 @@ impl<R> Buffer<R> {
         let pumps = std::mem::take(&mut *lock(&self.pumps));
         futures::future::join_all(pumps).await;
         let mut deliveries = self.deliveries.lock().await;
-        std::iter::from_fn(|| deliveries.try_recv().ok()).map(|delivery| delivery.receipt).collect()
+        std::iter::from_fn(|| deliveries.try_recv().ok())
+            .map(|delivery| delivery.receipt)
+            .collect()
     }
 }
 

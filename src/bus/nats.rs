@@ -5,14 +5,13 @@
 //! database is away) is reported as in progress, again and again, until it is settled or dropped.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::{AckKind, Context, ContextBuilder};
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, Subject};
+use async_nats::{Client, Subject};
 use futures::future::FutureExt;
 use futures::stream::StreamExt;
 use tokio::time::timeout;
@@ -26,10 +25,12 @@ use crate::bus::{
 };
 use declare::Declared;
 use lease::Lease;
+use server::Server;
 
 mod declare;
 mod lease;
 mod publish;
+mod server;
 
 /// A broker that needs longer to answer is away.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -91,26 +92,6 @@ struct Connected {
     end: Arc<End>,
 }
 
-/// Where the servers are. Shown without the credentials.
-struct Server {
-    addresses: Vec<ServerAddr>,
-    credentials: Credentials,
-    shown: String,
-}
-
-#[derive(Clone)]
-enum Credentials {
-    None,
-    Token(String),
-    User(String, String),
-}
-
-impl fmt::Display for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
-    }
-}
-
 impl Nats {
     /// Connects, declares and begins to consume. Waits for a broker that is away, for ever; what waiting
     /// cannot mend (another declaration, refused credentials, a wrong URL) is an error at once.
@@ -131,9 +112,13 @@ impl Nats {
             made: Mutex::default(),
         });
         let (_closed_when_dropped, ours) = (link.closing.clone().drop_guard(), Arc::clone(&shared));
-        link.open(move || Connected::establish(Arc::clone(&ours))).await?;
+        link.open(move || Connected::establish(Arc::clone(&ours)))
+            .await?;
         tokio::spawn(report_progress(Arc::clone(&shared)));
-        Ok(Nats { shared, _closed_when_dropped })
+        Ok(Nats {
+            shared,
+            _closed_when_dropped,
+        })
     }
 }
 
@@ -142,11 +127,17 @@ impl Bus for Nats {
 
     async fn next(&self) -> Option<Delivery<Receipt>> {
         let Shared { link, buffer, .. } = &*self.shared;
-        buffer.next(&link.stopping, |receipt| self.shared.is_of_this_era(receipt)).await
+        buffer
+            .next(&link.stopping, |receipt| {
+                self.shared.is_of_this_era(receipt)
+            })
+            .await
     }
 
     async fn settle(&self, settled: Vec<(Receipt, Verdict)>) {
-        let settled = settled.into_iter().filter_map(|(receipt, verdict)| Some((receipt.0?, verdict)));
+        let settled = settled
+            .into_iter()
+            .filter_map(|(receipt, verdict)| Some((receipt.0?, verdict)));
         let settled = settled.collect();
         match self.shared.link.session() {
             Ok(session) => self.shared.answer(&session, settled).await,
@@ -168,7 +159,13 @@ impl Bus for Nats {
     async fn stop(&self) {
         self.shared.link.stopping.cancel();
         let buffered = self.shared.buffer.empty().await;
-        self.settle(buffered.into_iter().map(|receipt| (receipt, Verdict::Again)).collect()).await;
+        self.settle(
+            buffered
+                .into_iter()
+                .map(|receipt| (receipt, Verdict::Again))
+                .collect(),
+        )
+        .await;
     }
 
     async fn close(&self) {
@@ -208,7 +205,9 @@ impl Shared {
     /// Takes note of when the streams were made.
     fn enter_era(&self, made: BTreeMap<String, String>) {
         let mut known = lock(&self.made);
-        let renewed = made.iter().any(|(stream, at)| known.get(stream).is_some_and(|old| old != at));
+        let renewed = made
+            .iter()
+            .any(|(stream, at)| known.get(stream).is_some_and(|old| old != at));
         if renewed {
             warn!(broker = %self.server, "streams were made anew; what was read of the old ones is void");
             self.era.fetch_add(1, Ordering::Relaxed);
@@ -218,12 +217,20 @@ impl Shared {
     }
 
     /// Our form of a message of a stream.
-    fn delivery(&self, arrived: async_nats::jetstream::Message, source: Source) -> Delivery<Receipt> {
+    fn delivery(
+        &self,
+        arrived: async_nats::jetstream::Message,
+        source: Source,
+    ) -> Delivery<Receipt> {
         let redelivered = arrived.info().is_ok_and(|info| info.delivered > 1);
         let mut message = arrived.message;
         let held = message.reply.take().map(|answer_to| {
             let era = self.era.load(Ordering::Relaxed);
-            let held = Arc::new(Held { answer_to, era, since: Instant::now() });
+            let held = Arc::new(Held {
+                answer_to,
+                era,
+                since: Instant::now(),
+            });
             let mut all = lock(&self.held);
             // Most are settled long before they are reported; forget these before the list has to grow.
             if all.len() == all.capacity() {
@@ -250,7 +257,9 @@ async fn report_progress(shared: Arc<Shared>) {
             all.shrink_to(1024);
             all.iter().filter_map(Weak::upgrade).collect()
         };
-        let Ok(session) = shared.link.session() else { continue };
+        let Ok(session) = shared.link.session() else {
+            continue;
+        };
         let era = shared.era.load(Ordering::Relaxed);
         let old = |held: &&Arc<Held>| held.era == era && held.since.elapsed() >= PROGRESS / 2;
         for held in held.iter().filter(old) {
@@ -281,111 +290,6 @@ impl Session for Connected {
     }
 }
 
-impl Server {
-    fn parse(text: &str) -> Result<Server, BusError> {
-        // No text of a parser here: it may quote the URL, and the URL holds the password.
-        let refuse = |why: &str| Err(BusError::Refused(format!("the URL of the broker {why}")));
-        let mut server = Server { addresses: Vec::new(), credentials: Credentials::None, shown: String::new() };
-        for part in text.split(',').map(str::trim) {
-            let Ok(mut url) = url::Url::parse(part) else {
-                return refuse("cannot be understood; write it as nats://user:password@host:4222");
-            };
-            if !matches!(url.scheme(), "nats" | "tls") {
-                return refuse(&format!("has the scheme `{}`, not nats or tls", url.scheme()));
-            }
-            if url.host_str().is_none_or(str::is_empty) {
-                return refuse("names no host");
-            }
-            if matches!(server.credentials, Credentials::None) {
-                let Some(user) = decoded(url.username()) else {
-                    return refuse("has a user name that is not UTF-8");
-                };
-                server.credentials = match url.password().map(decoded) {
-                    Some(None) => return refuse("has a password that is not UTF-8"),
-                    Some(Some(password)) => Credentials::User(user, password),
-                    None if user.is_empty() => Credentials::None,
-                    None => Credentials::Token(user),
-                };
-            }
-            if url.set_username("").is_err() || url.set_password(None).is_err() {
-                return refuse("cannot be understood");
-            }
-            url.set_query(None);
-            let Ok(address) = ServerAddr::from_url(url) else {
-                return refuse("cannot be understood");
-            };
-            let comma = if server.shown.is_empty() { "" } else { "," };
-            let (scheme, host, port) = (address.scheme(), address.host(), address.port());
-            server.shown.push_str(&format!("{comma}{scheme}://{host}:{port}"));
-            server.addresses.push(address);
-        }
-        Ok(server)
-    }
-
-    async fn connect(&self, end: &Arc<End>) -> Result<Client, BusError> {
-        let told = Arc::clone(end);
-        let options = match self.credentials.clone() {
-            Credentials::None => ConnectOptions::new(),
-            Credentials::Token(token) => ConnectOptions::with_token(token),
-            Credentials::User(user, password) => {
-                ConnectOptions::with_user_and_password(user, password)
-            }
-        };
-        let connected = options
-            .name("muster")
-            .connection_timeout(ANSWER)
-            .request_timeout(Some(ANSWER))
-            .ping_interval(Duration::from_secs(15))
-            // Our own loop connects again: it declares again too, and it knows what it owes.
-            .max_reconnects(1)
-            .event_callback(move |event| {
-                let told = Arc::clone(&told);
-                async move {
-                    match event {
-                        Event::Disconnected | Event::Closed => {
-                            told.come("the connection ended".to_owned());
-                        }
-                        Event::LameDuckMode => told.come("the server is going down".to_owned()),
-                        Event::ServerError(error) => warn!(%error, "the broker complains"),
-                        other => debug!(%other, "of the connection"),
-                    }
-                }
-            })
-            .connect(self.addresses.as_slice())
-            .await;
-        connected.map_err(|error| {
-            let text = format!("{self}: {error}");
-            match error.kind() {
-                ConnectErrorKind::ServerParse
-                | ConnectErrorKind::Authentication
-                | ConnectErrorKind::AuthorizationViolation => BusError::Refused(text),
-                _ => BusError::OutOfReach(text),
-            }
-        })
-    }
-}
-
-/// A part of a URL without its percent signs.
-fn decoded(part: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        let code = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match (byte, code) {
-            (b'%', Some(code)) => {
-                bytes.push(code);
-                rest = &after[2..];
-            }
-            _ => {
-                bytes.push(*byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
 impl Connected {
     async fn establish(shared: Arc<Shared>) -> Result<Arc<Connected>, BusError> {
         let end = Arc::new(End::open());
@@ -394,8 +298,12 @@ impl Connected {
             .timeout(ANSWER)
             .max_ack_inflight(2 * publish::WINDOW)
             .build(client.clone());
-        let session =
-            Arc::new(Connected { client, context, known: Mutex::default(), end });
+        let session = Arc::new(Connected {
+            client,
+            context,
+            known: Mutex::default(),
+            end,
+        });
         if let Err(trouble) = session.declare_and_consume(&shared).await {
             session.end.come(trouble.to_string());
             return Err(trouble);
@@ -413,21 +321,31 @@ impl Connected {
         if shared.link.stopping.is_cancelled() {
             return Ok(());
         }
-        let commands = self.client.queue_subscribe(names::COMMANDS, CONSUMER.to_owned()).await;
+        let commands = self
+            .client
+            .queue_subscribe(names::COMMANDS, CONSUMER.to_owned())
+            .await;
         let commands = commands.map_err(|error| {
             BusError::OutOfReach(format!("subject `{}`: {error}", names::COMMANDS))
         })?;
-        shared.buffer.pump(Arc::clone(self).pump_commands(Arc::clone(shared), commands));
+        shared
+            .buffer
+            .pump(Arc::clone(self).pump_commands(Arc::clone(shared), commands));
         for (source, consumer) in consumers {
             let (session, shared) = (Arc::clone(self), Arc::clone(shared));
             let exclusive = match source {
-                Source::Events(place) => topology.intakes.get(place).filter(|intake| intake.exclusive),
+                Source::Events(place) => topology
+                    .intakes
+                    .get(place)
+                    .filter(|intake| intake.exclusive),
                 Source::Status | Source::Commands => None,
             };
             let pump = match exclusive {
                 Some(intake) => {
                     let lease = Lease::of(&self.context, &intake.queue).await?;
-                    session.stand_by(Arc::clone(&shared), consumer, source, lease).boxed()
+                    session
+                        .stand_by(Arc::clone(&shared), consumer, source, lease)
+                        .boxed()
                 }
                 None => session.pump(Arc::clone(&shared), consumer, source).boxed(),
             };
@@ -449,7 +367,8 @@ impl Connected {
             match lease.take().await {
                 Ok(true) => {
                     info!(queue = lease.queue(), "reading this queue alone");
-                    let pump = Arc::clone(&self).pump(Arc::clone(&shared), consumer.clone(), source);
+                    let pump =
+                        Arc::clone(&self).pump(Arc::clone(&shared), consumer.clone(), source);
                     tokio::select! {
                         () = pump => return lease.give_back().await,
                         trouble = lease.keep() => {
@@ -459,7 +378,10 @@ impl Connected {
                 }
                 Ok(false) if told => {}
                 Ok(false) => {
-                    info!(queue = lease.queue(), "another replica reads this queue; standing by");
+                    info!(
+                        queue = lease.queue(),
+                        "another replica reads this queue; standing by"
+                    );
                     told = true;
                 }
                 Err(trouble) => return self.end.come(trouble),
@@ -475,7 +397,10 @@ impl Connected {
     /// Carries what one consumer receives to the common buffer, until the session ends or we stop.
     async fn pump(self: Arc<Self>, shared: Arc<Shared>, consumer: PullConsumer, source: Source) {
         let batch = usize::from(shared.topology.prefetch).max(1);
-        let pull = consumer.stream().max_messages_per_batch(batch).heartbeat(HEARTBEAT);
+        let pull = consumer
+            .stream()
+            .max_messages_per_batch(batch)
+            .heartbeat(HEARTBEAT);
         let mut messages = match pull.messages().await {
             Ok(messages) => messages,
             Err(error) => return self.end.come(format!("consumer `{CONSUMER}`: {error}")),
@@ -499,7 +424,9 @@ impl Connected {
             };
             match arrived {
                 Some(Ok(message)) => place.send(shared.delivery(message, source)),
-                Some(Err(error)) => return self.end.come(format!("consumer `{CONSUMER}`: {error}")),
+                Some(Err(error)) => {
+                    return self.end.come(format!("consumer `{CONSUMER}`: {error}"));
+                }
                 None => return self.end.come(format!("consumer `{CONSUMER}` ended")),
             }
         }
@@ -513,7 +440,14 @@ impl Connected {
             // Asked for its state, the server forgets requests that nobody listens for any more. Server 2.9 has
             // to be asked: it would offer what is handed back to the last of these, and lose it for a while.
             let _ = consumer.get_info().await;
-            shared.answer(&self, rest.into_iter().map(|held| (held, Verdict::Again)).collect()).await;
+            shared
+                .answer(
+                    &self,
+                    rest.into_iter()
+                        .map(|held| (held, Verdict::Again))
+                        .collect(),
+                )
+                .await;
         };
         let _ = timeout(FAREWELL, hand_back).await;
     }
@@ -526,7 +460,9 @@ impl Connected {
         let pump = async {
             while let Some(place) = shared.buffer.place().await {
                 let Some(mut message) = commands.next().await else {
-                    return self.end.come(format!("subscription `{}` ended", names::COMMANDS));
+                    return self
+                        .end
+                        .come(format!("subscription `{}` ended", names::COMMANDS));
                 };
                 let reply_to = message.reply.take();
                 let mut delivery = delivery(message, Source::Commands, false, Receipt(None));
@@ -557,7 +493,9 @@ fn delivery(
         .map(|(name, value)| (name.to_string(), value.to_string()))
         .collect();
     let named = |name: &str| {
-        let found = headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        let found = headers
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.clone())
     };
     Delivery {
@@ -571,41 +509,5 @@ fn delivery(
         body: message.payload.into(),
         redelivered,
         receipt,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_url_is_understood_or_refused_without_showing_the_password() {
-        let understood = |text: &str| Server::parse(text).map(|server| server.to_string());
-        assert_eq!(understood("nats://me:hush@a").as_deref(), Ok("nats://a:4222"));
-        assert_eq!(
-            understood("tls://hush@a:1,tls://[::1]:2").as_deref(),
-            Ok("tls://a:1,tls://::1:2")
-        );
-        for wrong in [
-            "http://me:hush@a/",
-            "nats:me:hush@a",
-            "nats://me:hush@a:99999",
-            "nats://me:hush%ff@a",
-            "nats://me:hush@",
-            "nats://a,me:hush@b",
-            "me:hush@a",
-            "",
-        ] {
-            let refusal = understood(wrong).err().expect(wrong).to_string();
-            assert!(!refusal.contains("hush"), "{refusal}");
-        }
-    }
-
-    #[test]
-    fn credentials_are_read_to_the_letter() {
-        assert_eq!(decoded("a%40b%3Ac+d").as_deref(), Some("a@b:c+d"));
-        assert_eq!(decoded("100%").as_deref(), Some("100%"));
-        assert_eq!(decoded("%zz%4").as_deref(), Some("%zz%4"));
-        assert_eq!(decoded("%ff"), None);
     }
 }

@@ -3,8 +3,7 @@
 //! Delivery tags, channels, and which queues were declared are of one connection, and so they live in its
 //! session: nothing of an old connection can be mistaken for something of the new one.
 
-use std::collections::{BTreeSet, HashSet};
-use std::fmt;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,8 +15,7 @@ use lapin::options::{
     QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::uri::AMQPUri;
-use lapin::{Channel, Connection, ConnectionProperties, Consumer, ErrorKind, Event};
+use lapin::{Channel, Connection, Consumer, ErrorKind, Event};
 use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
 use tracing::{debug, info};
@@ -28,8 +26,12 @@ use crate::bus::{
     names,
 };
 use crate::moment::Moment;
+use book::{Acknowledged, Book, Settlement};
+use broker::Broker;
 use declare::{declare, declare_task_queue, durable_queue};
 
+mod book;
+mod broker;
 mod declare;
 mod publish;
 
@@ -41,8 +43,6 @@ const CONFIRM: Duration = Duration::from_secs(30);
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How often a replica that stands by looks whether the queue is free.
 const STAND_BY: Duration = Duration::from_secs(1);
-/// A dead peer is noticed after two of these, where the URL does not say `heartbeat=`.
-const HEARTBEAT_SECONDS: u16 = 15;
 
 /// A connection to RabbitMQ that mends itself.
 pub struct Rabbit {
@@ -61,18 +61,6 @@ struct Shared {
     topology: Topology,
     link: Arc<Link<Connected>>,
     buffer: Buffer<Receipt>,
-}
-
-/// Where the broker is. Shown without the credentials.
-struct Broker {
-    uri: AMQPUri,
-}
-
-impl fmt::Display for Broker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let AMQPUri { scheme, authority, vhost, .. } = &self.uri;
-        write!(f, "{scheme}://{}:{} (vhost `{vhost}`)", authority.host, authority.port)
-    }
 }
 
 /// What one connection has.
@@ -105,8 +93,12 @@ impl Rabbit {
             buffer: Buffer::of(usize::from(topology.prefetch)),
         });
         let (_closed_when_dropped, ours) = (link.closing.clone().drop_guard(), Arc::clone(&shared));
-        link.open(move || Connected::establish(Arc::clone(&ours))).await?;
-        Ok(Rabbit { shared, _closed_when_dropped })
+        link.open(move || Connected::establish(Arc::clone(&ours)))
+            .await?;
+        Ok(Rabbit {
+            shared,
+            _closed_when_dropped,
+        })
     }
 }
 
@@ -116,13 +108,17 @@ impl Bus for Rabbit {
     async fn next(&self) -> Option<Delivery<Receipt>> {
         // What a lost connection left in the buffer comes again; handing it out would be work for nothing.
         let Shared { link, buffer, .. } = &*self.shared;
-        buffer.next(&link.stopping, |receipt| receipt.lane.is_open()).await
+        buffer
+            .next(&link.stopping, |receipt| receipt.lane.is_open())
+            .await
     }
 
     async fn settle(&self, settled: Vec<(Receipt, Verdict)>) {
         let mut lanes: Vec<(Arc<Lane>, Settlement)> = Vec::new();
         for (Receipt { lane, tag }, verdict) in settled {
-            let known = lanes.iter().position(|(other, _)| Arc::ptr_eq(other, &lane));
+            let known = lanes
+                .iter()
+                .position(|(other, _)| Arc::ptr_eq(other, &lane));
             let place = known.unwrap_or_else(|| {
                 lanes.push((lane, Settlement::default()));
                 lanes.len() - 1
@@ -151,56 +147,17 @@ impl Bus for Rabbit {
     async fn stop(&self) {
         self.shared.link.stopping.cancel();
         let buffered = self.shared.buffer.empty().await;
-        self.settle(buffered.into_iter().map(|receipt| (receipt, Verdict::Again)).collect()).await;
+        self.settle(
+            buffered
+                .into_iter()
+                .map(|receipt| (receipt, Verdict::Again))
+                .collect(),
+        )
+        .await;
     }
 
     async fn close(&self) {
         self.shared.link.close().await;
-    }
-}
-
-impl Broker {
-    fn parse(text: &str) -> Result<Broker, BusError> {
-        // No text of a parser here: it may quote the URL, and the URL holds the password.
-        let refuse = |why: &str| Err(BusError::Refused(format!("the URL of the broker {why}")));
-        let Ok(url) = url::Url::parse(text) else {
-            return refuse("cannot be understood; write it as amqp://user:password@host:5672/%2f");
-        };
-        if !matches!(url.scheme(), "amqp" | "amqps") {
-            return refuse(&format!("has the scheme `{}`, not amqp or amqps", url.scheme()));
-        }
-        let Ok(mut uri) = text.parse::<AMQPUri>() else {
-            return refuse("has a part that cannot be understood");
-        };
-        // The parser of the client takes every host that is not a name for `localhost`.
-        match url.host() {
-            Some(url::Host::Ipv6(address)) => uri.authority.host = address.to_string(),
-            Some(_) => {}
-            None => return refuse("names no host"),
-        }
-        // By the letter a lone slash is a virtual host without a name; everybody means the default one.
-        if uri.vhost.is_empty() {
-            uri.vhost = "/".to_owned();
-        }
-        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
-        Ok(Broker { uri })
-    }
-
-    async fn connect(&self) -> Result<Connection, BusError> {
-        let properties = ConnectionProperties::default().with_connection_name("muster".into());
-        let connection = Connection::connect_uri(self.uri.clone(), properties);
-        let error = match timeout(CONNECT, connection).await {
-            Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) => error,
-            Err(_) => return Err(BusError::OutOfReach(format!("no answer from {self}"))),
-        };
-        let text = format!("{self}: {}", said(&error));
-        // A virtual host that is still starting is refused with the same code as one that does not exist.
-        let starting = text.contains("is down");
-        Err(match code(&error) {
-            Some(ACCESS_REFUSED | NOT_ALLOWED) if !starting => BusError::Refused(text),
-            _ => BusError::OutOfReach(text),
-        })
     }
 }
 
@@ -230,7 +187,10 @@ impl Connected {
         tokio::spawn(watch(Arc::clone(&shared), Arc::clone(&session)));
         let consumed = timeout(CONNECT, session.declare_and_consume(&shared)).await;
         let consumed = consumed.unwrap_or_else(|_| {
-            Err(BusError::OutOfReach(format!("{} does not answer declarations", shared.broker)))
+            Err(BusError::OutOfReach(format!(
+                "{} does not answer declarations",
+                shared.broker
+            )))
         });
         if let Err(trouble) = consumed {
             session.end.come(trouble.to_string());
@@ -252,11 +212,16 @@ impl Connected {
             return Ok(());
         }
         let lane = Lane::on(channel, topology.prefetch).await.map_err(lost)?;
-        let mut sources = vec![(names::STATUS, Source::Status), (names::COMMANDS, Source::Commands)];
+        let mut sources = vec![
+            (names::STATUS, Source::Status),
+            (names::COMMANDS, Source::Commands),
+        ];
         for (place, intake) in topology.intakes.iter().enumerate() {
             let source = Source::Events(place);
             if intake.exclusive {
-                shared.buffer.pump(Arc::clone(self).stand_by(Arc::clone(shared), place));
+                shared
+                    .buffer
+                    .pump(Arc::clone(self).stand_by(Arc::clone(shared), place));
             } else if intake.native {
                 sources.push((names::EVENTS, source));
             } else {
@@ -272,21 +237,31 @@ impl Connected {
                 }
             })?;
             let (session, lane) = (Arc::clone(self), Arc::clone(&lane));
-            shared.buffer.pump(session.pump(Arc::clone(shared), lane, consumer, source));
+            shared
+                .buffer
+                .pump(session.pump(Arc::clone(shared), lane, consumer, source));
         }
         Ok(())
     }
 
     /// Waits until no other replica reads the queue, then reads it alone.
     async fn stand_by(self: Arc<Self>, shared: Arc<Shared>, place: usize) {
-        let Some(intake) = shared.topology.intakes.get(place) else { return };
-        let queue = if intake.native { names::EVENTS } else { &intake.queue };
+        let Some(intake) = shared.topology.intakes.get(place) else {
+            return;
+        };
+        let queue = if intake.native {
+            names::EVENTS
+        } else {
+            &intake.queue
+        };
         let mut told = false;
         loop {
             match self.take_alone(queue, shared.topology.prefetch).await {
                 Ok(Some((lane, consumer))) => {
                     info!(queue, "reading this queue alone");
-                    return self.pump(Arc::clone(&shared), lane, consumer, Source::Events(place)).await;
+                    return self
+                        .pump(Arc::clone(&shared), lane, consumer, Source::Events(place))
+                        .await;
                 }
                 Ok(None) if told => {}
                 Ok(None) => {
@@ -311,8 +286,13 @@ impl Connected {
     ) -> Result<Option<(Arc<Lane>, Consumer)>, lapin::Error> {
         let channel = self.connection.create_channel().await?;
         // Looking is quiet; trying and being refused is an error in the logs of both sides.
-        let passive = QueueDeclareOptions { passive: true, ..durable_queue() };
-        let state = channel.queue_declare(short(queue), passive, FieldTable::default()).await?;
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..durable_queue()
+        };
+        let state = channel
+            .queue_declare(short(queue), passive, FieldTable::default())
+            .await?;
         if state.consumer_count() > 0 {
             return Ok(None);
         }
@@ -355,12 +335,16 @@ impl Connected {
                 Some(Err(error)) => return self.end.come(said(&error)),
                 None => {
                     let queue = consumer.queue();
-                    return self.end.come(format!("the broker ended the consumer of queue `{queue}`"));
+                    return self
+                        .end
+                        .come(format!("the broker ended the consumer of queue `{queue}`"));
                 }
             }
         }
         let hand_back = async {
-            lane.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
+            lane.channel
+                .basic_cancel(consumer.tag(), BasicCancelOptions::default())
+                .await?;
             let mut rest = Settlement::default();
             while let Some(Ok(arrived)) = consumer.next().await {
                 rest.again.push(arrived.delivery_tag);
@@ -384,7 +368,9 @@ async fn watch(shared: Arc<Shared>, session: Arc<Connected>) {
         };
         match event {
             Some(Event::ConnectionBlocked(reason)) => {
-                shared.link.set_trouble(Some(format!("the broker blocks publishers: {reason}")));
+                shared
+                    .link
+                    .set_trouble(Some(format!("the broker blocks publishers: {reason}")));
             }
             Some(Event::ConnectionUnblocked) => shared.link.set_trouble(None),
             // Channels fail alone, and whoever uses them notices.
@@ -398,14 +384,24 @@ async fn watch(shared: Arc<Shared>, session: Arc<Connected>) {
 
 impl Lane {
     async fn on(channel: Channel, prefetch: u16) -> Result<Arc<Lane>, lapin::Error> {
-        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-        Ok(Arc::new(Lane { channel, book: Mutex::default() }))
+        channel
+            .basic_qos(prefetch, BasicQosOptions::default())
+            .await?;
+        Ok(Arc::new(Lane {
+            channel,
+            book: Mutex::default(),
+        }))
     }
 
     async fn consume(&self, queue: &str, exclusive: bool) -> Result<Consumer, lapin::Error> {
-        let options = BasicConsumeOptions { exclusive, ..BasicConsumeOptions::default() };
+        let options = BasicConsumeOptions {
+            exclusive,
+            ..BasicConsumeOptions::default()
+        };
         let any_tag = ShortString::default();
-        self.channel.basic_consume(short(queue), any_tag, options, FieldTable::default()).await
+        self.channel
+            .basic_consume(short(queue), any_tag, options, FieldTable::default())
+            .await
     }
 
     fn is_open(&self) -> bool {
@@ -420,51 +416,23 @@ impl Lane {
             return;
         }
         for tag in &settlement.again {
-            let requeue = BasicNackOptions { multiple: false, requeue: true };
+            let requeue = BasicNackOptions {
+                multiple: false,
+                requeue: true,
+            };
             let _ = self.channel.basic_nack(*tag, requeue).now_or_never();
         }
         let Acknowledged { up_to, alone } = book.enter(settlement);
-        for (tag, multiple) in up_to.map(|tag| (tag, true)).into_iter().chain(alone.into_iter().map(|tag| (tag, false))) {
-            let _ = self.channel.basic_ack(tag, BasicAckOptions { multiple }).now_or_never();
+        for (tag, multiple) in up_to
+            .map(|tag| (tag, true))
+            .into_iter()
+            .chain(alone.into_iter().map(|tag| (tag, false)))
+        {
+            let _ = self
+                .channel
+                .basic_ack(tag, BasicAckOptions { multiple })
+                .now_or_never();
         }
-    }
-}
-
-/// What is to be settled on one channel.
-#[derive(Default)]
-struct Settlement {
-    done: Vec<u64>,
-    again: Vec<u64>,
-}
-
-/// Which delivery tags of a channel are settled. An acknowledgement of "all up to here" is one frame for a
-/// whole batch, and right only where nothing before it is still open.
-#[derive(Default)]
-struct Book {
-    /// Every tag up to this one is settled.
-    until: u64,
-    /// What is settled beyond.
-    beyond: BTreeSet<u64>,
-}
-
-/// How a settlement is told to the broker.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Acknowledged {
-    up_to: Option<u64>,
-    alone: Vec<u64>,
-}
-
-impl Book {
-    fn enter(&mut self, settlement: Settlement) -> Acknowledged {
-        let Settlement { mut done, again } = settlement;
-        done.sort_unstable();
-        self.beyond.extend(done.iter().copied().chain(again));
-        while self.beyond.first() == Some(&(self.until + 1)) {
-            self.beyond.pop_first();
-            self.until += 1;
-        }
-        let alone = done.split_off(done.partition_point(|tag| *tag <= self.until));
-        Acknowledged { up_to: done.last().copied(), alone }
     }
 }
 
@@ -520,7 +488,10 @@ fn delivery(arrived: Arrived, source: Source, lane: &Arc<Lane>) -> Delivery<Rece
             .filter_map(|(name, value)| Some((name.to_string(), words(value)?)))
             .collect(),
         redelivered: arrived.redelivered,
-        receipt: Receipt { lane: Arc::clone(lane), tag: arrived.delivery_tag },
+        receipt: Receipt {
+            lane: Arc::clone(lane),
+            tag: arrived.delivery_tag,
+        },
         routing_key: arrived.routing_key.into(),
         body: arrived.data,
     }
@@ -558,66 +529,17 @@ fn words(value: &AMQPValue) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn enter(book: &mut Book, done: &[u64], again: &[u64]) -> (Option<u64>, Vec<u64>) {
-        let settlement = Settlement { done: done.to_vec(), again: again.to_vec() };
-        let Acknowledged { up_to, alone } = book.enter(settlement);
-        (up_to, alone)
-    }
-
-    #[test]
-    fn a_whole_batch_is_one_acknowledgement() {
-        let mut book = Book::default();
-        assert_eq!(enter(&mut book, &[2, 1, 3], &[]), (Some(3), vec![]));
-        assert_eq!(enter(&mut book, &[4, 5], &[]), (Some(5), vec![]));
-    }
-
-    #[test]
-    fn what_comes_after_an_open_delivery_is_acknowledged_alone() {
-        let mut book = Book::default();
-        assert_eq!(enter(&mut book, &[1, 3, 4], &[]), (Some(1), vec![3, 4]));
-        // 3 and 4 are told already: naming them again would be an error that closes the channel.
-        assert_eq!(enter(&mut book, &[2], &[]), (Some(2), vec![]));
-        assert_eq!(enter(&mut book, &[5], &[]), (Some(5), vec![]));
-    }
-
-    #[test]
-    fn what_goes_back_does_not_hold_up_the_rest() {
-        let mut book = Book::default();
-        assert_eq!(enter(&mut book, &[1, 3], &[2]), (Some(3), vec![]));
-        assert_eq!(enter(&mut book, &[], &[4]), (None, vec![]));
-        assert_eq!(enter(&mut book, &[5], &[]), (Some(5), vec![]));
-    }
-
-    #[test]
-    fn a_url_is_understood_or_refused_without_showing_the_password() {
-        let understood = |text: &str| Broker::parse(text).map(|broker| broker.to_string());
-        assert_eq!(
-            understood("amqp://me:hush@rabbit:5673/%2f").as_deref(),
-            Ok("amqp://rabbit:5673 (vhost `/`)")
-        );
-        assert_eq!(
-            understood("amqps://me:hush@[::1]/").as_deref(),
-            Ok("amqps://::1:5671 (vhost `/`)")
-        );
-        for wrong in [
-            "http://me:hush@rabbit/",
-            "amqp:me:hush@rabbit",
-            "amqp://me:hush@rabbit:99999/",
-            "amqp://me:hush@rabbit/?heartbeat=hush",
-            "amqp://me:hush%ff@rabbit/",
-            "me:hush@rabbit",
-            "",
-        ] {
-            let refusal = understood(wrong).expect_err(wrong).to_string();
-            assert!(!refusal.contains("hush"), "{refusal}");
-        }
-    }
-
     #[test]
     fn headers_become_text() {
-        assert_eq!(words(&AMQPValue::LongString("a".into())).as_deref(), Some("a"));
+        assert_eq!(
+            words(&AMQPValue::LongString("a".into())).as_deref(),
+            Some("a")
+        );
         assert_eq!(words(&AMQPValue::LongUInt(7)).as_deref(), Some("7"));
-        assert_eq!(words(&AMQPValue::Timestamp(1_000_000_000)).as_deref(), Some("2001-09-09T01:46:40Z"));
+        assert_eq!(
+            words(&AMQPValue::Timestamp(1_000_000_000)).as_deref(),
+            Some("2001-09-09T01:46:40Z")
+        );
         assert_eq!(words(&AMQPValue::Timestamp(u64::MAX)), None);
         assert_eq!(words(&AMQPValue::Void), None);
     }

@@ -10,9 +10,10 @@ use serde_json::{Map, Value, json};
 
 use super::output::{print, print_json};
 use super::{Failure, Output, VariableArguments, rules, serve};
-use crate::catalogue::{Rules, Stored};
+use crate::catalogue::Stored;
 use crate::declaration::{Declared, Kind, Variables, read_file};
 use crate::document::Complaint;
+use crate::rules::Rules;
 use crate::settings::Settings;
 use crate::store::{Applied, Edit};
 

@@ -8,13 +8,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use crate::bus::{Intake, TaskQueue, Topology};
-use crate::catalogue::{Rules, compile_splits};
 use crate::document::Complaint;
 use crate::ground::{Ground, IntakeRule};
 use crate::moment::Moment;
 use crate::object::TypeNames;
 use crate::policy::{Order, Rank};
 use crate::query::Types;
+use crate::rules::{Rules, compile_splits};
 use crate::settings::{EVENTS, Settings, variables};
 use crate::store::Store;
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::operations;
-use crate::catalogue::Rules;
 use crate::document::{Complaint, Field, Table, Value};
 use crate::moment::{Moment, Span};
 use crate::object::{HIGHEST_LEVEL, Operation};
 use crate::plugin::{Consumes, ForOrganization, Plugin, is_type_name, placeholder_types};
 use crate::query::{Context, ParameterTypes, Query, Schema};
 use crate::recurrence::Recurrence;
+use crate::rules::Rules;
 use crate::schedule::{
     CompleteWhen, Input, Limit, Missed, ObjectSet, Organization, Overlap, Per, SaidRetry,
     SaidTimeouts, Schedule, Selection,

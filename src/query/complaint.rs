@@ -392,8 +392,8 @@ impl Walk<'_> {
             "=<" => ("<=", "the `=` comes last"),
             "=~" | "~=" => ("~", "one `~` is enough"),
             "!" => ("!=", "unequal is `!=`"),
-            "&&" | "&" => return self.connective(token.span, sign, "and"),
-            "||" | "|" => return self.connective(token.span, sign, "or"),
+            "&&" => return self.connective(token.span, sign, "and"),
+            "||" => return self.connective(token.span, sign, "or"),
             _ => return self.no_operator(token.span),
         };
         let diagnostic = self.habit(token.span, meant, label, 1);
@@ -416,6 +416,13 @@ impl Walk<'_> {
         let diagnostic = self.error("Q111", message, span, label);
         let field = self.field.map_or("", |field| self.text(field));
         match self.value_text(value) {
+            // `is null` is wrong twice, and mended at once.
+            Some(right) if right != self.word(value) && !right.starts_with('(') => diagnostic
+                .help(format!("write `{field} {meant} {right}`"))
+                .instead(
+                    span.to(self.token(value).span),
+                    format!("{meant} {right}"),
+                ),
             Some(right) => diagnostic
                 .help(format!("write `{field} {meant} {right}`"))
                 .instead(span, meant),
@@ -453,12 +460,12 @@ impl Walk<'_> {
                 self.habit(span, "not in", "keywords are lower case", 2)
             }
             "STARTSWITH" | "startsWith" | "StartsWith" | "starts_with" | "begins" | "begins_with"
-            | "istartswith" => self.habit(token.span, "startswith", "not an operator", 1),
+            | "istartswith" => self.habit(token.span, "startswith", lower_case(word, "startswith"), 1),
             "ENDSWITH" | "endsWith" | "EndsWith" | "ends_with" | "iendswith" => {
-                self.habit(token.span, "endswith", "not an operator", 1)
+                self.habit(token.span, "endswith", lower_case(word, "endswith"), 1)
             }
             "regex" | "regexp" | "REGEXP" | "rlike" | "match" | "MATCHES" => {
-                self.habit(token.span, "matches", "not an operator", 1)
+                self.habit(token.span, "matches", lower_case(word, "matches"), 1)
             }
             "equals" | "eq" | "equal" => self.habit(token.span, "=", "not an operator", 1),
             "ne" | "neq" => self.habit(token.span, "!=", "not an operator", 1),
@@ -488,31 +495,24 @@ impl Walk<'_> {
 
     /// `like 'dns%'`: the per cent signs say where the text may stand.
     fn like(&self, token: &Token) -> Diagnostic {
-        let value = self.value_text(1).unwrap_or_default();
+        let message = format!("`{}` is not part of the language", self.text(token.span));
+        let diagnostic = self.error("Q111", message, token.span, "not an operator");
+        let field = self.field.map_or("", |field| self.text(field));
+        let Some(value) = self.value_text(1) else {
+            return diagnostic
+                .help(format!("write `{field} ~ …`"))
+                .instead(token.span, "~");
+        };
         let inner = value.trim_matches(['"', '\'']);
-        let (head, tail) = (inner.starts_with('%'), inner.ends_with('%'));
-        if !value.is_empty() && (head != tail) && inner.len() > 1 {
-            let meant = if tail { "startswith" } else { "endswith" };
-            let field = self.field.map_or("", |field| self.text(field));
-            let bare = value.replace('%', "");
-            let clause = format!("{field} {meant} {bare}");
-            let whole = self.field.unwrap_or(token.span).to(self.token(1).span);
-            return self
-                .error(
-                    "Q111",
-                    format!("`{}` is not part of the language", self.text(token.span)),
-                    token.span,
-                    "not an operator",
-                )
-                .help(format!("write `{clause}`"))
-                .instead(whole, clause);
-        }
-        let mut diagnostic = self.habit(token.span, "~", "not an operator", 1);
-        diagnostic.message = format!("`{}` is not part of the language", self.text(token.span));
-        if head && tail && inner.len() > 2 {
-            diagnostic = diagnostic.note("`~` looks for a part of the string; leave out the `%`");
-        }
+        let meant = match (inner.starts_with('%'), inner.ends_with('%')) {
+            (false, true) => "startswith",
+            (true, false) => "endswith",
+            _ => "~",
+        };
+        let written = format!("{meant} {}", value.replace('%', ""));
         diagnostic
+            .help(format!("write `{field} {written}`"))
+            .instead(token.span.to(self.token(1).span), written)
     }
 
     fn between(&self, token: &Token) -> Diagnostic {
@@ -887,6 +887,14 @@ impl Walk<'_> {
             .next()
             .map_or(0, char::len_utf8);
         Span::new(token.span.start, token.span.start + length)
+    }
+}
+
+fn lower_case(word: &str, meant: &str) -> &'static str {
+    if word.eq_ignore_ascii_case(meant) {
+        "keywords are lower case"
+    } else {
+        "not an operator"
     }
 }
 

@@ -40,7 +40,7 @@ impl Checker<'_> {
             if !is_none {
                 let diagnostic = match &kind {
                     Kind::List(_) => {
-                        refusal::list_compared(source, &described, operator.span, right.span)
+                        refusal::list_compared(source, &described, operator.span, right)
                     }
                     _ => refusal::related_compared(
                         source,

@@ -90,6 +90,7 @@ pub(crate) fn right_side(
         return Some(diagnostic);
     }
     let quoted = format!("'{}'", right.span.of(&source.text));
+    let is_clock = matches!(right.span.of(&source.text), "now" | "today");
     let mut diagnostic = source.error(
         "Q113",
         "the right side must be a value",
@@ -100,6 +101,11 @@ pub(crate) fn right_side(
         diagnostic = diagnostic
             .help(format!("put it in quotes: `{before}{quoted}`"))
             .instead(right.span, quoted);
+    } else if is_clock && matches!(described.kind, Kind::Date | Kind::DateTime) {
+        let call = format!("{}()", right.span.of(&source.text));
+        diagnostic = diagnostic
+            .help(format!("for the time of the evaluation write `{before}{call}`"))
+            .instead(right.span, call);
     }
     Some(diagnostic)
 }
@@ -453,6 +459,11 @@ pub(crate) fn past_a_plain_field(
 
 /// A value where a field should be.
 pub(crate) fn value_on_the_left(source: &Source, left: &Operand, usage: Usage<'_>) -> Diagnostic {
+    if let Value::Call { name, .. } = &left.node
+        && (name.node == "in_set" || !FUNCTIONS.contains(&name.node.as_str()))
+    {
+        return no_such_function(source, name, left.span);
+    }
     let label = match &left.node {
         Value::Parameter(_) => "a parameter",
         Value::Path(_) => "a value of another object",
@@ -630,8 +641,7 @@ pub(crate) fn none_has_no_order(
                 "has no text",
             )
             .beside(operator.span, "needs a string")
-            .help(format!("write `{name} = None` or `{name} != None`"))
-            .instead(described.span.to(span), format!("{name} != None"));
+            .none_help(described, span);
     }
     let mut diagnostic = source
         .error("Q212", "`None` cannot be ordered", span, "has no order")
@@ -655,6 +665,18 @@ pub(crate) fn none_has_no_order(
     ))
 }
 
+impl Diagnostic {
+    /// How None is asked for, where there can be one.
+    fn none_help(self, described: &Described<'_>, span: Span) -> Diagnostic {
+        let name = described.name;
+        if !described.nullable {
+            return self.note(format!("`{name}` is never None"));
+        }
+        self.help(format!("write `{name} = None` or `{name} != None`"))
+            .instead(described.span.to(span), format!("{name} != None"))
+    }
+}
+
 fn article(word: &str) -> &'static str {
     if word.starts_with(['a', 'e', 'i', 'o', 'A', 'E', 'I', 'O']) {
         "an"
@@ -667,9 +689,10 @@ pub(crate) fn list_compared(
     source: &Source,
     described: &Described<'_>,
     operator: Span,
-    right: Span,
+    operand: &Operand,
 ) -> Diagnostic {
     let word = operator.of(&source.text);
+    let right = operand.span;
     let (name, value) = (described.name, right.of(&source.text));
     let mut diagnostic = source
         .error(
@@ -683,6 +706,9 @@ pub(crate) fn list_compared(
             format!("this is {}", described.kind.phrase()),
         );
     let clause = described.span.to(right);
+    if !is_of_element(described.kind, &operand.node) {
+        return diagnostic;
+    }
     match word {
         "=" | "!=" => {
             let member = if word == "=" { "in" } else { "not in" };
@@ -704,6 +730,20 @@ pub(crate) fn list_compared(
                 .help(format!("for an element of which it is true: `{some}`"))
                 .instead(clause, some)
         }
+    }
+}
+
+/// Whether a literal could be an element of the list; what is no literal is not judged.
+fn is_of_element(list: &Kind, value: &Value) -> bool {
+    let Kind::List(element) = list else {
+        return true;
+    };
+    match value {
+        Value::Text(_) => !matches!(**element, Kind::Int | Kind::Float | Kind::Bool),
+        Value::Int(_) => matches!(**element, Kind::Int | Kind::Float | Kind::Dynamic),
+        Value::Decimal(_) => matches!(**element, Kind::Float | Kind::Dynamic),
+        Value::Bool(_) => matches!(**element, Kind::Bool | Kind::Dynamic),
+        _ => true,
     }
 }
 
@@ -773,7 +813,9 @@ pub(crate) fn related_compared(
     if let Some(field) = field
         && !operator.ends_with("in")
     {
-        let clause = if many {
+        let clause = if many && operator == "!=" {
+            format!("none({name}: {field} = {value})")
+        } else if many {
             format!("any({name}: {field} {operator} {value})")
         } else {
             format!("{name}.{field} {operator} {value}")
@@ -1144,12 +1186,20 @@ pub(crate) fn no_such_function(source: &Source, name: &Spanned<String>, span: Sp
             if let Some(help) = did_you_mean(&near) {
                 diagnostic = diagnostic.help(help);
             }
+            if let [first, ..] = near.as_slice() {
+                diagnostic = diagnostic.instead(name.span, *first);
+            }
             diagnostic.list("functions", FUNCTIONS.join(", "))
         }
     }
 }
 
 pub(crate) fn not_shiftable(source: &Source, base: &Operand, shift: Span) -> Diagnostic {
+    if matches!(base.node, Value::Int(_) | Value::Decimal(_)) {
+        return source
+            .error("Q223", "there is no arithmetic", shift, "not expected")
+            .beside(base.span, describe(&base.node));
+    }
     let clock = concat!("now", "()");
     source
         .error(

@@ -168,7 +168,7 @@ fn number(source: &Source, start: usize, rest: &str) -> (Shape, usize) {
     if after(length).starts_with('.') {
         match digits(after(length + 1)) {
             0 => {
-                let written = format!("{}.0", rest.get(..length).unwrap_or(""));
+                let written = rest.get(..length).unwrap_or("").to_owned();
                 return wrong(length + 1, "no digit behind the point", Some(written));
             }
             more => length += 1 + more,

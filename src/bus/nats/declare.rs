@@ -35,21 +35,37 @@ pub(super) async fn declare(context: &Context, topology: &Topology) -> Result<De
     }
     tasks(context, &[]).await?;
     let lifecycle = format!("{}.>", names::LIFECYCLE);
-    let config = Config { max_age: LIFECYCLE_AGE, ..queue(LIFECYCLE, &[&lifecycle]) };
-    stream(context, Config { retention: RetentionPolicy::Limits, ..config }).await?;
+    let config = Config {
+        max_age: LIFECYCLE_AGE,
+        ..queue(LIFECYCLE, &[&lifecycle])
+    };
+    stream(
+        context,
+        Config {
+            retention: RetentionPolicy::Limits,
+            ..config
+        },
+    )
+    .await?;
 
     let status = stream(context, queue(STATUS, &[names::STATUS])).await?;
     let mut read = vec![(Source::Status, status, String::new())];
     for (place, intake) in topology.intakes.iter().enumerate() {
         let (stream, filter) = if intake.native {
             let subjects = format!("{}.>", names::EVENTS);
-            (stream(context, queue(EVENTS, &[&subjects])).await?, String::new())
+            (
+                stream(context, queue(EVENTS, &[&subjects])).await?,
+                String::new(),
+            )
         } else {
             (foreign(context, &intake.queue).await?, intake.queue.clone())
         };
         read.push((Source::Events(place), stream, filter));
     }
-    let mut declared = Declared { made: BTreeMap::new(), consumers: Vec::new() };
+    let mut declared = Declared {
+        made: BTreeMap::new(),
+        consumers: Vec::new(),
+    };
     for (source, stream, filter_subject) in read {
         let config = pull::Config {
             durable_name: Some(CONSUMER.to_owned()),
@@ -60,8 +76,12 @@ pub(super) async fn declare(context: &Context, topology: &Topology) -> Result<De
             ..pull::Config::default()
         };
         let info = stream.cached_info();
-        declared.made.insert(info.config.name.clone(), info.created.to_string());
-        declared.consumers.push((source, consumer(&stream, config, true).await?));
+        declared
+            .made
+            .insert(info.config.name.clone(), info.created.to_string());
+        declared
+            .consumers
+            .push((source, consumer(&stream, config, true).await?));
     }
     Ok(declared)
 }
@@ -104,7 +124,11 @@ async fn tasks(context: &Context, more: &[&str]) -> Result<Stream, BusError> {
     config.subjects.extend(missing);
     context.update_stream(&config).await.map_err(|error| {
         let subjects = config.subjects.join(", ");
-        refused(&format!("stream `{TASKS}` with subjects {subjects}"), &error.to_string(), error.kind())
+        refused(
+            &format!("stream `{TASKS}` with subjects {subjects}"),
+            &error.to_string(),
+            error.kind(),
+        )
     })?;
     Ok(existing)
 }
@@ -113,7 +137,10 @@ async fn tasks(context: &Context, more: &[&str]) -> Result<Stream, BusError> {
 fn queue(name: &str, subjects: &[&str]) -> Config {
     Config {
         name: name.to_owned(),
-        subjects: subjects.iter().map(|subject| (*subject).to_owned()).collect(),
+        subjects: subjects
+            .iter()
+            .map(|subject| (*subject).to_owned())
+            .collect(),
         retention: RetentionPolicy::WorkQueue,
         ..Config::default()
     }
@@ -141,7 +168,10 @@ pub(super) async fn stream(context: &Context, wanted: Config) -> Result<Stream, 
         return create(context, wanted).await;
     };
     let config = &stream.cached_info().config;
-    let subjects = wanted.subjects.iter().all(|subject| config.subjects.contains(subject));
+    let subjects = wanted
+        .subjects
+        .iter()
+        .all(|subject| config.subjects.contains(subject));
     if subjects && config.retention == wanted.retention {
         Ok(stream)
     } else {
@@ -209,13 +239,21 @@ fn differs(existing: &Config, wanted: &Config) -> BusError {
 }
 
 fn described(config: &Config) -> String {
-    let Config { name, subjects, retention, .. } = config;
+    let Config {
+        name,
+        subjects,
+        retention,
+        ..
+    } = config;
     let retention = match retention {
         RetentionPolicy::Limits => "limits",
         RetentionPolicy::Interest => "interest",
         RetentionPolicy::WorkQueue => "workqueue",
     };
-    format!("stream `{name}` with subjects [{}] and retention {retention}", subjects.join(", "))
+    format!(
+        "stream `{name}` with subjects [{}] and retention {retention}",
+        subjects.join(", ")
+    )
 }
 
 /// A durable pull consumer. One that exists is used as it is; a consumer of our own follows the settings.
@@ -267,13 +305,18 @@ async fn consumer(
             Err(error) => warn!(consumer = name, stream = of, %error, "used as it is"),
         }
     }
-    stream.get_consumer(&name).await.map_err(|error| out_of_reach(&error))
+    stream
+        .get_consumer(&name)
+        .await
+        .map_err(|error| out_of_reach(&error))
 }
 
 /// Names of streams and consumers have letters, digits, `-` and `_`.
 pub(super) fn identifier(text: &str) -> String {
     let allowed = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
-    text.chars().map(|letter| if allowed(letter) { letter } else { '_' }).collect()
+    text.chars()
+        .map(|letter| if allowed(letter) { letter } else { '_' })
+        .collect()
 }
 
 /// A subject that messages can be published to.

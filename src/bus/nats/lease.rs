@@ -66,7 +66,9 @@ impl Lease {
     pub(super) async fn keep(&mut self) -> String {
         loop {
             sleep(RENEWAL).await;
-            let Some((last, since)) = self.held else { return "it is not ours".to_owned() };
+            let Some((last, since)) = self.held else {
+                return "it is not ours".to_owned();
+            };
             let until = (TERM - MARGIN).saturating_sub(since.elapsed());
             match timeout(until, self.renew(last)).await {
                 Ok(Ok(true)) => {}
@@ -89,7 +91,10 @@ impl Lease {
         let asked = Instant::now();
         let claim = PublishMessage::build().expected_last_subject_sequence(last);
         let stored = async {
-            self.context.send_publish(self.subject.clone(), claim).await?.await
+            self.context
+                .send_publish(self.subject.clone(), claim)
+                .await?
+                .await
         };
         match stored.await {
             Ok(stored) => {

@@ -64,7 +64,10 @@ impl Connected {
             };
             sent.push((address, size, outcome));
         }
-        if sent.iter().any(|(_, _, outcome)| matches!(outcome, Sent::Core)) {
+        if sent
+            .iter()
+            .any(|(_, _, outcome)| matches!(outcome, Sent::Core))
+        {
             let flushed = timeout_at(until, self.client.flush()).await;
             if !matches!(flushed, Ok(Ok(()))) {
                 for (_, _, outcome) in &mut sent {
@@ -105,7 +108,9 @@ impl Connected {
             Address::Lifecycle(kind) => (format!("{}.{kind}", names::LIFECYCLE), true),
         };
         if !declare::is_subject(&subject) {
-            return Sent::Failed(Undelivered::Unroutable(format!("`{subject}` is not a subject")));
+            return Sent::Failed(Undelivered::Unroutable(format!(
+                "`{subject}` is not a subject"
+            )));
         }
         let body = letter.body.into();
         if kept {
@@ -115,7 +120,11 @@ impl Connected {
                 Err(error) => Sent::Failed(self.undelivered(&letter.address, size, &error)),
             };
         }
-        match self.client.publish_with_headers(subject, headers, body).await {
+        match self
+            .client
+            .publish_with_headers(subject, headers, body)
+            .await
+        {
             Ok(()) => Sent::Core,
             Err(error) => Sent::Failed(match error.kind() {
                 CoreErrorKind::MaxPayloadExceeded => self.too_large(size),
@@ -171,7 +180,10 @@ impl Connected {
                     _ => "no stream takes the subject".to_owned(),
                 })
             }
-            _ => match error.source().and_then(|said| said.downcast_ref::<jetstream::Error>()) {
+            _ => match error
+                .source()
+                .and_then(|said| said.downcast_ref::<jetstream::Error>())
+            {
                 Some(said) if said.error_code() == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => {
                     Undelivered::TooLarge(format!("{size} bytes are more than the stream takes"))
                 }
@@ -190,7 +202,9 @@ impl Connected {
 
     fn gone(&self) -> Undelivered {
         let trouble = self.end.trouble().unwrap_or_default();
-        Undelivered::Unconfirmed(format!("the connection ended before the confirm: {trouble}"))
+        Undelivered::Unconfirmed(format!(
+            "the connection ended before the confirm: {trouble}"
+        ))
     }
 }
 
@@ -209,8 +223,13 @@ fn headers(letter: &Letter) -> HeaderMap {
         (CONTENT_TYPE, Some(letter.content_type)),
         (CORRELATION_ID, letter.correlation_id.as_deref()),
     ];
-    let own = own.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    let given = letter.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let own = own
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)));
+    let given = letter
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
     for (name, value) in own.chain(given) {
         // A line break would end the header and begin another of the sender's choice.
         match (HeaderName::from_str(name), HeaderValue::from_str(value)) {

@@ -4,9 +4,7 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::FieldTable;
 use lapin::{Channel, ExchangeKind};
 
-use super::{
-    ACCESS_REFUSED, NOT_ALLOWED, PRECONDITION_FAILED, RESOURCE_LOCKED, code, said, short,
-};
+use super::{ACCESS_REFUSED, NOT_ALLOWED, PRECONDITION_FAILED, RESOURCE_LOCKED, code, said, short};
 use crate::bus::{BusError, TaskQueue, Topology, names};
 
 /// Everything but the task queues. Anything that exists as we want it stays as it is.
@@ -37,17 +35,28 @@ pub(super) async fn declare_task_queue(
     task_queue: &TaskQueue,
 ) -> Result<(), BusError> {
     declare_queue(channel, &task_queue.queue).await?;
-    bind(channel, &task_queue.queue, names::TASKS, &task_queue.routing_key).await
+    bind(
+        channel,
+        &task_queue.queue,
+        names::TASKS,
+        &task_queue.routing_key,
+    )
+    .await
 }
 
 /// A plain classic queue, to the letter: workers and OpenKAT's producers declare theirs so too, and
 /// whoever differs is refused.
 pub(super) fn durable_queue() -> QueueDeclareOptions {
-    QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() }
+    QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    }
 }
 
 async fn declare_queue(channel: &Channel, name: &str) -> Result<(), BusError> {
-    let declared = channel.queue_declare(short(name), durable_queue(), FieldTable::default()).await;
+    let declared = channel
+        .queue_declare(short(name), durable_queue(), FieldTable::default())
+        .await;
     declared.map(drop).map_err(|error| {
         let ours = "durable, not exclusive, not deleted with its last consumer, without arguments";
         trouble(&format!("queue `{name}`"), ours, &error)
@@ -61,9 +70,13 @@ async fn declare_exchange(
     word: &str,
 ) -> Result<(), BusError> {
     let ours = format!("of type {word}, durable, without arguments");
-    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    let declared =
-        channel.exchange_declare(short(name), kind, options, FieldTable::default()).await;
+    let options = ExchangeDeclareOptions {
+        durable: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    let declared = channel
+        .exchange_declare(short(name), kind, options, FieldTable::default())
+        .await;
     declared.map_err(|error| trouble(&format!("exchange `{name}`"), &ours, &error))
 }
 

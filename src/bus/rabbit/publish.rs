@@ -12,8 +12,8 @@ use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    CONFIRM, CONNECT, FAREWELL, NOT_FOUND, PRECONDITION_FAILED, Connected, code, declare_task_queue,
-    lost, said,
+    CONFIRM, CONNECT, Connected, FAREWELL, NOT_FOUND, PRECONDITION_FAILED, code,
+    declare_task_queue, lost, said,
 };
 use crate::bus::link::lock;
 use crate::bus::{Address, BusError, LARGEST, Letter, TaskQueue, Undelivered, names};
@@ -42,9 +42,10 @@ impl Connected {
             .iter()
             .map(|letter| match &letter.address {
                 _ if letter.body.len() > LARGEST => Some(Err(too_large(letter))),
-                Address::Tasks(queue) => {
-                    undeclared.iter().find(|(other, _)| other == queue).map(|(_, why)| Err(why.clone()))
-                }
+                Address::Tasks(queue) => undeclared
+                    .iter()
+                    .find(|(other, _)| other == queue)
+                    .map(|(_, why)| Err(why.clone())),
                 _ => None,
             })
             .collect();
@@ -86,14 +87,22 @@ impl Connected {
             if answers[place].is_some() {
                 continue;
             }
-            let Envelope { exchange, routing_key, mandatory, properties } = match envelope(letter) {
+            let Envelope {
+                exchange,
+                routing_key,
+                mandatory,
+                properties,
+            } = match envelope(letter) {
                 Ok(envelope) => envelope,
                 Err(undelivered) => {
                     answers[place] = Some(Err(undelivered));
                     continue;
                 }
             };
-            let options = BasicPublishOptions { mandatory, immediate: false };
+            let options = BasicPublishOptions {
+                mandatory,
+                immediate: false,
+            };
             let body = letter.body.as_slice();
             bytes += body.len();
             let mut sent: Sending<'_> =
@@ -133,9 +142,9 @@ impl Connected {
         }
         mark_returned(letters, answers, &returned);
 
-        let sound = answers.iter().all(|answer| {
-            !matches!(answer, Some(Err(Undelivered::Unconfirmed(_))))
-        });
+        let sound = answers
+            .iter()
+            .all(|answer| !matches!(answer, Some(Err(Undelivered::Unconfirmed(_)))));
         // A channel with confirms still out would give them to the next publication.
         if sound && channel.status().connected() {
             let mut spare = lock(&self.spare);
@@ -167,7 +176,9 @@ impl Connected {
             }
         }
         let channel = self.connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await?;
         Ok(channel)
     }
 
@@ -208,9 +219,11 @@ impl Connected {
             let _ = timeout(FAREWELL, channel.close(200, ShortString::default())).await;
             Ok(())
         };
-        timeout(CONNECT, declared)
-            .await
-            .unwrap_or_else(|_| Err(BusError::OutOfReach("the broker does not answer".to_owned())))
+        timeout(CONNECT, declared).await.unwrap_or_else(|_| {
+            Err(BusError::OutOfReach(
+                "the broker does not answer".to_owned(),
+            ))
+        })
     }
 }
 
@@ -300,7 +313,9 @@ fn unconfirmed(why: &str) -> Undelivered {
 
 fn too_large(letter: &Letter) -> Undelivered {
     let size = letter.body.len();
-    Undelivered::TooLarge(format!("{size} bytes are more than the {LARGEST} of a message"))
+    Undelivered::TooLarge(format!(
+        "{size} bytes are more than the {LARGEST} of a message"
+    ))
 }
 
 fn too_large_for_broker(letter: &Letter, answer: [Option<Answer>; 1]) -> Undelivered {
@@ -308,7 +323,10 @@ fn too_large_for_broker(letter: &Letter, answer: [Option<Answer>; 1]) -> Undeliv
         [Some(Err(undelivered))] => undelivered.to_string(),
         _ => String::new(),
     };
-    Undelivered::TooLarge(format!("{} bytes are more than the broker takes: {said}", letter.body.len()))
+    Undelivered::TooLarge(format!(
+        "{} bytes are more than the broker takes: {said}",
+        letter.body.len()
+    ))
 }
 
 /// The same trouble for all that have no answer.
