@@ -709,17 +709,6 @@ fn incoming<R>(ground: &Ground, delivery: Delivery<R>) -> (Incoming, R) {
 
 /// Commands are not taken yet; whoever asks one is told so.
 fn refusal<R>(delivery: &Delivery<R>) -> Option<Letter> {
-    let id = serde_json::from_slice::<serde_json::Value>(&delivery.body)
-        .ok()
-        .and_then(|body| body.get("id").cloned());
-    let reply = serde_json::json!({
-        "id": id, "ok": false,
-        "error": {
-            "code": "not_supported",
-            "message": "commands on the bus are not taken yet",
-            "help": "use the command line: muster apply, muster task list, …",
-        },
-    });
     Some(Letter {
         address: Address::Reply(delivery.reply_to.clone()?),
         message_id: delivery.message_id.clone().unwrap_or_default(),
@@ -728,7 +717,7 @@ fn refusal<R>(delivery: &Delivery<R>) -> Option<Letter> {
         headers: Vec::new(),
         priority: 0,
         expires_in_ms: None,
-        body: reply.to_string().into_bytes(),
+        body: wire::command_refusal(&delivery.body),
     })
 }
 

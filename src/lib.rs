@@ -1,4 +1,72 @@
-//! muster
+//! muster matches what happens to the things an organisation owns against schedules, and calls the workers together.
+//!
+//! This page is the map: the floors of the house, three walks through it, and what is always true. Each room is a
+//! module whose first line says what it is for. `tests/house.rs` holds the sources against this map.
+//!
+//! # Floors
+//!
+//! A room imports rooms of lower floors; on its own floor only those that stand before it.
+//!
+//! | Floor | Rooms |
+//! |:--|:--|
+//! | 4 door | [`cli`], [`settings`], [`telemetry`] |
+//! | 3 loops | [`processor`], [`intake`], [`ticker`], [`dispatch`], [`reaper`], on their [`ground`] |
+//! | 2 keeping and carrying | [`store`], [`bus`] |
+//! | 1 decisions | [`trigger`], [`catalogue`], [`decide`], [`progress`] |
+//! | 0 words | [`moment`], [`document`], [`policy`], [`object`], [`query`], [`recurrence`], [`schedule`], [`plugin`], [`run`], [`task`], [`rules`], [`declaration`], [`wire`] |
+//!
+//! Floors 0 and 1 are the core: no I/O, no clock, no chance. Time comes in as a [`moment::Moment`], chance as a seed
+//! ([`task::Ids`]), knowledge as a [`decide::World`]. What they answer is data: a [`decide::Plan`], a
+//! [`progress::Step`], instants. Loops do not know each other; they share a store, a bus and the calls on the
+//! [`ground::Ground`].
+//!
+//! # An event
+//!
+//! 1. A body of the bus ([`bus::rabbit`], [`bus::nats`], [`bus::lines`]) takes a [`bus::Delivery`]; the receipt stays
+//!    with it.
+//! 2. [`intake::run`] gathers a batch; [`wire::read_event`] opens each envelope. What cannot be read becomes a
+//!    [`store::DeadLetter`] of the same batch.
+//! 3. [`store::Store::gather`] reads what is known of the objects, their open tasks and last ends.
+//! 4. [`decide::change`] merges the change ([`object::merge`]), asks [`trigger::touches`] which schedules it touches,
+//!    and takes every plugin they select through [`decide::gates`]. All of it is one [`decide::Plan`].
+//! 5. [`store::Store::commit`] stores inbox, inventory, runs and tasks in one transaction, if what was read still
+//!    holds; else the batch is read and decided again. Then the receipts are settled.
+//! 6. [`dispatch::run`], woken, claims tasks ([`store::Store::claim`]: a lease), looks again at what may have changed,
+//!    publishes, waits for the confirms and marks them.
+//!
+//! # A tick
+//!
+//! 1. [`ticker::run`] sleeps until the next instant or a call.
+//! 2. [`recurrence::next_of`] gives the instants in (cursor, now]; the schedule's `missed` says which of the late ones
+//!    run.
+//! 3. [`decide::occurrence`] plans a run an organisation; [`store::Store::commit`] moves the cursor in the same
+//!    transaction. Another replica finds it moved and stores nothing: there is no leader in this house.
+//! 4. A run over the inventory is found a page at a time ([`store::Store::objects_after`], [`decide::page`]), its
+//!    position stored with its tasks. So is the run of an event whose schedule selects its inputs.
+//!
+//! # A worker's status
+//!
+//! 1. [`intake::run`] takes it from the status queue, [`wire::read_status`] reads it.
+//! 2. [`store::Store::standings`] says how the task stands; [`progress::progress`] answers with a step, or that it is
+//!    late, said twice or unknown: those are values, not errors.
+//! 3. [`store::Store::apply_steps`] applies the step where the task still stands so; the run's counters, the unique
+//!    keys and the end from which grace counts move in the same transaction.
+//!
+//! # What is always true
+//!
+//! - The database is the truth. A message is settled after its effects are committed, never before.
+//! - One open task for each organisation, plugin and input: a primary key ([`store`], table `open_input`), not a query
+//!   followed by an insert.
+//! - A decision is made outside of any transaction and stored only if nothing it rests on has changed: the revision of
+//!   the [`catalogue`], the versions of the objects, the unique keys, the cursor.
+//! - An attempt has a number, the number is the token, and `task id:number` is the message id. Publishing again after
+//!   a lost confirm keeps it; every new offer raises it.
+//! - `explain` walks the code of the decision and throws the plan away ([`intake::explain`]).
+//! - JSON of messages is known to [`wire`] alone, SQL to [`store`], the brokers' clients to [`bus`].
+//! - What people write (files, settings, arguments) is read through [`document`], which collects complaints instead
+//!   of stopping at the first, and knows the nearest right name.
+//! - The process opens no listening socket.
+
 pub mod bus;
 pub mod catalogue;
 pub mod cli;

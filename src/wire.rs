@@ -228,3 +228,19 @@ pub fn cancel(task_id: &str, attempt: Option<i64>, worker: Option<&str>) -> Vec<
     }
     message.to_string().into_bytes()
 }
+
+/// The reply to a command, as long as commands on the bus are not taken.
+pub fn command_refusal(body: &[u8]) -> Vec<u8> {
+    let id = body::section(body).ok().and_then(|mut command| command.text("id").ok());
+    serde_json::json!({
+        "id": id,
+        "ok": false,
+        "error": {
+            "code": "not_supported",
+            "message": "commands on the bus are not taken yet",
+            "help": "use the command line: muster apply, muster task list, …",
+        },
+    })
+    .to_string()
+    .into_bytes()
+}

@@ -14,11 +14,11 @@ mod rabbit;
 use std::time::Duration;
 
 use muster::bus::{
-    Address, Bus, BusError, Delivery, Intake, Letter, Source, TaskQueue, Topology,
-    Undelivered, Verdict, names,
+    Address, Bus, BusError, Delivery, Intake, Letter, Source, TaskQueue, Topology, Undelivered,
+    Verdict, names,
 };
 use outside::{Broadcast, Broker, Message, Outside};
-use support::servers::Proxy;
+use support::proxy::Proxy;
 
 /// Longer than anything here takes; whoever waits so long has found a fault.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,14 +42,25 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 fn task_queue(kind: &str) -> TaskQueue {
-    TaskQueue { queue: format!("muster.tasks.{kind}"), routing_key: kind.to_owned() }
+    TaskQueue {
+        queue: format!("muster.tasks.{kind}"),
+        routing_key: kind.to_owned(),
+    }
 }
 
 fn topology() -> Topology {
     Topology {
         intakes: vec![
-            Intake { queue: names::EVENTS.to_owned(), native: true, exclusive: false },
-            Intake { queue: "raw_file_received".to_owned(), native: false, exclusive: false },
+            Intake {
+                queue: names::EVENTS.to_owned(),
+                native: true,
+                exclusive: false,
+            },
+            Intake {
+                queue: "raw_file_received".to_owned(),
+                native: false,
+                exclusive: false,
+            },
         ],
         task_queues: vec![task_queue("boefje")],
         prefetch: 100,
@@ -74,7 +85,9 @@ fn task(kind: &str, id: &str, body: &[u8]) -> Letter {
 }
 
 async fn next<B: Bus>(bus: &B) -> Delivery<B::Receipt> {
-    soon("a delivery", bus.next()).await.expect("the bus has not ended")
+    soon("a delivery", bus.next())
+        .await
+        .expect("the bus has not ended")
 }
 
 async fn settle<B: Bus>(bus: &B, delivery: Delivery<B::Receipt>, verdict: Verdict) {
@@ -119,12 +132,17 @@ async fn contract_of_a_broker<B: Broker>(broker: &B) {
 
 async fn tasks_arrive_in_order<O: Outside>(outside: &O) {
     let bus = outside.open(&topology()).await;
-    let bodies: Vec<String> = (0..200).map(|number| format!("{{\"n\":{number}}}")).collect();
+    let bodies: Vec<String> = (0..200)
+        .map(|number| format!("{{\"n\":{number}}}"))
+        .collect();
     let letters = bodies.iter().enumerate();
     let letters = letters.map(|(n, body)| task("boefje", &format!("o-{n}:1"), body.as_bytes()));
     assert_eq!(publish(&bus, letters.collect()).await, vec![Ok(()); 200]);
     for body in bodies {
-        assert_eq!(outside.take(&task_queue("boefje")).await.body, body.as_bytes());
+        assert_eq!(
+            outside.take(&task_queue("boefje")).await.body,
+            body.as_bytes()
+        );
     }
     done(bus).await;
 }
@@ -132,7 +150,11 @@ async fn tasks_arrive_in_order<O: Outside>(outside: &O) {
 async fn statuses_and_events_are_told_apart<O: Outside>(outside: &O) {
     let bus = outside.open(&topology()).await;
     for (queue, body, source) in [
-        (names::STATUS, r#"{"task_id":"t","status":"accepted"}"#, Source::Status),
+        (
+            names::STATUS,
+            r#"{"task_id":"t","status":"accepted"}"#,
+            Source::Status,
+        ),
         (names::EVENTS, r#"{"specversion":"1.0"}"#, Source::Events(0)),
     ] {
         outside.send(queue, Message::of(body.as_bytes())).await;
@@ -145,7 +167,11 @@ async fn statuses_and_events_are_told_apart<O: Outside>(outside: &O) {
 
 async fn bodies_are_bytes<O: Outside>(outside: &O) {
     let bus = outside.open(&topology()).await;
-    for body in [&b"\xff\xfe\x00\x01 not text"[..], &b"{\"broken\":"[..], &[0; 70_000][..]] {
+    for body in [
+        &b"\xff\xfe\x00\x01 not text"[..],
+        &b"{\"broken\":"[..],
+        &[0; 70_000][..],
+    ] {
         outside.send(names::EVENTS, Message::of(body)).await;
         let got = next(&bus).await;
         assert_eq!(got.body, body);
@@ -159,7 +185,12 @@ async fn a_full_size_body_passes_and_a_larger_one_is_refused<O: Outside>(outside
     let largest = vec![b'x'; outside.largest()];
     outside.send(names::EVENTS, Message::of(&largest)).await;
     let got = next(&bus).await;
-    assert!(got.body == largest, "{} bytes came of {}", got.body.len(), largest.len());
+    assert!(
+        got.body == largest,
+        "{} bytes came of {}",
+        got.body.len(),
+        largest.len()
+    );
     settle(&bus, got, Verdict::Done).await;
 
     // A broker may count the headers too.
@@ -171,8 +202,13 @@ async fn a_full_size_body_passes_and_a_larger_one_is_refused<O: Outside>(outside
     ];
     let answers = publish(&bus, letters).await;
     assert_eq!((&answers[0], &answers[2]), (&Ok(()), &Ok(())));
-    let Err(Undelivered::TooLarge(why)) = &answers[1] else { panic!("{:?}", answers[1]) };
-    assert!(why.contains(&outside.largest().to_string()), "the limit is told: {why}");
+    let Err(Undelivered::TooLarge(why)) = &answers[1] else {
+        panic!("{:?}", answers[1])
+    };
+    assert!(
+        why.contains(&outside.largest().to_string()),
+        "the limit is told: {why}"
+    );
     assert_eq!(outside.take(&task_queue("boefje")).await.body, b"{}");
     assert!(outside.take(&task_queue("boefje")).await.body == full);
     done(bus).await;
@@ -180,7 +216,10 @@ async fn a_full_size_body_passes_and_a_larger_one_is_refused<O: Outside>(outside
 
 async fn a_worker_type_that_comes_later_gets_its_queue<O: Outside>(outside: &O) {
     let bus = outside.open(&topology()).await;
-    assert_eq!(publish(&bus, vec![task("newcomer", "n:1", b"{}")]).await, vec![Ok(())]);
+    assert_eq!(
+        publish(&bus, vec![task("newcomer", "n:1", b"{}")]).await,
+        vec![Ok(())]
+    );
     assert_eq!(outside.take(&task_queue("newcomer")).await.body, b"{}");
     done(bus).await;
 }
@@ -191,7 +230,10 @@ async fn stop_ends_the_waiting_for_deliveries<O: Outside>(outside: &O) {
     assert!(ended.is_none());
     assert!(soon("the end", bus.next()).await.is_none());
     // What was claimed before the stop is still published.
-    assert_eq!(publish(&bus, vec![task("boefje", "s:1", b"{}")]).await, vec![Ok(())]);
+    assert_eq!(
+        publish(&bus, vec![task("boefje", "s:1", b"{}")]).await,
+        vec![Ok(())]
+    );
     assert_eq!(outside.take(&task_queue("boefje")).await.body, b"{}");
     soon("close", bus.close()).await;
 }
@@ -231,7 +273,11 @@ async fn a_delivery_brings_what_was_sent<B: Broker>(broker: &B) {
     assert_eq!(got.message_id, sent.message_id);
     assert_eq!(got.correlation_id, sent.correlation_id);
     for header in &sent.headers {
-        assert!(got.headers.contains(header), "{header:?} is not in {:?}", got.headers);
+        assert!(
+            got.headers.contains(header),
+            "{header:?} is not in {:?}",
+            got.headers
+        );
     }
     assert_eq!(got.body, sent.body);
     assert!(!got.redelivered);
@@ -258,18 +304,25 @@ async fn what_is_done_is_forgotten_in_whatever_order<B: Broker>(broker: &B) {
     let bus = broker.open(&topology()).await;
     let mut deliveries = Vec::new();
     for number in 0..7 {
-        broker.send(names::EVENTS, Message::of(number.to_string().as_bytes())).await;
+        broker
+            .send(names::EVENTS, Message::of(number.to_string().as_bytes()))
+            .await;
         deliveries.push(next(&bus).await.receipt);
     }
     let mut receipts: Vec<_> = deliveries.into_iter().map(Some).collect();
     for batch in [&[3, 5][..], &[0, 1], &[6, 4], &[2]] {
-        let batch = batch.iter().filter_map(|place| Some((receipts[*place].take()?, Verdict::Done)));
+        let batch = batch
+            .iter()
+            .filter_map(|place| Some((receipts[*place].take()?, Verdict::Done)));
         bus.settle(batch.collect()).await;
     }
     // The bus still works: a broker ends the channel over an acknowledgement that it does not understand.
     broker.send(names::EVENTS, Message::of(b"more")).await;
     let more = next(&bus).await;
-    assert_eq!((more.body.as_slice(), more.redelivered), (&b"more"[..], false));
+    assert_eq!(
+        (more.body.as_slice(), more.redelivered),
+        (&b"more"[..], false)
+    );
     settle(&bus, more, Verdict::Done).await;
     assert_eq!(bus.condition().reconnects, 0);
     done(bus).await;
@@ -283,7 +336,10 @@ async fn what_is_to_come_again_comes_again<B: Broker>(broker: &B) {
     assert!(!first.redelivered);
     settle(&bus, first, Verdict::Again).await;
     let second = next(&bus).await;
-    assert_eq!((second.body.as_slice(), second.redelivered), (&b"again"[..], true));
+    assert_eq!(
+        (second.body.as_slice(), second.redelivered),
+        (&b"again"[..], true)
+    );
     settle(&bus, second, Verdict::Done).await;
     done(bus).await;
     assert_eq!(broker.kept(names::EVENTS).await, 0);
@@ -296,7 +352,10 @@ async fn what_stays_unsettled_comes_back<B: Broker>(broker: &B) {
     drop(bus); // without a farewell
     let bus = broker.open(&topology()).await;
     let again = next(&bus).await;
-    assert_eq!((again.body.as_slice(), again.redelivered), (&b"unsettled"[..], true));
+    assert_eq!(
+        (again.body.as_slice(), again.redelivered),
+        (&b"unsettled"[..], true)
+    );
     settle(&bus, again, Verdict::Done).await;
     done(bus).await;
     assert_eq!(broker.kept(names::EVENTS).await, 0);
@@ -305,7 +364,9 @@ async fn what_stays_unsettled_comes_back<B: Broker>(broker: &B) {
 async fn stop_hands_back_what_was_buffered<B: Broker>(broker: &B) {
     let bus = broker.open(&topology()).await;
     for number in 0..20 {
-        broker.send(names::EVENTS, Message::of(number.to_string().as_bytes())).await;
+        broker
+            .send(names::EVENTS, Message::of(number.to_string().as_bytes()))
+            .await;
     }
     let taken = next(&bus).await;
     soon("stop", bus.stop()).await;
@@ -319,7 +380,9 @@ async fn stop_hands_back_what_was_buffered<B: Broker>(broker: &B) {
             settle(&other, got, Verdict::Done).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(8), others).await.expect("handed back at once");
+    tokio::time::timeout(Duration::from_secs(8), others)
+        .await
+        .expect("handed back at once");
     settle(&bus, taken, Verdict::Done).await;
     soon("close", bus.close()).await;
     came.sort();
@@ -355,13 +418,28 @@ async fn a_command_gets_its_reply<B: Broker>(broker: &B) {
 
 async fn control_and_life_cycle_reach_whoever_listens<B: Broker>(broker: &B) {
     let bus = broker.open(&topology()).await;
-    let mut control = [broker.listen(Broadcast::Control).await, broker.listen(Broadcast::Control).await];
+    let mut control = [
+        broker.listen(Broadcast::Control).await,
+        broker.listen(Broadcast::Control).await,
+    ];
     let mut lifecycle = broker.listen(Broadcast::Lifecycle).await;
     let letters = vec![
         letter(Address::Control, "c-1", b"{\"type\":\"cancel\"}"),
-        letter(Address::Lifecycle("run.started".to_owned()), "l-1", b"{\"l\":1}"),
-        letter(Address::Lifecycle("task.queued".to_owned()), "l-2", b"{\"l\":2}"),
-        letter(Address::Lifecycle("run.finished".to_owned()), "l-3", b"{\"l\":3}"),
+        letter(
+            Address::Lifecycle("run.started".to_owned()),
+            "l-1",
+            b"{\"l\":1}",
+        ),
+        letter(
+            Address::Lifecycle("task.queued".to_owned()),
+            "l-2",
+            b"{\"l\":2}",
+        ),
+        letter(
+            Address::Lifecycle("run.finished".to_owned()),
+            "l-3",
+            b"{\"l\":3}",
+        ),
     ];
     assert_eq!(publish(&bus, letters).await, vec![Ok(()); 4]);
     for listener in &mut control {
@@ -369,7 +447,13 @@ async fn control_and_life_cycle_reach_whoever_listens<B: Broker>(broker: &B) {
         assert_eq!(got.body, b"{\"type\":\"cancel\"}");
     }
     for body in [b"{\"l\":1}", b"{\"l\":3}"] {
-        assert_eq!(soon("an event", lifecycle.recv()).await.expect("listens").body, body);
+        assert_eq!(
+            soon("an event", lifecycle.recv())
+                .await
+                .expect("listens")
+                .body,
+            body
+        );
     }
     done(bus).await;
 }
@@ -394,12 +478,18 @@ async fn one_replica_reads_an_exclusive_intake_and_another_stands_by<B: Broker>(
             got = next(&first) => got,
             _ = second.next() => panic!("the other replica reads too"),
         };
-        assert_eq!((got.source, got.body.as_slice()), (Source::Events(1), body.as_bytes()));
+        assert_eq!(
+            (got.source, got.body.as_slice()),
+            (Source::Events(1), body.as_bytes())
+        );
         settle(&first, got, Verdict::Done).await;
     }
     // Standing by disturbs nothing else: both read the other queues, and the other one is connected.
     assert_eq!(second.condition().reconnects, 0);
-    assert_eq!(publish(&second, vec![task("boefje", "x:1", b"{}")]).await, vec![Ok(())]);
+    assert_eq!(
+        publish(&second, vec![task("boefje", "x:1", b"{}")]).await,
+        vec![Ok(())]
+    );
     broker.take(&task_queue("boefje")).await;
 
     done(first).await;
@@ -412,15 +502,24 @@ async fn one_replica_reads_an_exclusive_intake_and_another_stands_by<B: Broker>(
 
 async fn what_waiting_cannot_mend_is_an_error_at_once<B: Broker>(_broker: &B) {
     for wrong in ["http://127.0.0.1:1/", "not a url", ""] {
-        let refused = soon("a refusal", B::open_at(wrong, &topology())).await.err();
-        assert!(matches!(refused, Some(BusError::Refused(_))), "{wrong}: {refused:?}");
+        let refused = soon("a refusal", B::open_at(wrong, &topology()))
+            .await
+            .err();
+        assert!(
+            matches!(refused, Some(BusError::Refused(_))),
+            "{wrong}: {refused:?}"
+        );
     }
 }
 
 async fn a_cut_connection_is_made_again<B: Broker>(broker: &B) {
     let proxy = Proxy::to(broker.port());
-    let url = broker.url().replace(&broker.port().to_string(), &proxy.port().to_string());
-    let bus = soon("open", B::open_at(&url, &topology())).await.expect("opens");
+    let url = broker
+        .url()
+        .replace(&broker.port().to_string(), &proxy.port().to_string());
+    let bus = soon("open", B::open_at(&url, &topology()))
+        .await
+        .expect("opens");
     broker.send(names::EVENTS, Message::of(b"before")).await;
     let before = next(&bus).await;
     proxy.refuse(true);
@@ -428,7 +527,10 @@ async fn a_cut_connection_is_made_again<B: Broker>(broker: &B) {
     until("the loss is noticed", || !bus.condition().connected).await;
     assert!(bus.condition().trouble.is_some());
     let answers = publish(&bus, vec![task("boefje", "y:1", b"{}")]).await;
-    assert!(matches!(answers[0], Err(Undelivered::Unconfirmed(_))), "{answers:?}");
+    assert!(
+        matches!(answers[0], Err(Undelivered::Unconfirmed(_))),
+        "{answers:?}"
+    );
     proxy.refuse(false);
     until("it is connected", || bus.condition().connected).await;
     assert_eq!(bus.condition().reconnects, 1);
@@ -444,7 +546,10 @@ async fn a_cut_connection_is_made_again<B: Broker>(broker: &B) {
             break;
         }
     }
-    assert_eq!(publish(&bus, vec![task("boefje", "y:1", b"{}")]).await, vec![Ok(())]);
+    assert_eq!(
+        publish(&bus, vec![task("boefje", "y:1", b"{}")]).await,
+        vec![Ok(())]
+    );
     broker.take(&task_queue("boefje")).await;
     assert_eq!(bus.condition().reconnects, 1);
     done(bus).await;
@@ -455,7 +560,9 @@ async fn a_task_that_leads_nowhere_is_named<B: Broker>(broker: &B) {
     let bus = broker.open(&topology()).await;
     broker.cut_off(&task_queue("boefje")).await;
     let answers = publish(&bus, vec![task("boefje", "z:1", b"{}")]).await;
-    let Err(Undelivered::Unroutable(why)) = &answers[0] else { panic!("{answers:?}") };
+    let Err(Undelivered::Unroutable(why)) = &answers[0] else {
+        panic!("{answers:?}")
+    };
     assert!(why.contains("muster.tasks.boefje"), "{why}");
     done(bus).await;
 }
@@ -471,7 +578,10 @@ async fn a_restart_is_survived<B: Broker>(mut broker: B) {
     broker.kill();
     until("the loss is noticed", || !bus.condition().connected).await;
     let answers = publish(&bus, vec![task("boefje", "2:1", b"{}")]).await;
-    assert!(matches!(answers[0], Err(Undelivered::Unconfirmed(_))), "{answers:?}");
+    assert!(
+        matches!(answers[0], Err(Undelivered::Unconfirmed(_))),
+        "{answers:?}"
+    );
     broker.restart();
 
     until("it is connected", || bus.condition().connected).await;
@@ -485,7 +595,10 @@ async fn a_restart_is_survived<B: Broker>(mut broker: B) {
             break;
         }
     }
-    let again = vec![task("boefje", "1:1", b"{\"n\":1}"), task("boefje", "2:1", b"{\"n\":2}")];
+    let again = vec![
+        task("boefje", "1:1", b"{\"n\":1}"),
+        task("boefje", "2:1", b"{\"n\":2}"),
+    ];
     assert_eq!(publish(&bus, again).await, vec![Ok(()); 2]);
     // What was confirmed before the kill is still there.
     assert_eq!(broker.take(&task_queue("boefje")).await.body, b"{\"n\":1}");
@@ -508,27 +621,42 @@ async fn the_first_connection_is_waited_for<B: Broker>(mut broker: B) {
     assert!(early.is_err(), "it opened without a broker, or gave up");
     tokio::task::block_in_place(|| broker.restart());
     let bus = soon("open", opening).await.expect("opens");
-    assert_eq!(publish(&bus, vec![task("boefje", "w:1", b"{}")]).await, vec![Ok(())]);
+    assert_eq!(
+        publish(&bus, vec![task("boefje", "w:1", b"{}")]).await,
+        vec![Ok(())]
+    );
     done(bus).await;
 }
 
 /// A broker that says nothing any more, with the connection open, is given up.
 async fn a_silent_broker_is_given_up<B: Broker>(broker: &B, parameters: &str) {
     let proxy = Proxy::to(broker.port());
-    let url = broker.url().replace(&broker.port().to_string(), &proxy.port().to_string());
-    let bus = soon("open", B::open_at(&format!("{url}{parameters}"), &topology())).await;
+    let url = broker
+        .url()
+        .replace(&broker.port().to_string(), &proxy.port().to_string());
+    let bus = soon(
+        "open",
+        B::open_at(&format!("{url}{parameters}"), &topology()),
+    )
+    .await;
     let bus = bus.expect("opens");
     proxy.stall();
     let (answers, ()) = tokio::join!(
         publish(&bus, vec![task("boefje", "q:1", b"{}")]),
         until("the silence is noticed", || !bus.condition().connected)
     );
-    assert!(matches!(answers[0], Err(Undelivered::Unconfirmed(_))), "{answers:?}");
+    assert!(
+        matches!(answers[0], Err(Undelivered::Unconfirmed(_))),
+        "{answers:?}"
+    );
     // Its sockets are dead: what was held back in them never arrives.
     proxy.cut();
     proxy.resume();
     until("it is connected", || bus.condition().connected).await;
-    assert_eq!(publish(&bus, vec![task("boefje", "q:2", b"{}")]).await, vec![Ok(())]);
+    assert_eq!(
+        publish(&bus, vec![task("boefje", "q:2", b"{}")]).await,
+        vec![Ok(())]
+    );
     done(bus).await;
 }
 
@@ -542,9 +670,15 @@ const TRUSTING: &str = "MUSTER_TEST_TRUSTING_URL";
 async fn only_with_the_right_authority<B: Broker>(url: &str, folder: &std::path::Path) {
     let topology = topology();
     let strange = tokio::time::timeout(Duration::from_secs(2), B::open_at(url, &topology)).await;
-    assert!(!matches!(strange, Ok(Ok(_))), "a server that nobody vouches for is believed");
+    assert!(
+        !matches!(strange, Ok(Ok(_))),
+        "a server that nobody vouches for is believed"
+    );
 
-    let name = std::thread::current().name().expect("the name of the test").to_owned();
+    let name = std::thread::current()
+        .name()
+        .expect("the name of the test")
+        .to_owned();
     let program = std::env::current_exe().expect("this program");
     let mut trusting = std::process::Command::new(program);
     trusting
@@ -554,14 +688,24 @@ async fn only_with_the_right_authority<B: Broker>(url: &str, folder: &std::path:
         .env(TRUSTING, url);
     let output = tokio::task::block_in_place(|| trusting.output()).expect("runs");
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
 }
 
 /// The part of the process that trusts. `false`: this is not that process.
 async fn trusts_when_told<B: Broker>() -> bool {
-    let Ok(url) = std::env::var(TRUSTING) else { return false };
-    let bus = soon("open", B::open_at(&url, &topology())).await.expect("opens");
-    assert_eq!(publish(&bus, vec![task("boefje", "tls:1", b"{}")]).await, vec![Ok(())]);
+    let Ok(url) = std::env::var(TRUSTING) else {
+        return false;
+    };
+    let bus = soon("open", B::open_at(&url, &topology()))
+        .await
+        .expect("opens");
+    assert_eq!(
+        publish(&bus, vec![task("boefje", "tls:1", b"{}")]).await,
+        vec![Ok(())]
+    );
     done(bus).await;
     true
 }

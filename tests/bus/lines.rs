@@ -28,7 +28,10 @@ async fn a_line_that_is_too_long_shows_that_it_is_and_spoils_no_other() {
     let (mut writer, reader) = duplex(1 << 16);
     tokio::spawn(async move {
         for length in [LARGEST, LARGEST + 1, LARGEST + 70_000] {
-            writer.write_all(&vec![b'x'; length]).await.expect("written");
+            writer
+                .write_all(&vec![b'x'; length])
+                .await
+                .expect("written");
             writer.write_all(b"\nnext\n").await.expect("written");
         }
     });
@@ -63,14 +66,25 @@ async fn a_message_is_one_line_whatever_is_in_it() {
     let letters = vec![
         task("boefje", "a:1", b"{\n  \"a\": 1\r\n}"),
         letter(Address::Reply("whoever".to_owned()), "b", b"{\"ok\":true}"),
-        letter(Address::Lifecycle("run.started".to_owned()), "c", b"{\"specversion\":\"1.0\"}"),
+        letter(
+            Address::Lifecycle("run.started".to_owned()),
+            "c",
+            b"{\"specversion\":\"1.0\"}",
+        ),
     ];
     assert_eq!(publish(&bus, letters).await, vec![Ok(()); 3]);
     soon("close", bus.close()).await;
     let mut all = String::new();
     reader.read_to_string(&mut all).await.expect("read");
     let lines: Vec<&str> = all.lines().collect();
-    assert_eq!(lines, ["{   \"a\": 1  }", "{\"ok\":true}", "{\"specversion\":\"1.0\"}"]);
+    assert_eq!(
+        lines,
+        [
+            "{   \"a\": 1  }",
+            "{\"ok\":true}",
+            "{\"specversion\":\"1.0\"}"
+        ]
+    );
 }
 
 #[tokio::test]
@@ -81,7 +95,9 @@ async fn a_closed_output_is_told_and_does_not_grow() {
     for _ in 0..3 {
         let answers = publish(&bus, vec![task("boefje", "a:1", b"{}"); 2]).await;
         for answer in answers {
-            let Err(Undelivered::Unconfirmed(why)) = answer else { panic!("{answer:?}") };
+            let Err(Undelivered::Unconfirmed(why)) = answer else {
+                panic!("{answer:?}")
+            };
             assert!(why.contains("output"), "{why}");
         }
     }
@@ -100,7 +116,9 @@ async fn a_cancelled_publication_leaves_whole_lines() {
     let mut all = String::new();
     let (answers, ()) = tokio::join!(
         async {
-            let answers = bus.publish(vec![task("boefje", "b:1", b"{\"second\":2}")]).await;
+            let answers = bus
+                .publish(vec![task("boefje", "b:1", b"{\"second\":2}")])
+                .await;
             bus.close().await;
             answers
         },

@@ -9,7 +9,8 @@ use muster::bus::{Address, Bus, BusError, TaskQueue, Undelivered, Verdict, names
 
 use crate::outside::on_nats::Server;
 use crate::outside::{Broker, Message, Outside};
-use crate::support::servers::{self, Certificates, Folder, Proxy};
+use crate::support::proxy::Proxy;
+use crate::support::servers::{self, Certificates, Folder};
 use crate::{
     a_restart_is_survived, contract, contract_of_a_broker, done, letter, next, publish, settle,
     soon, task, the_first_connection_is_waited_for, topology, until,
@@ -57,7 +58,10 @@ async fn a_task_queue_may_have_any_subject(broker: &Server) {
         queue: queue.to_owned(),
         routing_key: key.to_owned(),
     };
-    topology.task_queues = vec![named("boefjes", "other"), named("muster.tasks.b.nmap", "nmap")];
+    topology.task_queues = vec![
+        named("boefjes", "other"),
+        named("muster.tasks.b.nmap", "nmap"),
+    ];
     let bus = broker.open(&topology).await;
     let late = named("late", "late");
     for queue in topology.task_queues.iter().chain([&late]) {
@@ -68,7 +72,10 @@ async fn a_task_queue_may_have_any_subject(broker: &Server) {
     }
     let wrong = named("a b", "a b");
     let answers = publish(&bus, vec![letter(Address::Tasks(wrong), "w", b"{}")]).await;
-    assert!(matches!(answers[0], Err(Undelivered::Unroutable(_))), "{answers:?}");
+    assert!(
+        matches!(answers[0], Err(Undelivered::Unroutable(_))),
+        "{answers:?}"
+    );
     done(bus).await;
 }
 
@@ -76,7 +83,10 @@ async fn headers_that_nats_cannot_carry_are_left_out(broker: &Server) {
     let bus = broker.open(&topology()).await;
     let mut letter = task("newcomer", "h:1", b"{}");
     letter.headers = vec![
-        ("traceparent".to_owned(), "00\r\nNats-Rollup: all".to_owned()),
+        (
+            "traceparent".to_owned(),
+            "00\r\nNats-Rollup: all".to_owned(),
+        ),
         ("a:b".to_owned(), "1".to_owned()),
         ("sound".to_owned(), "yes".to_owned()),
     ];
@@ -88,8 +98,12 @@ async fn headers_that_nats_cannot_carry_are_left_out(broker: &Server) {
 
 async fn a_settlement_without_a_connection_is_made_up_for(broker: &Server) {
     let proxy = Proxy::to(broker.port());
-    let url = broker.url().replace(&broker.port().to_string(), &proxy.port().to_string());
-    let bus = soon("open", Nats::open(&url, &topology())).await.expect("opens");
+    let url = broker
+        .url()
+        .replace(&broker.port().to_string(), &proxy.port().to_string());
+    let bus = soon("open", Nats::open(&url, &topology()))
+        .await
+        .expect("opens");
     broker.send(names::EVENTS, Message::of(b"one")).await;
     let one = next(&bus).await;
     proxy.refuse(true);
@@ -107,7 +121,10 @@ async fn streams_that_are_made_anew_void_old_receipts(broker: &Server) {
     broker.send(names::EVENTS, Message::of(b"old")).await;
     let old = next(&bus).await;
     let (_client, context) = broker.client().await;
-    context.delete_stream("MUSTER_EVENTS").await.expect("deleted");
+    context
+        .delete_stream("MUSTER_EVENTS")
+        .await
+        .expect("deleted");
     until("the loss is noticed", || bus.condition().reconnects > 0).await;
     until("it is connected", || bus.condition().connected).await;
     // The same place in the stream, and so the same receipt by its letters.
@@ -130,10 +147,17 @@ async fn what_is_held_for_long_is_not_delivered_again() {
     // Longer than the broker waits for those who say nothing.
     let other = broker.open(&topology()).await;
     let again = tokio::time::timeout(Duration::from_secs(20), other.next()).await;
-    assert!(again.is_err(), "delivered again: {:?}", again.map(|got| got.map(|got| got.body)));
+    assert!(
+        again.is_err(),
+        "delivered again: {:?}",
+        again.map(|got| got.map(|got| got.body))
+    );
     settle(&bus, held, Verdict::Done).await;
     let buffered = next(&bus).await;
-    assert_eq!((buffered.body.as_slice(), buffered.redelivered), (&b"buffered"[..], false));
+    assert_eq!(
+        (buffered.body.as_slice(), buffered.redelivered),
+        (&b"buffered"[..], false)
+    );
     settle(&bus, buffered, Verdict::Done).await;
     done(bus).await;
     done(other).await;
@@ -154,7 +178,10 @@ async fn the_lease_of_a_dead_replica_runs_out_and_what_it_held_comes_first() {
     broker.send(queue, Message::of(b"2")).await;
     for (body, redelivered) in [(b"1", true), (b"2", false)] {
         let got = next(&second).await;
-        assert_eq!((got.body.as_slice(), got.redelivered), (&body[..], redelivered));
+        assert_eq!(
+            (got.body.as_slice(), got.redelivered),
+            (&body[..], redelivered)
+        );
         settle(&second, got, Verdict::Done).await;
     }
     done(second).await;
@@ -187,8 +214,12 @@ async fn another_declaration_on_nats_is_an_error_that_names_both() {
     ] {
         let name = config.name.clone();
         context.create_stream(config).await.expect("made");
-        let conflict = soon("an error", Nats::open(&broker.url(), &topology())).await.err();
-        let Some(BusError::Conflict(why)) = conflict else { panic!("{name}: {conflict:?}") };
+        let conflict = soon("an error", Nats::open(&broker.url(), &topology()))
+            .await
+            .err();
+        let Some(BusError::Conflict(why)) = conflict else {
+            panic!("{name}: {conflict:?}")
+        };
         for word in words {
             assert!(why.contains(word), "{why}");
         }
@@ -203,8 +234,12 @@ async fn another_declaration_on_nats_is_an_error_that_names_both() {
         ..push::Config::default()
     };
     status.create_consumer(pushed).await.expect("made");
-    let conflict = soon("an error", Nats::open(&broker.url(), &topology())).await.err();
-    let Some(BusError::Conflict(why)) = conflict else { panic!("{conflict:?}") };
+    let conflict = soon("an error", Nats::open(&broker.url(), &topology()))
+        .await
+        .err();
+    let Some(BusError::Conflict(why)) = conflict else {
+        panic!("{conflict:?}")
+    };
     for word in ["consumer `muster`", "`MUSTER_STATUS`", "push", "pull"] {
         assert!(why.contains(word), "{why}");
     }
@@ -220,11 +255,17 @@ async fn credentials_of_nats_are_used_and_not_shown() {
     ] {
         let server = servers::Nats::with(|_| settings.to_owned());
         let url = |scheme: &str| server.url().replace("nats://", scheme);
-        let bus = soon("open", Nats::open(&url(right), &topology())).await.expect("opens");
+        let bus = soon("open", Nats::open(&url(right), &topology()))
+            .await
+            .expect("opens");
         done(bus).await;
         for stranger in [wrong, "nats://"] {
-            let refused = soon("a refusal", Nats::open(&url(stranger), &topology())).await.err();
-            let Some(BusError::Refused(why)) = refused else { panic!("{refused:?}") };
+            let refused = soon("a refusal", Nats::open(&url(stranger), &topology()))
+                .await
+                .err();
+            let Some(BusError::Refused(why)) = refused else {
+                panic!("{refused:?}")
+            };
             assert!(!why.contains("hush"), "{why}");
         }
     }
@@ -236,7 +277,9 @@ async fn tls_is_tls_with_the_certificates_of_the_machine() {
         return;
     }
     let folder = Folder::new("certificates");
-    let Certificates { certificate, key, .. } = Certificates::make(folder.path());
+    let Certificates {
+        certificate, key, ..
+    } = Certificates::make(folder.path());
     let tls = format!("tls {{ cert_file: {certificate:?}, key_file: {key:?} }}");
     let server = servers::Nats::with(|_| tls);
     let url = format!("tls://localhost:{}", server.port());

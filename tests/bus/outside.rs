@@ -21,7 +21,10 @@ pub struct Message {
 
 impl Message {
     pub fn of(body: &[u8]) -> Message {
-        Message { body: body.to_vec(), ..Message::default() }
+        Message {
+            body: body.to_vec(),
+            ..Message::default()
+        }
     }
 }
 
@@ -75,9 +78,7 @@ pub trait Broker: Outside {
 pub mod on_lines {
     use super::*;
     use muster::bus::lines::Lines;
-    use tokio::io::{
-        AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex,
-    };
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
     use tokio::sync::Mutex;
 
     struct Ends {
@@ -97,7 +98,10 @@ pub mod on_lines {
         async fn open(&self, _topology: &Topology) -> Lines {
             let (events, input) = duplex(1000);
             let (output, tasks) = duplex(2 * LARGEST);
-            *self.ends.lock().await = Some(Ends { tasks: BufReader::new(tasks), events });
+            *self.ends.lock().await = Some(Ends {
+                tasks: BufReader::new(tasks),
+                events,
+            });
             Lines::open(input, output)
         }
 
@@ -116,7 +120,9 @@ pub mod on_lines {
             let mut ends = self.ends.lock().await;
             let tasks = &mut ends.as_mut().expect("open").tasks;
             let mut line = Vec::new();
-            soon("a line", tasks.read_until(b'\n', &mut line)).await.expect("read");
+            soon("a line", tasks.read_until(b'\n', &mut line))
+                .await
+                .expect("read");
             assert_eq!(line.pop(), Some(b'\n'));
             Message::of(&line)
         }
@@ -191,12 +197,17 @@ pub mod on_rabbit {
         type Bus = Rabbit;
 
         async fn open(&self, topology: &Topology) -> Rabbit {
-            soon("open", Rabbit::open(&self.0.url(), topology)).await.expect("opens")
+            soon("open", Rabbit::open(&self.0.url(), topology))
+                .await
+                .expect("opens")
         }
 
         async fn send(&self, queue: &str, message: Message) {
             let (_connection, channel) = self.client().await;
-            channel.confirm_select(Default::default()).await.expect("confirms");
+            channel
+                .confirm_select(Default::default())
+                .await
+                .expect("confirms");
             let mut properties = BasicProperties::default().with_delivery_mode(2);
             if let Some(text) = &message.content_type {
                 properties = properties.with_content_type(text.as_str().into());
@@ -215,7 +226,10 @@ pub mod on_rabbit {
                 let value = AMQPValue::LongString(value.as_str().into());
                 table.insert(name.as_str().into(), value);
             }
-            let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+            let options = BasicPublishOptions {
+                mandatory: true,
+                ..Default::default()
+            };
             let properties = properties.with_headers(table);
             let sent =
                 channel.basic_publish("".into(), queue.into(), options, &message.body, properties);
@@ -248,8 +262,13 @@ pub mod on_rabbit {
         /// Only right while nobody reads the queue: what a reader has is not counted here.
         async fn kept(&self, queue: &str) -> u64 {
             let (_connection, channel) = self.client().await;
-            let options = QueueDeclareOptions { passive: true, ..Default::default() };
-            let state = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
+            let options = QueueDeclareOptions {
+                passive: true,
+                ..Default::default()
+            };
+            let state = channel
+                .queue_declare(queue.into(), options, FieldTable::default())
+                .await;
             let state = state.expect("the queue exists");
             assert_eq!(state.consumer_count(), 0, "{queue} is still read");
             u64::from(state.message_count())
@@ -257,17 +276,30 @@ pub mod on_rabbit {
 
         async fn ask(&self, body: &[u8]) -> Message {
             let (_connection, channel) = self.client().await;
-            let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
-            let replies = channel.queue_declare("".into(), options, FieldTable::default()).await;
+            let options = QueueDeclareOptions {
+                exclusive: true,
+                ..Default::default()
+            };
+            let replies = channel
+                .queue_declare("".into(), options, FieldTable::default())
+                .await;
             let replies = replies.expect("a queue for replies").name().clone();
             let properties = BasicProperties::default()
                 .with_reply_to(replies.clone())
                 .with_correlation_id("question".into());
             let options = BasicPublishOptions::default();
             let queue = names::COMMANDS.into();
-            channel.basic_publish("".into(), queue, options, body, properties).await.expect("sent");
+            channel
+                .basic_publish("".into(), queue, options, body, properties)
+                .await
+                .expect("sent");
             let mut replies = channel
-                .basic_consume(replies, "".into(), Default::default(), FieldTable::default())
+                .basic_consume(
+                    replies,
+                    "".into(),
+                    Default::default(),
+                    FieldTable::default(),
+                )
                 .await
                 .expect("listens");
             let reply = soon("a reply", replies.next()).await;
@@ -276,17 +308,26 @@ pub mod on_rabbit {
 
         async fn listen(&self, to: Broadcast) -> mpsc::Receiver<Message> {
             let (connection, channel) = self.client().await;
-            let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
-            let queue = channel.queue_declare("".into(), options, FieldTable::default()).await;
+            let options = QueueDeclareOptions {
+                exclusive: true,
+                ..Default::default()
+            };
+            let queue = channel
+                .queue_declare("".into(), options, FieldTable::default())
+                .await;
             let queue = queue.expect("a queue").name().clone();
             let (exchange, key) = match to {
                 Broadcast::Control => (names::CONTROL, ""),
                 Broadcast::Lifecycle => (names::LIFECYCLE, "run.*"),
             };
             let (binding, none) = (QueueBindOptions::default(), FieldTable::default());
-            let bound = channel.queue_bind(queue.clone(), exchange.into(), key.into(), binding, none);
+            let bound =
+                channel.queue_bind(queue.clone(), exchange.into(), key.into(), binding, none);
             bound.await.expect("bound");
-            let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
+            let options = BasicConsumeOptions {
+                no_ack: true,
+                ..Default::default()
+            };
             let consumer = channel.basic_consume(queue, "".into(), options, FieldTable::default());
             let mut consumer = consumer.await.expect("listens");
             let (sender, receiver) = mpsc::channel(10);
@@ -302,7 +343,10 @@ pub mod on_rabbit {
         async fn cut_off(&self, queue: &TaskQueue) {
             let (_connection, channel) = self.client().await;
             let options = QueueDeleteOptions::default();
-            channel.queue_delete(queue.queue.as_str().into(), options).await.expect("deleted");
+            channel
+                .queue_delete(queue.queue.as_str().into(), options)
+                .await
+                .expect("deleted");
         }
 
         fn kill(&mut self) {
@@ -335,7 +379,9 @@ pub mod on_nats {
         }
 
         pub async fn client(&self) -> (Client, Context) {
-            let client = async_nats::connect(self.0.url()).await.expect("a plain client connects");
+            let client = async_nats::connect(self.0.url())
+                .await
+                .expect("a plain client connects");
             let context = jetstream::new(client.clone());
             (client, context)
         }
@@ -374,7 +420,9 @@ pub mod on_nats {
         type Bus = Nats;
 
         async fn open(&self, topology: &Topology) -> Nats {
-            soon("open", Nats::open(&self.0.url(), topology)).await.expect("opens")
+            soon("open", Nats::open(&self.0.url(), topology))
+                .await
+                .expect("opens")
         }
 
         async fn send(&self, queue: &str, message: Message) {
@@ -397,7 +445,10 @@ pub mod on_nats {
                 }
             }
             let body = message.body.into();
-            let sent = context.publish_with_headers(subject, headers, body).await.expect("sent");
+            let sent = context
+                .publish_with_headers(subject, headers, body)
+                .await
+                .expect("sent");
             let stored = sent.await.expect("confirmed");
             assert_eq!(stored.stream, stream_of(queue));
         }
@@ -408,8 +459,16 @@ pub mod on_nats {
                 .get_consumer_from_stream(queue.routing_key.as_str(), "MUSTER_TASKS")
                 .await
                 .expect("the worker finds its consumer");
-            let mut messages = consumer.batch().max_messages(1).messages().await.expect("asks");
-            let got = soon("a task", messages.next()).await.expect("a task").expect("a task");
+            let mut messages = consumer
+                .batch()
+                .max_messages(1)
+                .messages()
+                .await
+                .expect("asks");
+            let got = soon("a task", messages.next())
+                .await
+                .expect("a task")
+                .expect("a task");
             got.double_ack().await.expect("acknowledged");
             message(got.message)
         }
@@ -434,7 +493,10 @@ pub mod on_nats {
 
         async fn kept(&self, queue: &str) -> u64 {
             let (_client, context) = self.client().await;
-            let stream = context.get_stream(stream_of(queue)).await.expect("the stream exists");
+            let stream = context
+                .get_stream(stream_of(queue))
+                .await
+                .expect("the stream exists");
             stream.cached_info().state.messages
         }
 
@@ -467,7 +529,10 @@ pub mod on_nats {
 
         async fn cut_off(&self, _queue: &TaskQueue) {
             let (_client, context) = self.client().await;
-            context.delete_stream("MUSTER_TASKS").await.expect("deleted");
+            context
+                .delete_stream("MUSTER_TASKS")
+                .await
+                .expect("deleted");
         }
 
         fn kill(&mut self) {

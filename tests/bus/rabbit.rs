@@ -14,6 +14,7 @@ use muster::bus::{Bus, BusError, Source, Undelivered, Verdict, names};
 
 use crate::outside::on_rabbit::Server;
 use crate::outside::{Broker, Message, Outside};
+use crate::support::proxy::Proxy;
 use crate::support::servers::{self, Certificates, free_port};
 use crate::{
     a_restart_is_survived, a_silent_broker_is_given_up, contract, contract_of_a_broker, done, next,
@@ -59,12 +60,21 @@ async fn properties_are_those_of_the_contract(broker: &Server) {
     letter.expires_in_ms = Some(3_600_000);
     assert_eq!(publish(&bus, vec![letter]).await, vec![Ok(())]);
     let got = broker.fetch("muster.tasks.boefje").await;
-    assert_eq!((got.exchange.as_str(), got.routing_key.as_str()), ("muster.tasks", "boefje"));
+    assert_eq!(
+        (got.exchange.as_str(), got.routing_key.as_str()),
+        ("muster.tasks", "boefje")
+    );
     let properties = got.properties;
     assert_eq!(*properties.delivery_mode(), Some(2));
     assert_eq!(*properties.priority(), Some(7));
-    assert_eq!(properties.expiration().as_ref().map(|text| text.as_str()), Some("3600000"));
-    assert_eq!(properties.reply_to().as_ref().map(|text| text.as_str()), Some("muster.status"));
+    assert_eq!(
+        properties.expiration().as_ref().map(|text| text.as_str()),
+        Some("3600000")
+    );
+    assert_eq!(
+        properties.reply_to().as_ref().map(|text| text.as_str()),
+        Some("muster.status")
+    );
     done(bus).await;
 }
 
@@ -72,8 +82,13 @@ async fn producers_of_openkat_can_declare_their_queues(broker: &Server) {
     let bus = broker.open(&topology()).await;
     let (_connection, channel) = broker.client().await;
     for queue in ["raw_file_received", "muster.tasks.boefje", "muster.status"] {
-        let durable = QueueDeclareOptions { durable: true, ..Default::default() };
-        let declared = channel.queue_declare(queue.into(), durable, FieldTable::default()).await;
+        let durable = QueueDeclareOptions {
+            durable: true,
+            ..Default::default()
+        };
+        let declared = channel
+            .queue_declare(queue.into(), durable, FieldTable::default())
+            .await;
         declared.unwrap_or_else(|error| panic!("{queue}: {error}"));
     }
     done(bus).await;
@@ -83,18 +98,33 @@ async fn typed_headers_are_read(broker: &Server) {
     let bus = broker.open(&topology()).await;
     let (_connection, channel) = broker.client().await;
     let mut table = FieldTable::default();
-    table.insert("cloudEvents:time".into(), AMQPValue::Timestamp(1_000_000_000));
+    table.insert(
+        "cloudEvents:time".into(),
+        AMQPValue::Timestamp(1_000_000_000),
+    );
     table.insert("number".into(), AMQPValue::LongInt(-3));
-    table.insert("bytes".into(), AMQPValue::LongString(b"\xff".as_slice().into()));
+    table.insert(
+        "bytes".into(),
+        AMQPValue::LongString(b"\xff".as_slice().into()),
+    );
     table.insert("list".into(), AMQPValue::FieldArray(Default::default()));
     let properties = BasicProperties::default().with_headers(table);
     let key = "object.created".into();
     channel
-        .basic_publish(names::EVENTS.into(), key, Default::default(), b"{}", properties)
+        .basic_publish(
+            names::EVENTS.into(),
+            key,
+            Default::default(),
+            b"{}",
+            properties,
+        )
         .await
         .expect("sent");
     let got = next(&bus).await;
-    assert_eq!((got.source, got.routing_key.as_str()), (Source::Events(0), "object.created"));
+    assert_eq!(
+        (got.source, got.routing_key.as_str()),
+        (Source::Events(0), "object.created")
+    );
     let mut headers = got.headers.clone();
     headers.sort();
     let expected = [
@@ -102,7 +132,10 @@ async fn typed_headers_are_read(broker: &Server) {
         ("cloudEvents:time", "2001-09-09T01:46:40Z"),
         ("number", "-3"),
     ];
-    assert_eq!(headers, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    assert_eq!(
+        headers,
+        expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+    );
     settle(&bus, got, Verdict::Done).await;
     done(bus).await;
 }
@@ -119,8 +152,15 @@ async fn only_the_task_that_leads_nowhere_is_returned(broker: &Server) {
     }
     for (number, answer) in publish(&bus, letters).await.into_iter().enumerate() {
         if number % 7 == 3 {
-            let Err(Undelivered::Unroutable(why)) = answer else { panic!("{number}: {answer:?}") };
-            for word in ["muster.tasks", "muster.tasks.nowhere", "`nowhere`", "binding"] {
+            let Err(Undelivered::Unroutable(why)) = answer else {
+                panic!("{number}: {answer:?}")
+            };
+            for word in [
+                "muster.tasks",
+                "muster.tasks.nowhere",
+                "`nowhere`",
+                "binding",
+            ] {
                 assert!(why.contains(word), "{why}");
             }
         } else {
@@ -130,14 +170,20 @@ async fn only_the_task_that_leads_nowhere_is_returned(broker: &Server) {
     assert!(bus.condition().connected);
     done(bus).await;
     let (_connection, channel) = broker.client().await;
-    let purged = channel.queue_purge("muster.tasks.boefje".into(), Default::default()).await;
+    let purged = channel
+        .queue_purge("muster.tasks.boefje".into(), Default::default())
+        .await;
     assert_eq!(purged.expect("purged"), 257);
 }
 
 async fn receipts_of_a_dead_connection_are_void(broker: &Server) {
-    let proxy = servers::Proxy::to(broker.port());
-    let url = broker.url().replace(&broker.port().to_string(), &proxy.port().to_string());
-    let bus = soon("open", Rabbit::open(&url, &topology())).await.expect("opens");
+    let proxy = Proxy::to(broker.port());
+    let url = broker
+        .url()
+        .replace(&broker.port().to_string(), &proxy.port().to_string());
+    let bus = soon("open", Rabbit::open(&url, &topology()))
+        .await
+        .expect("opens");
     let mut old = Vec::new();
     for body in [b"0", b"1", b"2"] {
         broker.send(names::EVENTS, Message::of(body)).await;
@@ -154,7 +200,13 @@ async fn receipts_of_a_dead_connection_are_void(broker: &Server) {
     bus.settle(old).await;
     // If the old receipts had counted, the broker would have nothing left, or would have hung up.
     again.pop();
-    bus.settle(again.into_iter().map(|receipt| (receipt, Verdict::Done)).collect()).await;
+    bus.settle(
+        again
+            .into_iter()
+            .map(|receipt| (receipt, Verdict::Done))
+            .collect(),
+    )
+    .await;
     done(bus).await;
     assert_eq!(broker.kept(names::EVENTS).await, 1);
     assert_eq!(broker.fetch(names::EVENTS).await.data, b"2");
@@ -162,7 +214,10 @@ async fn receipts_of_a_dead_connection_are_void(broker: &Server) {
 
 async fn an_exchange_that_is_deleted_is_made_again(broker: &Server) {
     let bus = broker.open(&topology()).await;
-    assert_eq!(publish(&bus, vec![task("boefje", "e:1", b"{}")]).await, vec![Ok(())]);
+    assert_eq!(
+        publish(&bus, vec![task("boefje", "e:1", b"{}")]).await,
+        vec![Ok(())]
+    );
     let (_connection, channel) = broker.client().await;
     let deleted = channel.exchange_delete(names::TASKS.into(), ExchangeDeleteOptions::default());
     deleted.await.expect("deleted");
@@ -185,12 +240,20 @@ async fn a_queue_that_is_deleted_is_made_again(broker: &Server) {
     let bus = broker.open(&topology()).await;
     let (_connection, channel) = broker.client().await;
     let queue = "raw_file_received";
-    channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.expect("deleted");
+    channel
+        .queue_delete(queue.into(), QueueDeleteOptions::default())
+        .await
+        .expect("deleted");
     soon("the queue is there again", async {
         loop {
             let (_connection, channel) = broker.client().await;
-            let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-            let state = channel.queue_declare(queue.into(), passive, FieldTable::default()).await;
+            let passive = QueueDeclareOptions {
+                passive: true,
+                ..Default::default()
+            };
+            let state = channel
+                .queue_declare(queue.into(), passive, FieldTable::default())
+                .await;
             if state.is_ok_and(|state| state.consumer_count() == 1) {
                 break;
             }
@@ -207,39 +270,76 @@ async fn a_queue_that_is_deleted_is_made_again(broker: &Server) {
 async fn another_declaration_is_an_error_that_names_both(broker: &Server) {
     let (_connection, channel) = broker.client().await;
     let delete = QueueDeleteOptions::default();
-    channel.queue_delete("muster.tasks.boefje".into(), delete).await.expect("deleted");
+    channel
+        .queue_delete("muster.tasks.boefje".into(), delete)
+        .await
+        .expect("deleted");
     let mut table = FieldTable::default();
     table.insert("x-max-priority".into(), AMQPValue::LongInt(10));
-    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
-    let declared = channel.queue_declare("muster.tasks.boefje".into(), durable, table).await;
+    let durable = QueueDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    let declared = channel
+        .queue_declare("muster.tasks.boefje".into(), durable, table)
+        .await;
     declared.expect("declared");
-    let conflict = soon("an error", Rabbit::open(&broker.url(), &topology())).await.err();
-    let Some(BusError::Conflict(why)) = conflict else { panic!("{conflict:?}") };
-    for word in ["`muster.tasks.boefje`", "x-max-priority", "without arguments"] {
+    let conflict = soon("an error", Rabbit::open(&broker.url(), &topology()))
+        .await
+        .err();
+    let Some(BusError::Conflict(why)) = conflict else {
+        panic!("{conflict:?}")
+    };
+    for word in [
+        "`muster.tasks.boefje`",
+        "x-max-priority",
+        "without arguments",
+    ] {
         assert!(why.contains(word), "{why}");
     }
-    channel.queue_delete("muster.tasks.boefje".into(), delete).await.expect("deleted");
+    channel
+        .queue_delete("muster.tasks.boefje".into(), delete)
+        .await
+        .expect("deleted");
 
     let delete = ExchangeDeleteOptions::default();
-    channel.exchange_delete(names::CONTROL.into(), delete).await.expect("deleted");
-    let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    channel
+        .exchange_delete(names::CONTROL.into(), delete)
+        .await
+        .expect("deleted");
+    let durable = ExchangeDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
     let kind = ExchangeKind::Direct;
-    let declared = channel.exchange_declare(names::CONTROL.into(), kind, durable, FieldTable::default());
+    let declared =
+        channel.exchange_declare(names::CONTROL.into(), kind, durable, FieldTable::default());
     declared.await.expect("declared");
-    let conflict = soon("an error", Rabbit::open(&broker.url(), &topology())).await.err();
-    let Some(BusError::Conflict(why)) = conflict else { panic!("{conflict:?}") };
+    let conflict = soon("an error", Rabbit::open(&broker.url(), &topology()))
+        .await
+        .err();
+    let Some(BusError::Conflict(why)) = conflict else {
+        panic!("{conflict:?}")
+    };
     for word in ["`muster.control`", "fanout", "direct"] {
         assert!(why.contains(word), "{why}");
     }
-    channel.exchange_delete(names::CONTROL.into(), delete).await.expect("deleted");
+    channel
+        .exchange_delete(names::CONTROL.into(), delete)
+        .await
+        .expect("deleted");
 }
 
 async fn wrong_credentials_are_refused_at_once_and_not_shown(broker: &Server) {
     let stranger = broker.url().replace("guest:guest", "guest:hush");
     let elsewhere = broker.url().replace("%2f", "elsewhere");
     for (url, word) in [(stranger, "ACCESS_REFUSED"), (elsewhere, "elsewhere")] {
-        let refused = soon("a refusal", Rabbit::open(&url, &topology())).await.err();
-        let Some(BusError::Refused(why)) = refused else { panic!("{refused:?}") };
+        let refused = soon("a refusal", Rabbit::open(&url, &topology()))
+            .await
+            .err();
+        let Some(BusError::Refused(why)) = refused else {
+            panic!("{refused:?}")
+        };
         assert!(why.contains(word) && !why.contains("hush"), "{why}");
     }
 }
@@ -251,10 +351,19 @@ async fn an_exclusive_reader_of_somebody_else_is_waited_out() {
     let mut alone = topology();
     alone.intakes[1].exclusive = true;
     let (connection, channel) = broker.client().await;
-    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+    let durable = QueueDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
     let queue = "raw_file_received";
-    channel.queue_declare(queue.into(), durable, FieldTable::default()).await.expect("declared");
-    let exclusive = BasicConsumeOptions { exclusive: true, ..Default::default() };
+    channel
+        .queue_declare(queue.into(), durable, FieldTable::default())
+        .await
+        .expect("declared");
+    let exclusive = BasicConsumeOptions {
+        exclusive: true,
+        ..Default::default()
+    };
     let consumer = channel.basic_consume(queue.into(), "".into(), exclusive, FieldTable::default());
     let mut consumer = consumer.await.expect("reads");
 
@@ -263,13 +372,19 @@ async fn an_exclusive_reader_of_somebody_else_is_waited_out() {
     let event = next(&bus).await;
     settle(&bus, event, Verdict::Done).await;
     broker.send(queue, Message::of(b"file")).await;
-    let theirs = soon("a file", consumer.next()).await.expect("a file").expect("a file");
+    let theirs = soon("a file", consumer.next())
+        .await
+        .expect("a file")
+        .expect("a file");
     assert_eq!(theirs.data, b"file");
     assert_eq!(bus.condition().reconnects, 0);
 
     connection.close(200, "".into()).await.expect("closed");
     let ours = next(&bus).await;
-    assert_eq!((ours.source, ours.body.as_slice()), (Source::Events(1), &b"file"[..]));
+    assert_eq!(
+        (ours.source, ours.body.as_slice()),
+        (Source::Events(1), &b"file"[..])
+    );
     settle(&bus, ours, Verdict::Done).await;
     done(bus).await;
 }
@@ -286,9 +401,14 @@ async fn a_task_beyond_the_limit_of_the_broker_fails_alone() {
     ];
     let answers = publish(&bus, letters).await;
     assert_eq!((&answers[0], &answers[2]), (&Ok(()), &Ok(())));
-    let Err(Undelivered::TooLarge(why)) = &answers[1] else { panic!("{:?}", answers[1]) };
+    let Err(Undelivered::TooLarge(why)) = &answers[1] else {
+        panic!("{:?}", answers[1])
+    };
     assert!(why.contains("10000"), "{why}");
-    assert_eq!(publish(&bus, vec![task("boefje", "d:1", b"{}")]).await, vec![Ok(())]);
+    assert_eq!(
+        publish(&bus, vec![task("boefje", "d:1", b"{}")]).await,
+        vec![Ok(())]
+    );
     done(bus).await;
 }
 
@@ -299,7 +419,11 @@ async fn amqps_is_tls_with_the_certificates_of_the_machine() {
     }
     let port = free_port();
     let server = servers::Rabbit::with(|folder| {
-        let Certificates { authority, certificate, key } = Certificates::make(folder);
+        let Certificates {
+            authority,
+            certificate,
+            key,
+        } = Certificates::make(folder);
         format!(
             ", {{ssl_listeners, [{{\"127.0.0.1\", {port}}}]}}, {{ssl_options, [{{cacertfile, {authority:?}}}, \
              {{certfile, {certificate:?}}}, {{keyfile, {key:?}}}, {{versions, ['tlsv1.3', 'tlsv1.2']}}]}}"
