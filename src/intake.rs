@@ -11,7 +11,7 @@ use metrics::{counter, histogram};
 use tokio::time::Instant;
 
 use crate::bus::{Address, Bus, Delivery, Letter, Source, Verdict};
-use crate::decide::{Desk, Finding, Impossible, Plan, change};
+use crate::decide::{Desk, Finding, Impossible, Plan, World, change};
 use crate::ground::{Ground, persist};
 use crate::moment::Moment;
 use crate::object::{FILE, ObjectKey};
@@ -477,16 +477,27 @@ pub async fn explain(
         .gather(&wanted(std::slice::from_ref(&read)))
         .await?;
     let catalogue = ground.catalogue_at(gathered.revision).await?;
-    let mut plan = Plan::default();
     let mut findings: Vec<Finding> = Vec::new();
-    let mut desk = Desk {
-        catalogue: &catalogue,
-        now,
-        ids: &mut ground.ids(),
-        plan: &mut plan,
-        findings: Some(&mut findings),
+    let decide = |world: &mut World, findings: &mut Vec<Finding>| {
+        let mut plan = Plan::default();
+        let mut desk = Desk {
+            catalogue: &catalogue,
+            now,
+            ids: &mut ground.ids(),
+            plan: &mut plan,
+            findings: Some(findings),
+        };
+        let impossible = change(&mut desk, world, &read.event.told).err();
+        (plan, impossible)
     };
-    let impossible = change(&mut desk, &mut gathered.world, &read.event.told).err();
+    let (mut plan, mut impossible) = decide(&mut gathered.world, &mut findings);
+    // What leaves the object as it is triggers nothing. That answers no question, so it is asked again as if the
+    // object were new; what is open or was done with it stays known.
+    let as_new = impossible.is_none() && plan.unchanged > 0;
+    if as_new {
+        gathered.world.objects.clear();
+        (plan, impossible) = decide(&mut gathered.world, &mut findings);
+    }
     Ok(Ok(Explained {
         key: read.event.told.change.key.clone(),
         handled_before: read
@@ -500,6 +511,7 @@ pub async fn explain(
         plan,
         findings,
         impossible,
+        as_new,
         now,
     }))
 }
@@ -510,11 +522,13 @@ pub struct Explained {
     pub event: Event,
     pub key: ObjectKey,
     pub handled_before: bool,
-    pub world: crate::decide::World,
+    pub world: World,
     pub catalogue: Arc<crate::catalogue::Catalogue>,
     pub plan: Plan,
     pub findings: Vec<Finding>,
     pub impossible: Option<Impossible>,
+    /// The event leaves the object as it is; what is told is what it would do if the object were new.
+    pub as_new: bool,
     pub now: Moment,
 }
 
@@ -569,7 +583,7 @@ async fn bury(ground: &Ground, letter: DeadLetter) -> Result<(), StoreError> {
             revision,
             inbox: &[],
             dead: &letters,
-            world: &crate::decide::World::default(),
+            world: &World::default(),
             versions: &std::collections::HashMap::new(),
             plan: &Plan::default(),
             cursors: &[],

@@ -193,6 +193,7 @@ impl Store {
             Dialect::Postgres => &[
                 "SET plan_cache_mode = force_custom_plan",
                 "SET jit = off",
+                "SET client_min_messages = 'warning'",
                 "SET timezone = 'UTC'",
                 "SET statement_timeout = '60s'",
                 "SET idle_in_transaction_session_timeout = '60s'",

@@ -103,6 +103,12 @@ async fn done<B: Bus>(bus: B) {
     soon("close", bus.close()).await;
 }
 
+/// The address of a broker behind a proxy.
+fn through<B: Broker>(proxy: &Proxy, broker: &B) -> String {
+    let (theirs, ours) = (broker.port().to_string(), proxy.port().to_string());
+    broker.url().replace(&theirs, &ours)
+}
+
 /// What all bodies have in common.
 async fn contract<O: Outside>(outside: &O) {
     tasks_arrive_in_order(outside).await;
@@ -492,8 +498,18 @@ async fn one_replica_reads_an_exclusive_intake_and_another_stands_by<B: Broker>(
     );
     broker.take(&task_queue("boefje")).await;
 
-    done(first).await;
+    // Whoever stops keeps the queue until he has settled what he took, or the order would be lost.
+    broker.send(queue, Message::of(b"taken")).await;
+    let taken = next(&first).await;
+    soon("stop", first.stop()).await;
     broker.send(queue, Message::of(b"after")).await;
+    let early = tokio::time::timeout(Duration::from_secs(3), second.next()).await;
+    assert!(
+        early.is_err(),
+        "the other replica reads before the first is done"
+    );
+    settle(&first, taken, Verdict::Done).await;
+    soon("close", first.close()).await;
     let after = next(&second).await;
     assert_eq!(after.body, b"after");
     settle(&second, after, Verdict::Done).await;
@@ -514,9 +530,7 @@ async fn what_waiting_cannot_mend_is_an_error_at_once<B: Broker>(_broker: &B) {
 
 async fn a_cut_connection_is_made_again<B: Broker>(broker: &B) {
     let proxy = Proxy::to(broker.port());
-    let url = broker
-        .url()
-        .replace(&broker.port().to_string(), &proxy.port().to_string());
+    let url = through(&proxy, broker);
     let bus = soon("open", B::open_at(&url, &topology()))
         .await
         .expect("opens");
@@ -631,9 +645,7 @@ async fn the_first_connection_is_waited_for<B: Broker>(mut broker: B) {
 /// A broker that says nothing any more, with the connection open, is given up.
 async fn a_silent_broker_is_given_up<B: Broker>(broker: &B, parameters: &str) {
     let proxy = Proxy::to(broker.port());
-    let url = broker
-        .url()
-        .replace(&broker.port().to_string(), &proxy.port().to_string());
+    let url = through(&proxy, broker);
     let bus = soon(
         "open",
         B::open_at(&format!("{url}{parameters}"), &topology()),

@@ -64,7 +64,7 @@ pub(super) struct Link<S> {
     broker: String,
     session: Mutex<Option<Arc<S>>>,
     condition: Mutex<Condition>,
-    /// Nothing more is taken.
+    /// Nothing more is taken. Closing is stopping too.
     pub(super) stopping: CancellationToken,
     /// The connection is not kept any more.
     pub(super) closing: CancellationToken,
@@ -73,12 +73,13 @@ pub(super) struct Link<S> {
 
 impl<S: Session> Link<S> {
     pub(super) fn to(broker: String) -> Link<S> {
+        let closing = CancellationToken::new();
         Link {
             broker,
             session: Mutex::default(),
             condition: Mutex::default(),
-            stopping: CancellationToken::new(),
-            closing: CancellationToken::new(),
+            stopping: closing.child_token(),
+            closing,
             keeper: Mutex::default(),
         }
     }
@@ -210,7 +211,6 @@ impl<S: Session> Link<S> {
     }
 
     pub(super) async fn close(&self) {
-        self.stopping.cancel();
         self.closing.cancel();
         let keeper = lock(&self.keeper).take();
         if let Some(keeper) = keeper {

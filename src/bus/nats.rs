@@ -63,6 +63,7 @@ pub struct Receipt(Option<Arc<Held>>);
 
 /// A message that we have and the broker waits for.
 struct Held {
+    source: Source,
     answer_to: Subject,
     /// Of which making of the streams it is.
     era: u64,
@@ -74,7 +75,9 @@ struct Shared {
     topology: Topology,
     link: Arc<Link<Connected>>,
     buffer: Buffer<Receipt>,
-    held: Mutex<Vec<Weak<Held>>>,
+    held: Holdings,
+    /// The last claim on the lease of each exclusive intake; it outlives a connection.
+    claims: Vec<Arc<AtomicU64>>,
     /// Settlements of the time without a connection.
     owed: Mutex<Vec<(Arc<Held>, Verdict)>>,
     /// Rises when a stream was made anew: the sequence numbers in old receipts mean other messages then.
@@ -89,8 +92,14 @@ struct Connected {
     context: Context,
     /// The task queues that have their subject and their consumer.
     known: Mutex<HashSet<TaskQueue>>,
+    /// Of queues that we have stopped to read and may still work on.
+    leases: Mutex<Vec<(Source, Lease)>>,
+    held: Holdings,
     end: Arc<End>,
 }
+
+/// All that we have and the broker waits for.
+type Holdings = Arc<Mutex<Vec<Weak<Held>>>>;
 
 impl Nats {
     /// Connects, declares and begins to consume. Waits for a broker that is away, for ever; what waiting
@@ -106,7 +115,8 @@ impl Nats {
             topology: topology.clone(),
             link: Arc::clone(&link),
             buffer: Buffer::of(usize::from(topology.prefetch) * queues),
-            held: Mutex::default(),
+            held: Holdings::default(),
+            claims: topology.intakes.iter().map(|_| Arc::default()).collect(),
             owed: Mutex::default(),
             era: AtomicU64::new(0),
             made: Mutex::default(),
@@ -174,6 +184,14 @@ impl Bus for Nats {
 }
 
 impl Shared {
+    fn last_of(&self, source: Source) -> Arc<AtomicU64> {
+        let claim = match source {
+            Source::Events(place) => self.claims.get(place).cloned(),
+            Source::Status | Source::Commands => None,
+        };
+        claim.unwrap_or_default()
+    }
+
     fn is_of_this_era(&self, receipt: &Receipt) -> bool {
         let era = self.era.load(Ordering::Relaxed);
         receipt.0.as_ref().is_none_or(|held| held.era == era)
@@ -227,6 +245,7 @@ impl Shared {
         let held = message.reply.take().map(|answer_to| {
             let era = self.era.load(Ordering::Relaxed);
             let held = Arc::new(Held {
+                source,
                 answer_to,
                 era,
                 since: Instant::now(),
@@ -280,6 +299,16 @@ impl Session for Connected {
 
     async fn farewell(&self) {
         let farewell = async {
+            let leases = std::mem::take(&mut *lock(&self.leases));
+            for (source, lease) in leases {
+                // What was not settled comes again after a while, and has to come before all that is newer:
+                // with such, the lease runs out by itself.
+                let works_on =
+                    |held: &Weak<Held>| held.upgrade().is_some_and(|held| held.source == source);
+                if !lock(&self.held).iter().any(works_on) {
+                    lease.give_back().await;
+                }
+            }
             // An answer to a question tells that what was said before has been heard.
             let _ = self.context.query_account().await;
             let _ = self.client.drain().await;
@@ -302,9 +331,17 @@ impl Connected {
             client,
             context,
             known: Mutex::default(),
+            leases: Mutex::default(),
+            held: Arc::clone(&shared.held),
             end,
         });
-        if let Err(trouble) = session.declare_and_consume(&shared).await {
+        let consumed = tokio::select! {
+            consumed = session.declare_and_consume(&shared) => consumed,
+            () = session.end.reached() => {
+                Err(BusError::OutOfReach(session.end.trouble().unwrap_or_default()))
+            }
+        };
+        if let Err(trouble) = consumed {
             session.end.come(trouble.to_string());
             return Err(trouble);
         }
@@ -342,7 +379,8 @@ impl Connected {
             };
             let pump = match exclusive {
                 Some(intake) => {
-                    let lease = Lease::of(&self.context, &intake.queue).await?;
+                    let lease =
+                        Lease::of(&self.context, &intake.queue, shared.last_of(source)).await?;
                     session
                         .stand_by(Arc::clone(&shared), consumer, source, lease)
                         .boxed()
@@ -370,7 +408,7 @@ impl Connected {
                     let pump =
                         Arc::clone(&self).pump(Arc::clone(&shared), consumer.clone(), source);
                     tokio::select! {
-                        () = pump => return lease.give_back().await,
+                        () = pump => return lock(&self.leases).push((source, lease)),
                         trouble = lease.keep() => {
                             warn!(queue = lease.queue(), trouble, "the lease is lost; standing by");
                         }

@@ -77,6 +77,8 @@ struct Connected {
 /// A channel that is consumed from, and what is settled of it.
 struct Lane {
     channel: Channel,
+    /// Its consumer keeps others from the queue.
+    exclusive: bool,
     book: Mutex<Book>,
 }
 
@@ -147,13 +149,11 @@ impl Bus for Rabbit {
     async fn stop(&self) {
         self.shared.link.stopping.cancel();
         let buffered = self.shared.buffer.empty().await;
-        self.settle(
-            buffered
-                .into_iter()
-                .map(|receipt| (receipt, Verdict::Again))
-                .collect(),
-        )
-        .await;
+        let shared = buffered
+            .into_iter()
+            .filter(|receipt| !receipt.lane.exclusive);
+        self.settle(shared.map(|receipt| (receipt, Verdict::Again)).collect())
+            .await;
     }
 
     async fn close(&self) {
@@ -211,7 +211,9 @@ impl Connected {
         if shared.link.stopping.is_cancelled() {
             return Ok(());
         }
-        let lane = Lane::on(channel, topology.prefetch).await.map_err(lost)?;
+        let lane = Lane::on(channel, topology.prefetch, false)
+            .await
+            .map_err(lost)?;
         let mut sources = vec![
             (names::STATUS, Source::Status),
             (names::COMMANDS, Source::Commands),
@@ -229,7 +231,7 @@ impl Connected {
             }
         }
         for (queue, source) in sources {
-            let consumer = lane.consume(queue, false).await.map_err(|error| {
+            let consumer = lane.consume(queue).await.map_err(|error| {
                 if code(&error) == Some(ACCESS_REFUSED) {
                     BusError::Refused(format!("queue `{queue}` cannot be read: {}", said(&error)))
                 } else {
@@ -296,8 +298,8 @@ impl Connected {
         if state.consumer_count() > 0 {
             return Ok(None);
         }
-        let lane = Lane::on(channel, prefetch).await?;
-        match lane.consume(queue, true).await {
+        let lane = Lane::on(channel, prefetch, true).await?;
+        match lane.consume(queue).await {
             Ok(consumer) => Ok(Some((lane, consumer))),
             Err(error) if code(&error) == Some(ACCESS_REFUSED) => Ok(None),
             Err(error) => Err(error),
@@ -341,6 +343,11 @@ impl Connected {
                 }
             }
         }
+        // Others would read on while we still work on what came before: this queue is let go at the close, and
+        // then what is left of it goes back in its order.
+        if lane.exclusive {
+            return;
+        }
         let hand_back = async {
             lane.channel
                 .basic_cancel(consumer.tag(), BasicCancelOptions::default())
@@ -383,19 +390,24 @@ async fn watch(shared: Arc<Shared>, session: Arc<Connected>) {
 }
 
 impl Lane {
-    async fn on(channel: Channel, prefetch: u16) -> Result<Arc<Lane>, lapin::Error> {
-        channel
-            .basic_qos(prefetch, BasicQosOptions::default())
-            .await?;
+    async fn on(
+        channel: Channel,
+        prefetch: u16,
+        exclusive: bool,
+    ) -> Result<Arc<Lane>, lapin::Error> {
+        let options = BasicQosOptions::default();
+        channel.basic_qos(prefetch, options).await?;
+        let book = Mutex::default();
         Ok(Arc::new(Lane {
             channel,
-            book: Mutex::default(),
+            exclusive,
+            book,
         }))
     }
 
-    async fn consume(&self, queue: &str, exclusive: bool) -> Result<Consumer, lapin::Error> {
+    async fn consume(&self, queue: &str) -> Result<Consumer, lapin::Error> {
         let options = BasicConsumeOptions {
-            exclusive,
+            exclusive: self.exclusive,
             ..BasicConsumeOptions::default()
         };
         let any_tag = ShortString::default();

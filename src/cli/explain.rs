@@ -126,6 +126,7 @@ fn as_json(explained: &Explained) -> Value {
         "primary_key": change.key.primary_key,
         "handled_before": explained.handled_before,
         "impossible": explained.impossible.as_ref().map(|impossible| impossible.message.clone()),
+        "unchanged": explained.as_new,
         "late": explained.plan.late > 0,
         "object": explained.world.objects.get(&explained.key).map(Object::snapshot),
         "withdraws": explained.plan.withdrawn.iter().map(|w| json!({"task": w.task_id, "reason": w.reason})).collect::<Vec<_>>(),
@@ -240,7 +241,7 @@ fn as_text(explained: &Explained, told: &Value) {
         explained.event.told.event_type, change.key.primary_key, change.key.organization
     ));
     if explained.handled_before {
-        print("it was handled before: nothing would happen now. As if it were new:");
+        print("it was handled before: the same message again does nothing");
     }
     if let Some(impossible) = &explained.impossible {
         print(&format!(
@@ -252,8 +253,8 @@ fn as_text(explained: &Explained, told: &Value) {
     if explained.plan.late > 0 {
         print("something newer is known: what is older of it overwrites nothing");
     }
-    if explained.plan.unchanged > 0 {
-        print("it leaves the object as it is, so it triggers nothing");
+    if explained.as_new {
+        print("it leaves the object as it is, so it triggers nothing now. If the object were new:");
     }
     for withdrawal in &explained.plan.withdrawn {
         print(&format!(

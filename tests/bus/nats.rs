@@ -13,7 +13,7 @@ use crate::support::proxy::Proxy;
 use crate::support::servers::{self, Certificates, Folder};
 use crate::{
     a_restart_is_survived, contract, contract_of_a_broker, done, letter, next, publish, settle,
-    soon, task, the_first_connection_is_waited_for, topology, until,
+    soon, task, the_first_connection_is_waited_for, through, topology, until,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,9 +98,7 @@ async fn headers_that_nats_cannot_carry_are_left_out(broker: &Server) {
 
 async fn a_settlement_without_a_connection_is_made_up_for(broker: &Server) {
     let proxy = Proxy::to(broker.port());
-    let url = broker
-        .url()
-        .replace(&broker.port().to_string(), &proxy.port().to_string());
+    let url = through(&proxy, broker);
     let bus = soon("open", Nats::open(&url, &topology()))
         .await
         .expect("opens");
@@ -167,13 +165,16 @@ async fn what_is_held_for_long_is_not_delivered_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lease_of_a_dead_replica_runs_out_and_what_it_held_comes_first() {
     let broker = Server::start();
+    let proxy = Proxy::to(broker.port());
+    let url = through(&proxy, &broker);
     let mut alone = topology();
     alone.intakes[1].exclusive = true;
     let queue = "raw_file_received";
-    let first = broker.open(&alone).await;
+    let first = soon("open", Nats::open(&url, &alone)).await.expect("opens");
     broker.send(queue, Message::of(b"1")).await;
-    drop(next(&first).await);
-    drop(first); // without giving the lease back
+    let _held = next(&first).await;
+    proxy.refuse(true);
+    proxy.cut(); // it cannot give the lease back, nor say that it still works
     let second = broker.open(&alone).await;
     broker.send(queue, Message::of(b"2")).await;
     for (body, redelivered) in [(b"1", true), (b"2", false)] {
@@ -185,6 +186,31 @@ async fn the_lease_of_a_dead_replica_runs_out_and_what_it_held_comes_first() {
         settle(&second, got, Verdict::Done).await;
     }
     done(second).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_lost_its_connection_still_has_its_lease() {
+    let broker = Server::start();
+    let proxy = Proxy::to(broker.port());
+    let mut alone = topology();
+    alone.intakes[1].exclusive = true;
+    let url = through(&proxy, &broker);
+    let bus = soon("open", Nats::open(&url, &alone)).await.expect("opens");
+    for body in [b"1", b"2", b"3"] {
+        broker.send("raw_file_received", Message::of(body)).await;
+        // Sooner than the lease of the lost connection runs out.
+        let got = tokio::time::timeout(Duration::from_secs(10), bus.next()).await;
+        let got = got.expect("reads on").expect("reads on");
+        assert_eq!(got.body, body);
+        settle(&bus, got, Verdict::Done).await;
+        let before = bus.condition().reconnects;
+        proxy.cut();
+        until("it is connected again", || {
+            bus.condition().reconnects > before
+        })
+        .await;
+    }
+    done(bus).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

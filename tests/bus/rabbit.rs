@@ -18,7 +18,7 @@ use crate::support::proxy::Proxy;
 use crate::support::servers::{self, Certificates, free_port};
 use crate::{
     a_restart_is_survived, a_silent_broker_is_given_up, contract, contract_of_a_broker, done, next,
-    publish, settle, soon, task, task_queue, the_first_connection_is_waited_for, topology,
+    publish, settle, soon, task, task_queue, the_first_connection_is_waited_for, through, topology,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -178,9 +178,7 @@ async fn only_the_task_that_leads_nowhere_is_returned(broker: &Server) {
 
 async fn receipts_of_a_dead_connection_are_void(broker: &Server) {
     let proxy = Proxy::to(broker.port());
-    let url = broker
-        .url()
-        .replace(&broker.port().to_string(), &proxy.port().to_string());
+    let url = through(&proxy, broker);
     let bus = soon("open", Rabbit::open(&url, &topology()))
         .await
         .expect("opens");

@@ -5,6 +5,8 @@
 //! none, and a renewal only on top of the holder's last: both are compared on the broker, in one place.
 //! Whoever cannot renew stops in time by his own clock, before the term ends by the broker's.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
@@ -29,12 +31,18 @@ pub(super) struct Lease {
     stream: Stream,
     queue: String,
     subject: String,
-    /// The number of our last renewal, and when we asked for it.
-    held: Option<(u64, Instant)>,
+    /// The number of our last claim, 0 for none. A claim of a lost connection is still ours.
+    claim: Arc<AtomicU64>,
+    /// When we asked for it.
+    since: Instant,
 }
 
 impl Lease {
-    pub(super) async fn of(context: &Context, queue: &str) -> Result<Lease, BusError> {
+    pub(super) async fn of(
+        context: &Context,
+        queue: &str,
+        claim: Arc<AtomicU64>,
+    ) -> Result<Lease, BusError> {
         let config = Config {
             name: STREAM.to_owned(),
             subjects: vec![SUBJECTS.to_owned()],
@@ -48,7 +56,8 @@ impl Lease {
             stream,
             queue: queue.to_owned(),
             subject: format!("muster.leases.{}", declare::identifier(queue)),
-            held: None,
+            claim,
+            since: Instant::now(),
         })
     }
 
@@ -58,7 +67,10 @@ impl Lease {
 
     /// `true`: it is ours until we cease to [`Lease::keep`] it. `false`: somebody else has it.
     pub(super) async fn take(&mut self) -> Result<bool, String> {
-        self.held = None;
+        let last = self.claim.load(Ordering::Relaxed);
+        if last > 0 && self.renew(last).await? {
+            return Ok(true);
+        }
         self.renew(0).await
     }
 
@@ -66,14 +78,13 @@ impl Lease {
     pub(super) async fn keep(&mut self) -> String {
         loop {
             sleep(RENEWAL).await;
-            let Some((last, since)) = self.held else {
-                return "it is not ours".to_owned();
-            };
-            let until = (TERM - MARGIN).saturating_sub(since.elapsed());
-            match timeout(until, self.renew(last)).await {
+            let left = (TERM - MARGIN).saturating_sub(self.since.elapsed());
+            let last = self.claim.load(Ordering::Relaxed);
+            match timeout(left, self.renew(last)).await {
                 Ok(Ok(true)) => {}
                 Ok(Ok(false)) => return "another replica has it".to_owned(),
-                Ok(Err(_)) if !until.is_zero() => {} // the next renewal may succeed within the term
+                // The next attempt may succeed within the term.
+                Ok(Err(_)) if !left.is_zero() => {}
                 Ok(Err(trouble)) => return trouble,
                 Err(_) => return "it could not be renewed in time".to_owned(),
             }
@@ -81,8 +92,9 @@ impl Lease {
     }
 
     /// Lets the next replica have it at once.
-    pub(super) async fn give_back(mut self) {
-        if let Some((last, _)) = self.held.take() {
+    pub(super) async fn give_back(self) {
+        let last = self.claim.swap(0, Ordering::Relaxed);
+        if last > 0 {
             let _ = timeout(FAREWELL, self.stream.delete_message(last)).await;
         }
     }
@@ -91,14 +103,13 @@ impl Lease {
         let asked = Instant::now();
         let claim = PublishMessage::build().expected_last_subject_sequence(last);
         let stored = async {
-            self.context
-                .send_publish(self.subject.clone(), claim)
-                .await?
-                .await
+            let subject = self.subject.clone();
+            self.context.send_publish(subject, claim).await?.await
         };
         match stored.await {
             Ok(stored) => {
-                self.held = Some((stored.sequence, asked));
+                self.claim.store(stored.sequence, Ordering::Relaxed);
+                self.since = asked;
                 Ok(true)
             }
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(false),
