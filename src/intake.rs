@@ -14,7 +14,7 @@ use crate::bus::{Address, Bus, Delivery, Letter, Source, Verdict};
 use crate::decide::{Desk, Finding, Impossible, Plan, World, change};
 use crate::ground::{Ground, persist};
 use crate::moment::Moment;
-use crate::object::{FILE, ObjectKey};
+use crate::object::{FILE, ObjectKey, Word};
 use crate::policy::Acknowledge;
 use crate::progress::{Step, progress};
 use crate::schedule::retry;
@@ -91,7 +91,12 @@ pub async fn handle(ground: &Ground, batch: &[Incoming]) -> Result<Handled, Stor
             arrival: ground.clock.next_arrival(now),
         };
         match wire::read_event(&as_message(message), &reading) {
-            Ok(event) => events.push(Read { at, event }),
+            Ok(event) => match conforms(ground, &event) {
+                Ok(()) => events.push(Read { at, event }),
+                Err(text) => handled
+                    .dead
+                    .push(letter(ground, message, "wrong_type", &text, now)),
+            },
             Err(unreadable) => handled
                 .dead
                 .push(dead_letter(ground, message, &unreadable, now)),
@@ -120,6 +125,21 @@ pub async fn handle(ground: &Ground, batch: &[Incoming]) -> Result<Handled, Stor
     }
     histogram!("muster_batch_seconds").record(started.elapsed().as_secs_f64());
     Ok(handled)
+}
+
+/// Whether the attributes of an event are what their type declares.
+fn conforms(ground: &Ground, event: &Event) -> Result<(), String> {
+    let change = &event.told.change;
+    match (&change.object_type, &change.word) {
+        (
+            Some(object_type),
+            Word::Object {
+                attributes: Some(attributes),
+                ..
+            },
+        ) => ground.rules.conforms(object_type, attributes),
+        _ => Ok(()),
+    }
 }
 
 fn as_message(message: &Incoming) -> Message<'_> {
@@ -471,6 +491,7 @@ pub async fn explain(
         Ok(event) => event,
         Err(unreadable) => return Ok(Err(unreadable)),
     };
+    let nonconforming = conforms(ground, &event).err();
     let read = Read { at: 0, event };
     let mut gathered: Gathered = ground
         .store
@@ -498,6 +519,12 @@ pub async fn explain(
         gathered.world.objects.clear();
         (plan, impossible) = decide(&mut gathered.world, &mut findings);
     }
+    let impossible = nonconforming
+        .map(|message| Impossible {
+            reason: "wrong_type",
+            message,
+        })
+        .or(impossible);
     Ok(Ok(Explained {
         key: read.event.told.change.key.clone(),
         handled_before: read

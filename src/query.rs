@@ -201,6 +201,16 @@ fn followers<'a>(mentions: &'a BTreeMap<String, BTreeSet<String>>, name: &str) -
     named.map(String::as_str).collect()
 }
 
+/// Whether a text spells an instant or a date, as a declared field holds it.
+pub fn spells_instant(text: &str) -> bool {
+    value::instant(text).is_some()
+}
+
+/// Whether a text spells an IP address, as a declared field holds it.
+pub fn spells_address(text: &str) -> bool {
+    value::Address::parse(text).is_some()
+}
+
 /// The evaluation took more steps than one object may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("query_too_costly: more than {limit} steps for one object")]

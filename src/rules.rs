@@ -9,7 +9,10 @@ use crate::moment::Moment;
 use crate::object::{FILE, Object, TypeNames};
 use crate::plugin::{Plugin, is_type_name};
 use crate::policy::{Defaults, WorkerSettings};
-use crate::query::{Context, Facts, Nowhere, Query, Schema, Types};
+use crate::query::schema::Field;
+use crate::query::{
+    Context, Facts, Kind, Nowhere, Query, Schema, Types, spells_address, spells_instant,
+};
 
 #[derive(Debug, Default)]
 pub struct Rules {
@@ -75,6 +78,33 @@ impl Rules {
         }
     }
 
+    /// Whether attributes hold what their type declares. What is not declared is kept, and queries do not see it; what
+    /// is declared and absent is None.
+    pub fn conforms(
+        &self,
+        object_type: &str,
+        attributes: &Map<String, Value>,
+    ) -> Result<(), String> {
+        if !self.closed.iter().any(|closed| closed == object_type) {
+            return Ok(());
+        }
+        let schema = self.types.schema(object_type);
+        for (name, value) in attributes {
+            if let Some(field) = schema
+                .field(name)
+                .filter(|_| !BUILT_IN.contains(&name.as_str()))
+                && let Err(found) = holds(&field, value)
+            {
+                let nullable = if field.nullable { " or null" } else { "" };
+                return Err(format!(
+                    "data.attributes.{name} is {found}; {object_type} declares it as {}{nullable}",
+                    field.kind.phrase()
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a placeholder of this name stands for an input.
     pub fn known_type(&self, name: &str) -> bool {
         if self.names.declared.is_empty() || self.names.open {
@@ -99,6 +129,77 @@ impl Rules {
             Some(Value::Number(number)) => Cow::Owned(number.to_string()),
             _ => Cow::Borrowed(key.rsplit('|').next().unwrap_or(key)),
         }
+    }
+}
+
+/// What every object has; an attribute of that name is hidden by it.
+const BUILT_IN: [&str; 5] = [
+    "primary_key",
+    "object_type",
+    "organization",
+    "scan_level",
+    "scan_profile_type",
+];
+
+/// Whether a field can hold a value; else what the value is.
+fn holds(field: &Field, value: &Value) -> Result<(), String> {
+    let fits = match (&field.kind, value) {
+        (Kind::Dynamic | Kind::Referrers { .. }, _) => true,
+        (kind, Value::Null) => field.nullable || kind.is_many(),
+        (Kind::Text, Value::String(_))
+        | (Kind::Bool, Value::Bool(_))
+        | (Kind::Float, Value::Number(_)) => true,
+        (Kind::Int, Value::Number(number)) => number.is_i64(),
+        (Kind::Date | Kind::DateTime, Value::String(text)) => spells_instant(text),
+        (Kind::Ip, Value::String(text)) => spells_address(text),
+        (Kind::List(element), Value::Array(items)) => {
+            let element = Field {
+                kind: element.as_ref().clone(),
+                nullable: false,
+            };
+            for (at, item) in items.iter().enumerate() {
+                holds(&element, item)
+                    .map_err(|found| format!("a list whose item {} is {found}", at + 1))?;
+            }
+            true
+        }
+        (Kind::Records(record), Value::Array(items)) => {
+            for (at, item) in items.iter().enumerate() {
+                let Value::Object(parts) = item else {
+                    return Err(format!("a list whose item {} is {}", at + 1, kind_of(item)));
+                };
+                for (name, part) in parts {
+                    if let Some(field) = record.field(name) {
+                        holds(&field, part).map_err(|found| {
+                            format!("a list whose item {} has {found} as `{name}`", at + 1)
+                        })?;
+                    }
+                }
+            }
+            true
+        }
+        (Kind::One(_), Value::String(_) | Value::Object(_)) => true,
+        (Kind::Many(_), Value::Array(items)) => items
+            .iter()
+            .all(|item| matches!(item, Value::String(_) | Value::Object(_))),
+        _ => false,
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(kind_of(value).to_owned())
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(number) if number.is_f64() => "a decimal number",
+        Value::Number(_) => "a whole number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
     }
 }
 

@@ -1,0 +1,803 @@
+//! What holds of every query and every object: laws, tried on generated ones; and what hostile text may cost.
+
+use std::time::{Duration, Instant};
+
+use muster::moment::Moment;
+use muster::query::syntax::{
+    Argument, Clause, Expression, History, Operand, Operator, Quantifier, Set, Shift, Spanned,
+    Value as Literal,
+};
+use muster::query::{
+    Context, Diagnostic, Facts, Fields, Kind, KnownSets, Nowhere, ParameterTypes, Query, Schema,
+    Span, TooCostly, Types, circle, limit, print,
+};
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+// --- queries ---
+
+fn spanned<T>(node: T) -> Spanned<T> {
+    Spanned::new(node, Span::default())
+}
+
+const NAMES: [&str; 7] = ["a", "b", "x", "tags", "any", "count", "not_a_keyword"];
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just(String::new()),
+        "[abAB%_ ]{0,4}",
+        "[\\PC\"'\\\\\n\t\r]{0,5}".prop_filter("no NUL", |text| !text.contains('\0')),
+        Just("É ß İ ſ Σ 😀 \u{2028}\u{200b}\u{feff}".to_owned()),
+        Just("2026-11-21".to_owned()),
+        Just("10.0.0.1".to_owned()),
+    ]
+}
+
+fn scalar() -> impl Strategy<Value = Literal> {
+    prop_oneof![
+        Just(Literal::None),
+        any::<bool>().prop_map(Literal::Bool),
+        (-3_i64..3).prop_map(Literal::Int),
+        any::<i64>().prop_map(Literal::Int),
+        any::<f64>()
+            .prop_filter("finite", |number| number.is_finite())
+            .prop_map(Literal::Decimal),
+        (-6_i32..6).prop_map(|number| Literal::Decimal(f64::from(number) / 2.0)),
+        text().prop_map(Literal::Text),
+    ]
+}
+
+fn path() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec(prop::sample::select(&NAMES[..]), 1..3)
+        .prop_map(|names| names.into_iter().map(str::to_owned).collect())
+}
+
+fn clock() -> impl Strategy<Value = Literal> {
+    let call = prop::sample::select(vec!["now", "today"]).prop_map(|name| Literal::Call {
+        name: spanned(name.to_owned()),
+        arguments: Vec::new(),
+    });
+    let shift = (any::<bool>(), 0_u32..1000, prop::sample::select(vec!["s", "m", "h", "d", "w"]));
+    (call, prop::collection::vec(shift, 0..3)).prop_map(|(call, shifts)| {
+        if shifts.is_empty() {
+            return call;
+        }
+        let shifts = shifts.into_iter().map(|(forward, count, unit)| {
+            spanned(Shift {
+                forward,
+                count: count.to_string(),
+                unit: unit.to_owned(),
+                duration: spanned(()),
+            })
+        });
+        Literal::Shifted {
+            base: Box::new(spanned(call)),
+            shifts: shifts.collect(),
+        }
+    })
+}
+
+fn outside() -> impl Strategy<Value = Literal> {
+    prop_oneof![
+        path().prop_map(|mut names| {
+            names.insert(0, "trigger".to_owned());
+            Literal::Path(names)
+        }),
+        Just(Literal::Parameter("p".to_owned())),
+    ]
+}
+
+fn constant() -> impl Strategy<Value = Literal> {
+    prop_oneof![6 => scalar(), 1 => clock(), 1 => outside()]
+}
+
+fn field() -> impl Strategy<Value = Operand> {
+    prop_oneof![
+        5 => path().prop_map(|names| spanned(Literal::Path(names))),
+        1 => path().prop_map(|names| spanned(Literal::Call {
+            name: spanned("lower".to_owned()),
+            arguments: vec![spanned(Literal::Path(names))],
+        })),
+    ]
+}
+
+fn condition() -> impl Strategy<Value = Expression> {
+    let equality = (field(), any::<bool>(), constant()).prop_map(|(left, equal, right)| {
+        let operator = if equal { Operator::Equal } else { Operator::Unequal };
+        compare(left, operator, right)
+    });
+    let orderings = vec![
+        Operator::Less,
+        Operator::LessOrEqual,
+        Operator::Greater,
+        Operator::GreaterOrEqual,
+    ];
+    let ordered = constant().prop_filter("ordered", |value| {
+        !matches!(value, Literal::None | Literal::Bool(_))
+    });
+    let ordering = (field(), prop::sample::select(orderings), ordered)
+        .prop_map(|(left, operator, right)| compare(left, operator, right));
+    let textual = (field(), 0..3_u8, any::<bool>(), prop_oneof![text().prop_map(Literal::Text), outside()])
+        .prop_map(|(left, which, negated, right)| {
+            let operator = match which {
+                0 => Operator::Contains { negated },
+                1 => Operator::StartsWith { negated },
+                _ => Operator::EndsWith { negated },
+            };
+            compare(left, operator, right)
+        });
+    let pattern = prop::sample::select(vec!["^a", "b$", "[0-9]+", "(?i)a.b", "\\."]);
+    let matching = (field(), any::<bool>(), pattern).prop_map(|(left, negated, pattern)| {
+        compare(left, Operator::Matches { negated }, Literal::Text(pattern.to_owned()))
+    });
+    let listed = (field(), any::<bool>(), prop::collection::vec(constant(), 1..4)).prop_map(
+        |(left, negated, items)| {
+            let items = items.into_iter().map(spanned).collect();
+            member(left, negated, Set::List(spanned(items)))
+        },
+    );
+    let nets = prop::sample::select(vec!["10.0.0.0/8", "::/0", "192.0.2.1"]);
+    let network = (path(), any::<bool>(), nets).prop_map(|(names, negated, net)| {
+        let call = Literal::Call {
+            name: spanned("net".to_owned()),
+            arguments: vec![spanned(Literal::Text(net.to_owned()))],
+        };
+        member(spanned(Literal::Path(names)), negated, Set::Operand(spanned(call)))
+    });
+    let value = constant().prop_filter("a value", |value| {
+        !matches!(value, Literal::None | Literal::Path(_))
+    });
+    let held = (value, any::<bool>(), path()).prop_map(|(value, negated, names)| {
+        member(spanned(value), negated, Set::Operand(spanned(Literal::Path(names))))
+    });
+    prop_oneof![
+        any::<bool>().prop_map(|truth| spanned(Clause::Bare(spanned(Literal::Bool(truth))))),
+        equality,
+        ordering,
+        textual,
+        matching,
+        listed,
+        network,
+        held,
+        path().prop_map(|names| spanned(Clause::Changed {
+            path: spanned(names),
+            window: Vec::new(),
+        })),
+    ]
+}
+
+fn compare(left: Operand, operator: Operator, right: Literal) -> Expression {
+    spanned(Clause::Compare {
+        left,
+        operator: spanned(operator),
+        right: spanned(right),
+    })
+}
+
+fn member(left: Operand, negated: bool, right: Set) -> Expression {
+    spanned(Clause::Member {
+        left,
+        negated,
+        operator: spanned(()),
+        right,
+    })
+}
+
+/// `not x in (…)` is written `x not in (…)`, so the tree of the former is that of the latter.
+fn not(inner: Expression) -> Expression {
+    match inner.node {
+        Clause::Member {
+            left,
+            negated: false,
+            right,
+            ..
+        } => member(left, true, right),
+        node => spanned(Clause::Not(Box::new(spanned(node)))),
+    }
+}
+
+/// Queries over an open type, so that each of them is of some type.
+fn query() -> impl Strategy<Value = Expression> {
+    condition().prop_recursive(3, 16, 3, |inner| {
+        let several = prop::collection::vec(inner.clone(), 2..4);
+        let quantified = (0..4_u8, path(), inner.clone(), -1_i64..3).prop_map(
+            |(which, names, body, number)| {
+                let quantifier = match which {
+                    0 => Quantifier::Any,
+                    1 => Quantifier::All,
+                    2 => Quantifier::None,
+                    _ => Quantifier::Count,
+                };
+                let compare = (quantifier == Quantifier::Count).then(|| {
+                    (spanned(Operator::LessOrEqual), spanned(Literal::Int(number)))
+                });
+                spanned(Clause::Quantified {
+                    quantifier: spanned(quantifier),
+                    path: spanned(names),
+                    body: Some(Box::new(body)),
+                    compare,
+                })
+            },
+        );
+        prop_oneof![
+            several.clone().prop_map(|parts| spanned(Clause::And(parts))),
+            several.prop_map(|parts| spanned(Clause::Or(parts))),
+            inner.clone().prop_map(not),
+            quantified,
+            (any::<bool>(), condition(), clock()).prop_map(|(always, body, since)| {
+                let body = match body.node {
+                    // History does not nest.
+                    Clause::Changed { .. } => spanned(Clause::Bare(spanned(Literal::Bool(true)))),
+                    node => spanned(node),
+                };
+                spanned(Clause::History {
+                    kind: spanned(if always { History::Always } else { History::Ever }),
+                    body: Box::new(body),
+                    window: vec![Argument {
+                        name: spanned("since".to_owned()),
+                        value: spanned(since),
+                    }],
+                })
+            }),
+        ]
+    })
+}
+
+// --- objects ---
+
+fn value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        (-3_i64..3).prop_map(|number| json!(number)),
+        any::<i64>().prop_map(|number| json!(number)),
+        any::<u64>().prop_map(|number| json!(number)),
+        (-6_i32..6).prop_map(|number| json!(f64::from(number) / 2.0)),
+        any::<f64>().prop_map(|number| json!(number)),
+        text().prop_map(Value::String),
+        prop::sample::select(vec!["NaN", "Infinity", "null", "True", "-0", "1e400", "2026-02-30"])
+            .prop_map(|word| json!(word)),
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+            prop::collection::btree_map(prop::sample::select(&NAMES[..]), inner, 0..4)
+                .prop_map(|map| json!(map)),
+        ]
+    })
+}
+
+fn object() -> impl Strategy<Value = Map<String, Value>> {
+    prop::collection::btree_map(prop::sample::select(&NAMES[..]), value(), 0..6)
+        .prop_map(|map| map.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+#[derive(Debug)]
+struct Asked {
+    object: Map<String, Value>,
+    trigger: Map<String, Value>,
+    parameters: Map<String, Value>,
+}
+
+impl Asked {
+    fn answer(&self, query: &Query) -> Result<bool, TooCostly> {
+        query.answers(&self.facts())
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            subject: &self.object,
+            trigger: Some(&self.trigger),
+            previous: None,
+            parameters: &self.parameters,
+            now: Moment::from_micros(1_795_000_000_123_456),
+            world: &Nowhere,
+        }
+    }
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    (object(), object(), value()).prop_map(|(object, trigger, parameter)| Asked {
+        object,
+        trigger,
+        parameters: Map::from_iter([("p".to_owned(), parameter)]),
+    })
+}
+
+fn compile(text: &str) -> Query {
+    try_compile(text).unwrap_or_else(|found| panic!("{text}\n{}", rendered(&found)))
+}
+
+fn try_compile(text: &str) -> Result<Query, Vec<Diagnostic>> {
+    let schema = Schema::open("thing");
+    let parameters = ParameterTypes::none().with("p", Kind::Dynamic);
+    Query::compile(
+        text,
+        &Context {
+            label: "query",
+            schema: &schema,
+            trigger: Some(&schema),
+            previous: false,
+            parameters: &parameters,
+            sets: KnownSets::Any,
+        },
+    )
+}
+
+fn rendered(found: &[Diagnostic]) -> String {
+    found.iter().map(ToString::to_string).collect()
+}
+
+fn is_few_quantifiers_deep(expression: &Expression, left: usize) -> bool {
+    match &expression.node {
+        Clause::And(parts) | Clause::Or(parts) => {
+            parts.iter().all(|part| is_few_quantifiers_deep(part, left))
+        }
+        Clause::Not(inner) => is_few_quantifiers_deep(inner, left),
+        // Inside a quantifier of an open type everything is dynamic, history included.
+        Clause::Quantified { body, .. } => {
+            left > 0
+                && body
+                    .as_ref()
+                    .is_none_or(|body| is_few_quantifiers_deep(body, left - 1))
+        }
+        _ => true,
+    }
+}
+
+fn small_query() -> impl Strategy<Value = Expression> {
+    query().prop_filter("few quantifiers", |tree| is_few_quantifiers_deep(tree, limit::QUANTIFIERS))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_printed_parses_to_the_same_tree_and_prints_the_same(tree in small_query()) {
+        let text = print::canonical(&tree);
+        let parsed = compile(&text);
+        prop_assert_eq!(parsed.written(), &tree, "{}", text);
+        prop_assert_eq!(parsed.canonical(), text);
+    }
+
+    #[test]
+    fn printing_changes_no_answer_and_neither_does_the_normal_form(tree in small_query(), asked in asked()) {
+        let query = compile(&print::canonical(&tree));
+        let answer = asked.answer(&query);
+        prop_assert_eq!(asked.answer(&compile(&query.canonical())), answer);
+        let normal = query.normal();
+        let again = compile(&normal);
+        prop_assert_eq!(asked.answer(&again), answer, "{}", &normal);
+        prop_assert_eq!(again.normal(), normal);
+    }
+
+    #[test]
+    fn not_is_the_complement_on_every_object(tree in small_query(), asked in asked()) {
+        let text = print::canonical(&tree);
+        let answer = asked.answer(&compile(&text));
+        let complement = asked.answer(&compile(&format!("not ({text})")));
+        prop_assert_eq!(complement, answer.map(|truth| !truth), "{}", text);
+    }
+
+    #[test]
+    fn an_explanation_says_what_the_answer_says(tree in small_query(), asked in asked()) {
+        let query = compile(&print::canonical(&tree));
+        let explanation = query.explain(&asked.facts());
+        prop_assert_eq!(explanation.outcome, asked.answer(&query).ok());
+        prop_assert!(explanation.to_string().lines().count() > explanation.parts.len());
+        prop_assert_eq!(&explanation.to_json()["outcome"], &json!(explanation.outcome));
+    }
+
+    #[test]
+    fn every_negated_operator_is_the_complement_of_its_positive(
+        asked in asked(),
+        names in path(),
+        literal in scalar(),
+        word in text(),
+    ) {
+        let name = names.join(".");
+        let value = print::canonical(&compare(spanned(Literal::Path(names)), Operator::Equal, literal));
+        let value = value.split_once(" = ").expect("a comparison").1;
+        let word = serde_json::to_string(&word).expect("a string").replace("\\u007f", "\u{7f}");
+        let pairs = [
+            (format!("{name} = {value}"), format!("{name} != {value}")),
+            (format!("{name} in ({value}, 1)"), format!("{name} not in ({value}, 1)")),
+            (format!("{name} ~ {word}"), format!("{name} !~ {word}")),
+            (format!("{name} startswith {word}"), format!("{name} not startswith {word}")),
+            (format!("{name} endswith {word}"), format!("{name} not endswith {word}")),
+            (format!("{name} matches \"^a\""), format!("{name} not matches \"^a\"")),
+            (format!("1 in {name}"), format!("1 not in {name}")),
+            (format!("any({name}: it = 1)"), format!("none({name}: it = 1)")),
+            (format!("all({name}: it = 1)"), format!("any({name}: it != 1)")),
+            (format!("{name} in net(\"10.0.0.0/8\")"), format!("{name} not in net(\"10.0.0.0/8\")")),
+        ];
+        for (positive, negative) in pairs {
+            let yes = asked.answer(&compile(&positive));
+            let no = asked.answer(&compile(&negative));
+            prop_assert_eq!(yes.map(|truth| !truth), no, "{}", positive);
+        }
+    }
+
+    #[test]
+    fn in_is_the_or_of_its_equalities(asked in asked(), names in path(), items in prop::collection::vec(scalar(), 1..4)) {
+        let equalities: Vec<Expression> = items
+            .iter()
+            .map(|item| compare(spanned(Literal::Path(names.clone())), Operator::Equal, item.clone()))
+            .collect();
+        let equalities: Vec<String> = equalities.iter().map(print::canonical).collect();
+        let listed: Vec<&str> = equalities
+            .iter()
+            .map(|text| text.split_once(" = ").expect("a comparison").1)
+            .collect();
+        let inside = format!("{} in ({})", names.join("."), listed.join(", "));
+        let either = asked.answer(&compile(&equalities.join(" or ")));
+        prop_assert_eq!(asked.answer(&compile(&inside)), either, "{}", inside);
+    }
+
+    #[test]
+    fn a_list_is_none_exactly_when_it_has_no_element(asked in asked(), name in prop::sample::select(&NAMES[..])) {
+        let is_list = asked.object.get(name).is_none_or(|value| value.is_array() || value.is_null());
+        prop_assume!(is_list);
+        let none = asked.answer(&compile(&format!("{name} = None")));
+        prop_assert_eq!(none, asked.answer(&compile(&format!("not any({name})"))));
+        prop_assert_eq!(none, asked.answer(&compile(&format!("count({name}) = 0"))));
+    }
+
+    #[test]
+    fn a_typed_query_answers_for_objects_of_any_shape(asked in asked(), which in 0..TYPED.len()) {
+        let mut types = Types::new();
+        types.declare("thing", &[
+            ("a", "int?"), ("b", "datetime?"), ("x", "list({a = \"int\", b = \"text?\"})"),
+            ("tags", "list(ip)"), ("any", "rel(thing)"), ("count", "many(thing.any)"),
+            ("not_a_keyword", "float?"),
+        ]).expect("types");
+        let schema = types.schema("thing");
+        let query = Query::compile(TYPED[which], &Context::new("query", &schema))
+            .unwrap_or_else(|found| panic!("{}", rendered(&found)));
+        let complement = format!("not ({})", TYPED[which]);
+        let complement = Query::compile(&complement, &Context::new("query", &schema)).expect("compiles");
+        prop_assert_eq!(asked.answer(&query).map(|truth| !truth), asked.answer(&complement));
+    }
+}
+
+const TYPED: &[&str] = &[
+    "a > 1 or b > now() - 1d or any(x: a = 1 and b ~ 'a') or not_a_keyword <= 0.5",
+    "any(tags: it in net('10.0.0.0/8')) and '::1' in tags",
+    "any.a = 1 or any = None or count != None",
+    "x.b = None and b ~ '2026' and a not in (1, None)",
+    "all(x: a != 2) and count(x: b = None) < 3 and count(count: a = 1) = 0",
+    "ever(a = 1, since: now() - 3w) or changed(x) or always(b != None)",
+];
+
+// --- mutated text ---
+
+/// A stream of numbers that is the same each time.
+struct Stream(u64);
+
+impl Stream {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % below.max(1) as u64).expect("small")
+    }
+}
+
+const CORPUS: &[&str] = &[
+    "plugin_id in ('bgp-download', 'rpki-download') and not enabled = True",
+    "any(hostnames: name = trigger.name) and ever(any(ports: protocol = \"TCP\" and port in (1433, 5432)))",
+    "name ~ \"sh\\u00f6p\" or name not startswith 'a\\'b' and lower(name) != \"x\"",
+    "created_at > now() - 30d + 5m and t ~ \"2020-05\" or seen < today()",
+    "address in net(\"10.0.0.0/8\", \"::/0\") or count(tags: it = $p) >= 2",
+    "a.b.c = None and x = -1.5e10 or 'v' not in tags or in_set(\"mail servers\")",
+    "changed(level, since: \"2025-01-01\") and always(a = 1, until: now())",
+    "scan_lvl > 0 AND name == “dns” && x is not null",
+    "name = 'it's and (x = 01 or y = .5))",
+];
+
+const PIECES: &[&str] = &[
+    "(", ")", "\"", "'", "\\", "\\u12", "\\ud83d", "not ", " and ", " or ", "in", "=", "!=", "==", "<>", "~", "any(",
+    "ever(", ",", ":", "$", ".", "..", "- 3", "1e999", "99999999999999999999", "\n", "\r\n", "\u{2028}", "\u{0}", "é",
+    "😀", "“", "”", "\u{202e}", "\t", "None", "True", "true", "null", "[", "]", "{", "}", ";", "#", "--", "is not ",
+    "like '%a'", "between 1 and", "IN (", "trigger.", "it", "net(", "now()", "1.", "+5", "a__b__gt = ",
+];
+
+#[test]
+fn mutated_text_is_refused_or_answered_and_never_panics() {
+    let mut stream = Stream(0x9E37_79B9_7F4A_7C15);
+    let asked = Asked {
+        object: Map::new(),
+        trigger: Map::new(),
+        parameters: Map::new(),
+    };
+    let (mut refused, mut taken) = (0, 0);
+    for _ in 0..30_000 {
+        let mut bytes = CORPUS[stream.next(CORPUS.len())].as_bytes().to_vec();
+        for _ in 0..=stream.next(4) {
+            let at = stream.next(bytes.len() + 1);
+            match stream.next(4) {
+                0 => {
+                    let piece = PIECES[stream.next(PIECES.len())].bytes();
+                    bytes.splice(at..at, piece);
+                }
+                1 => bytes.truncate(at),
+                2 if at < bytes.len() => bytes[at] = u8::try_from(stream.next(256)).expect("a byte"),
+                _ => {
+                    let end = (at + stream.next(6)).min(bytes.len());
+                    bytes.drain(at..end);
+                }
+            }
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        match try_compile(&text) {
+            Ok(query) => {
+                taken += 1;
+                asked.answer(&query).expect("cheap");
+                let again = compile(&query.canonical());
+                assert_eq!(again.written(), query.written(), "{text}");
+                assert_eq!(again.canonical(), query.canonical());
+            }
+            Err(found) => {
+                refused += 1;
+                assert!((1..=limit::ERRORS).contains(&found.len()), "{text}");
+                for diagnostic in &found {
+                    is_well_formed(diagnostic);
+                }
+            }
+        }
+    }
+    // Both must happen, or the mutations tell nothing.
+    assert!(taken > 1_000 && refused > 1_000, "{taken} taken, {refused} refused");
+}
+
+/// Spans lie in the text, at characters; the rendering names the code; a replacement can be applied.
+fn is_well_formed(diagnostic: &Diagnostic) {
+    let source = &diagnostic.source;
+    let mut spans = vec![diagnostic.span];
+    spans.extend(diagnostic.labels.iter().map(|label| label.span));
+    spans.extend(diagnostic.replacement.iter().map(|replacement| replacement.span));
+    for span in spans {
+        assert!(source.get(span.start..span.end).is_some(), "{span:?} in {source:?}: {diagnostic}");
+    }
+    assert!(diagnostic.to_string().starts_with(&format!("error[{}]: ", diagnostic.code)));
+    assert_eq!(diagnostic.to_json()["code"], diagnostic.code);
+    assert_eq!(diagnostic.repaired().is_some(), diagnostic.replacement.is_some());
+}
+
+// --- limits ---
+
+/// The first complaint about a text, which must come quickly.
+fn complaint(text: &str) -> String {
+    let start = Instant::now();
+    let found = try_compile(text).expect_err("refused");
+    let spent = start.elapsed();
+    assert!(spent < Duration::from_millis(400), "{spent:?} for {} bytes", text.len());
+    let first = found.first().expect("a complaint");
+    is_well_formed(first);
+    let shown = first.to_string();
+    assert!(shown.len() < 2_000, "{} bytes of complaint", shown.len());
+    format!("{}: {}", first.code, first.message)
+}
+
+#[test]
+fn hostile_text_is_refused_at_once() {
+    let long = "x".repeat(1_000_000);
+    for text in [
+        long.clone(),
+        format!("x = \"{long}\""),
+        "(".repeat(100_000),
+        format!("{}x = 1{}", "(".repeat(100_000), ")".repeat(100_000)),
+        "any(".repeat(250_000),
+        "not ".repeat(250_000),
+        "é".repeat(500_000),
+    ] {
+        assert!(complaint(&text).starts_with("Q302: the query is "), "{}", complaint(&text));
+    }
+    for (text, expected) in [
+        ("(".repeat(16_000), "Q301: the query is nested 16000 deep; the limit is 32"),
+        ("any(".repeat(4_000), "Q301: the query is nested 4000 deep; the limit is 32"),
+        ("ever(".repeat(3_000), "Q301: the query is nested 3000 deep; the limit is 32"),
+        (format!("{}x = 1", "not ".repeat(4_000)), "Q306: there are 4000 `not` in a row; the limit is 16"),
+        ("a".repeat(16_000) + " = 1", "Q308: the name is 16000 bytes long; the limit is 64"),
+    ] {
+        assert_eq!(complaint(&text), expected);
+    }
+    // These parse or fail in linear time whatever they say.
+    for text in [
+        "\"".repeat(16_000),
+        "\\".repeat(16_000),
+        "'(".repeat(8_000),
+        "x = 1 and ".repeat(1_600),
+        "any (".repeat(30) + &" ".repeat(16_000),
+        "-".repeat(16_000),
+        "now() - 1d ".repeat(1_400),
+        "x in (1,".repeat(30) + &"1,".repeat(7_000),
+        "a.".repeat(8_000),
+    ] {
+        let start = Instant::now();
+        assert!(try_compile(&text).is_err());
+        assert!(start.elapsed() < Duration::from_millis(400), "{:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn each_limit_allows_what_it_names_and_refuses_one_more() {
+    let joined = |count: usize| vec!["x = y__".replace("y__", "1"); count].join(" or ");
+    let list = |count: usize| format!("x in ({})", vec!["1"; count].join(","));
+    let nets = |count: usize| format!("x in net({})", vec!["'::/0'"; count].join(","));
+    let nested = |count: usize| format!("{}x = 1{}", "(".repeat(count), ")".repeat(count));
+    let nots = |count: usize| format!("{}x = 1", "not ".repeat(count));
+    let path = |count: usize| format!("{} = 1", vec!["x"; count].join("."));
+    let name = |count: usize| format!("{} = 1", "x".repeat(count));
+    let string = |count: usize| format!("x = '{}'", "y".repeat(count));
+    let quantified = |count: usize| format!("{}x = 1{}", "any(x: ".repeat(count), ")".repeat(count));
+    let pattern = |count: usize| format!("x matches '{}'", "y".repeat(count));
+    let literals = |count: usize| {
+        let whole = vec![list(1_000); count / 1_000].join(" or ");
+        format!("{whole}{}", " or x = 1".repeat(count % 1_000))
+    };
+    let cases: Vec<(usize, &dyn Fn(usize) -> String, &str)> = vec![
+        (limit::CONDITIONS, &joined, "Q303: the query has more than 512 conditions; the limit is 512"),
+        (limit::ITEMS, &list, "Q304: the list has 1001 items; the limit is 1000"),
+        (limit::LITERALS, &literals, "Q305: the query has more than 2000 literals; the limit is 2000"),
+        (limit::NETWORKS, &nets, "Q312: the query has 257 networks; the limit is 256"),
+        (limit::NESTING, &nested, "Q301: the query is nested 33 deep; the limit is 32"),
+        (limit::NOTS, &nots, "Q306: there are 17 `not` in a row; the limit is 16"),
+        (limit::SEGMENTS, &path, "Q307: the path has 9 segments; the limit is 8"),
+        (limit::IDENTIFIER, &name, "Q308: the name is 65 bytes long; the limit is 64"),
+        (limit::STRING, &string, "Q309: the string is 4097 bytes long; the limit is 4096"),
+        (limit::QUANTIFIERS, &quantified, "Q310: quantifiers are nested 4 deep; the limit is 3"),
+        (limit::PATTERN, &pattern, "Q311: the regular expression is 257 bytes long; the limit is 256"),
+    ];
+    for (most, text, expected) in cases {
+        compile(&text(most));
+        assert_eq!(complaint(&text(most + 1)), expected);
+    }
+    let exactly = |length: usize| format!("x = 1{}", " ".repeat(length - 5));
+    compile(&exactly(limit::LENGTH));
+    assert_eq!(
+        complaint(&exactly(limit::LENGTH + 1)),
+        "Q302: the query is 16385 bytes long; the limit is 16384"
+    );
+}
+
+#[test]
+fn the_complaint_about_a_deep_query_shows_the_parenthesis_that_crosses_the_limit() {
+    let text = format!("{}x = 1{}", "(".repeat(41), ")".repeat(41));
+    let found = try_compile(&text).expect_err("too deep");
+    assert_eq!(
+        rendered(&found),
+        format!(
+            "error[Q301]: the query is nested 41 deep; the limit is 32\n  --> query:1:33\n   |\n 1 | {text}\n   | {}^ \
+             crosses the limit\n   |\n",
+            " ".repeat(32)
+        )
+    );
+}
+
+#[test]
+fn a_long_chain_is_one_node_and_costs_no_stack() {
+    let text = vec!["x = 1"; limit::CONDITIONS].join(" and ");
+    std::thread::Builder::new()
+        .stack_size(256 * 1024)
+        .spawn(move || {
+            let query = compile(&text);
+            assert!(matches!(&query.written().node, Clause::And(parts) if parts.len() == limit::CONDITIONS));
+        })
+        .expect("a thread")
+        .join()
+        .expect("no overflow");
+}
+
+#[test]
+fn the_deepest_query_that_is_allowed_needs_little_stack() {
+    let deep = format!(
+        "{}x = 1{}",
+        "not not not not not not not not not not not not not not not not (".repeat(32),
+        ")".repeat(32)
+    );
+    std::thread::Builder::new()
+        .stack_size(1024 * 1024)
+        .spawn(move || {
+            let query = compile(&deep);
+            let facts = Asked {
+                object: Map::from_iter([("x".to_owned(), json!(1))]),
+                trigger: Map::new(),
+                parameters: Map::new(),
+            };
+            assert_eq!(facts.answer(&query), Ok(true));
+            assert_eq!(compile(&query.canonical()).written(), query.written());
+        })
+        .expect("a thread")
+        .join()
+        .expect("no overflow");
+}
+
+#[test]
+fn a_long_line_is_shown_around_the_culprit_only() {
+    let text = format!("{} and nope == 1 and {}", vec!["x = 1"; 200].join(" and "), vec!["x = 1"; 200].join(" and "));
+    let found = try_compile(&text).expect_err("not an operator");
+    let shown = rendered(&found);
+    let lines: Vec<&str> = shown.lines().collect();
+    let (source, carets) = (lines[3], lines[4]);
+    assert!(source.starts_with(" 1 | …") && source.ends_with('…'), "{source}");
+    assert!(source.chars().count() < 180);
+    let column = carets.find('^').expect("a caret");
+    let under: String = source.chars().skip(column).take(2).collect();
+    assert_eq!(under, "==");
+}
+
+#[test]
+fn wide_characters_take_two_columns_and_hidden_ones_are_shown() {
+    let found = try_compile("x = \"日本語\u{202e}\" and y == 1").expect_err("not an operator");
+    assert_eq!(
+        rendered(&found),
+        "error[Q111]: `==` is not an operator\n  --> query:1:18\n   |\n 1 | x = \"日本語\u{FFFD}\" and y == 1\n   |                     ^^ one `=` \
+         is enough\n   |\n   = help: write `y = 1`\n"
+    );
+}
+
+#[test]
+fn object_sets_that_name_themselves_are_found() {
+    let mentions = |pairs: &[(&str, &[&str])]| {
+        pairs
+            .iter()
+            .map(|(name, others)| {
+                let others = others.iter().map(|other| (*other).to_owned()).collect();
+                ((*name).to_owned(), others)
+            })
+            .collect()
+    };
+    assert_eq!(circle(&mentions(&[("a", &["b", "c"]), ("b", &["c"]), ("c", &["gone"])])), None);
+    assert_eq!(
+        circle(&mentions(&[("a", &["b"]), ("b", &["c"]), ("c", &["b"])])),
+        Some(vec!["b".to_owned(), "c".to_owned(), "b".to_owned()])
+    );
+    assert_eq!(
+        circle(&mentions(&[("a", &["a"])])),
+        Some(vec!["a".to_owned(), "a".to_owned()])
+    );
+}
+
+#[test]
+fn type_words_that_are_none_are_refused_with_their_field() {
+    let mut types = Types::new();
+    for (field, word) in [
+        ("x", "string"),
+        ("x", "list"),
+        ("x", "list(text"),
+        ("x", "rel()"),
+        ("x", "many(a.)"),
+        ("x", "list({a})"),
+        ("x", "int??"),
+        ("trigger", "int"),
+        ("previous", "int"),
+        ("a b", "int"),
+        ("x", &*format!("{}int{}", "list(".repeat(9), ")".repeat(9))),
+    ] {
+        let refused = types.declare("thing", &[(field, word)]).expect_err(word);
+        assert!(refused.starts_with(&format!("field `{field}` of `thing`: ")), "{refused}");
+    }
+    for word in ["list(int)?", "rel(a)?", "many(a.b)", "list({a = \"int?\", b = \"list(text)\"})", "list(rel(a))"] {
+        types.declare("thing", &[("x", word)]).expect(word);
+    }
+}
+
+#[test]
+fn a_query_says_what_it_needs() {
+    let query = compile("any(x: name = trigger.name) and ever(y = $p) and z > now() and in_set('s')");
+    assert!(query.needs_trigger() && query.needs_history() && query.needs_clock());
+    assert!(!query.needs_previous() && !query.needs_relations());
+    assert_eq!(query.sets().iter().collect::<Vec<_>>(), ["s"]);
+    assert_eq!(query.parameters().iter().collect::<Vec<_>>(), ["p"]);
+    let plain = compile("x = 1");
+    assert!(!plain.needs_trigger() && !plain.needs_history() && !plain.needs_clock());
+}
+
+#[test]
+fn queries_are_shared_between_threads() {
+    fn is_shared<T: Send + Sync + Clone + std::fmt::Debug>(_: &T) {}
+    is_shared(&compile("x = 1"));
+    let nothing = Map::new();
+    assert!(nothing.field("x").is_none());
+}
