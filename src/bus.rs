@@ -31,7 +31,8 @@ pub struct Intake {
     /// `true`: our own topic exchange and queue (or stream) `muster.events`; `false`: a plain durable
     /// classic queue on the default exchange, declared exactly as OpenKAT's producers declare it.
     pub native: bool,
-    /// Consumed by one replica at a time; the others stand by.
+    /// Consumed by one replica at a time; the others stand by. Whoever stops keeps it until he closes, so
+    /// that nobody reads on while he still works on what came before.
     pub exclusive: bool,
 }
 
@@ -39,9 +40,11 @@ pub struct Intake {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
     pub intakes: Vec<Intake>,
-    /// Names of the task queues, `muster.tasks.<worker type>` by default.
+    /// The task queues known at the start, `muster.tasks.<worker type>` by default. A letter to another one
+    /// declares it.
     pub task_queues: Vec<TaskQueue>,
-    /// Deliveries taken and not yet settled, at most.
+    /// Deliveries of each queue that are taken and not yet settled, at most: a flood of events cannot keep
+    /// statuses and commands out.
     pub prefetch: u16,
 }
 
@@ -176,7 +179,8 @@ pub trait Bus: Send + Sync + 'static {
     /// `None` after the end of input (lines) or after [`Bus::stop`]. Safe to cancel: nothing is lost.
     fn next(&self) -> impl Future<Output = Option<Delivery<Self::Receipt>>> + Send;
 
-    /// Settles a batch. Receipts of a connection that is gone are void: the broker delivers those again.
+    /// Settles a batch. Receipts that a lost connection made void are ignored: the broker delivers those
+    /// again. A receipt that is dropped without this comes again too, when the broker loses patience or sight of us.
     fn settle(&self, settled: Vec<(Self::Receipt, Verdict)>) -> impl Future<Output = ()> + Send;
 
     /// Publishes all letters, and returns one answer for each, in order, after the confirms.
@@ -191,6 +195,7 @@ pub trait Bus: Send + Sync + 'static {
     /// Stops taking: what is buffered here and was not handed out goes back to the broker, and `next` ends.
     fn stop(&self) -> impl Future<Output = ()> + Send;
 
-    /// Flushes and closes the connection. Settle what was handed out first.
+    /// Flushes and closes the connection. Settle what was handed out first. A bus that is dropped closes in
+    /// the background.
     fn close(&self) -> impl Future<Output = ()> + Send;
 }

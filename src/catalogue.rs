@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::declaration::{Compiled, Kind, read_stored};
+use crate::declaration::{Compiled, Kind, circles, in_a_circle, read_stored};
 use crate::document::Complaint;
 use crate::moment::Moment;
 use crate::object::{FILE, Object};
 use crate::plugin::Plugin;
-use crate::query::{Facts, Fields, Nowhere};
+use crate::query::{Facts, Fields, Nowhere, Version, World};
 use crate::rules::Rules;
 use crate::schedule::{ObjectSet, Organization, Schedule};
 use crate::trigger::{Index, Scheduled};
@@ -91,6 +91,17 @@ impl Catalogue {
                     }
                 },
             }
+        }
+        let sets = catalogue.sets.iter();
+        let circular = circles(sets.map(|set| (set.name.as_str(), set.query.as_ref())));
+        for circle in circular {
+            catalogue.sets.retain(|set| !circle.contains(&set.name));
+            catalogue.broken.push(Complaint::error(
+                "stored object_set",
+                None,
+                "",
+                in_a_circle(&circle),
+            ));
         }
         catalogue.queues = catalogue
             .plugins
@@ -177,11 +188,31 @@ impl Catalogue {
                         previous: None,
                         parameters: &Map::new(),
                         now: Moment::EPOCH,
-                        world: &Nowhere,
+                        world: self,
                     };
                     query.answers(&facts).unwrap_or(false)
                 })
         })
+    }
+}
+
+/// What queries may ask beyond their subject: the named object sets. Declarations that ask for other objects or for
+/// history are refused when they are read.
+impl World for Catalogue {
+    fn object(&self, _: &str, _: &str) -> Option<Box<dyn Fields + '_>> {
+        None
+    }
+
+    fn referrers(&self, _: &str, _: &str, _: &str) -> Vec<Box<dyn Fields + '_>> {
+        Vec::new()
+    }
+
+    fn versions<'a>(&'a self, _: &'a dyn Fields) -> Vec<Version<'a>> {
+        Vec::new()
+    }
+
+    fn member(&self, set: &str, subject: &dyn Fields) -> bool {
+        self.set_has(set, subject)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::moment::{Moment, Span};
 use crate::object::{FILE, Object, ObjectKey, Operation, Told, merge};
 use crate::plugin::Plugin;
 use crate::policy::LevelGate;
-use crate::query::{Facts, Fields, Nowhere, Query};
+use crate::query::{Facts, Fields, Query};
 use crate::run::{Cause, Occasion, Reason, RunDraft};
 use crate::schedule::{Input, Organization};
 use crate::task::{Ids, InputDraft, TaskDraft, TaskState, digest, unique_key};
@@ -255,7 +255,7 @@ fn trigger(
             previous: before.map(|before| before as &dyn Fields),
             parameters: &scheduled.schedule.parameters,
             now: desk.now,
-            world: &Nowhere,
+            world: catalogue,
         };
         let matching = match touches(
             scheduled,

@@ -4,13 +4,14 @@
 //! kept as it was written (`definition`), and compiled each time that it is loaded, so an entry that a newer
 //! version understands differently is found at load and never guessed at.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Json};
 
 use crate::document::{Complaint, Complaints, Document, Node, Table, Value};
 use crate::object::Operation;
 use crate::plugin::Plugin;
+use crate::query::{Query, circle};
 use crate::rules::Rules;
 use crate::schedule::{ObjectSet, Organization, Schedule};
 
@@ -103,7 +104,35 @@ pub fn read_file(
         }
     }
     twice(&declared, &mut complaints);
+    let sets = declared.iter().filter_map(|entry| match &entry.compiled {
+        Compiled::ObjectSet(set) => Some((set.name.as_str(), set.query.as_ref())),
+        _ => None,
+    });
+    for circle in circles(sets) {
+        complaints.error(None, "query", in_a_circle(&circle));
+    }
     (declared, complaints.into_vec())
+}
+
+/// Object sets that name themselves, directly or through others.
+pub fn circles<'a>(sets: impl Iterator<Item = (&'a str, Option<&'a Query>)>) -> Vec<Vec<String>> {
+    let mut mentions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (name, query) in sets {
+        let named = query.map(|query| query.sets().clone()).unwrap_or_default();
+        mentions.entry(name.to_owned()).or_default().extend(named);
+    }
+    let mut found = Vec::new();
+    while let Some(circle) = circle(&mentions) {
+        for name in &circle {
+            mentions.remove(name);
+        }
+        found.push(circle);
+    }
+    found
+}
+
+pub fn in_a_circle(circle: &[String]) -> String {
+    format!("object sets name themselves: {}", circle.join(" -> "))
 }
 
 fn twice(declared: &[Declared], complaints: &mut Complaints) {
@@ -159,30 +188,25 @@ fn read_entry(
             None => return None,
         },
     };
-    let (name, organization, compiled) = match kind {
-        Kind::Organization => {
-            let read = nouns::organization(&mut table)?;
-            (read.id.clone(), String::new(), Compiled::Organization(read))
-        }
-        Kind::Plugin => {
-            let read = nouns::plugin(&mut table, rules)?;
+    let read = match kind {
+        Kind::Organization => nouns::organization(&mut table)
+            .map(|read| (read.id.clone(), String::new(), Compiled::Organization(read))),
+        Kind::Plugin => nouns::plugin(&mut table, rules).map(|read| {
             (
                 read.plugin_id.clone(),
                 String::new(),
                 Compiled::Plugin(Box::new(read)),
             )
-        }
-        Kind::ObjectSet => {
-            let read = nouns::object_set(&mut table, rules)?;
+        }),
+        Kind::ObjectSet => nouns::object_set(&mut table, rules).map(|read| {
             let organization = read.organization.clone().unwrap_or_default();
             (
                 read.name.clone(),
                 organization,
                 Compiled::ObjectSet(Box::new(read)),
             )
-        }
-        Kind::Schedule => {
-            let mut read = nouns::schedule(&mut table, rules)?;
+        }),
+        Kind::Schedule => nouns::schedule(&mut table, rules).map(|mut read| {
             if read.name.is_empty() {
                 read.name = free_name(&nouns::name_from_content(&mut table), taken);
             }
@@ -193,12 +217,13 @@ fn read_entry(
                 organization,
                 Compiled::Schedule(Box::new(read)),
             )
-        }
+        }),
     };
     table.finish();
     if complaints.iter().filter(|c| c.is_error()).count() > before {
         return None;
     }
+    let (name, organization, compiled) = read?;
     let mut definition = match node.to_json() {
         Json::Object(map) => map,
         _ => Map::new(),

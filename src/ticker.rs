@@ -15,7 +15,6 @@ use crate::decide::{Desk, Plan, World, occurrence, page, selects};
 use crate::ground::{Ground, persist};
 use crate::moment::{Moment, Span};
 use crate::object::{Object, ObjectKey};
-use crate::query::{self, Fields};
 use crate::recurrence::next_of;
 use crate::run::{Cause, Occasion, Reason, RunDraft};
 use crate::schedule::{Input, Missed, Selection};
@@ -384,7 +383,6 @@ fn select(
     scheduled: &Scheduled,
     now: Moment,
 ) -> (Vec<Object>, i64) {
-    let surroundings = Surroundings { catalogue };
     let mut costly = 0;
     let taken = found
         .into_iter()
@@ -398,7 +396,7 @@ fn select(
                     &run.occasion,
                     &scheduled.schedule.parameters,
                     now,
-                    &surroundings,
+                    catalogue,
                 ) {
                     Ok(answer) => answer,
                     Err(_) => {
@@ -410,29 +408,6 @@ fn select(
         })
         .collect();
     (taken, costly)
-}
-
-/// What queries over the inventory may ask beyond their subject: the named object sets.
-struct Surroundings<'a> {
-    catalogue: &'a Catalogue,
-}
-
-impl query::World for Surroundings<'_> {
-    fn object(&self, _: &str, _: &str) -> Option<Box<dyn Fields + '_>> {
-        None
-    }
-
-    fn referrers(&self, _: &str, _: &str, _: &str) -> Vec<Box<dyn Fields + '_>> {
-        Vec::new()
-    }
-
-    fn versions<'a>(&'a self, _: &'a dyn Fields) -> Vec<query::Version<'a>> {
-        Vec::new()
-    }
-
-    fn member(&self, set: &str, subject: &dyn Fields) -> bool {
-        self.catalogue.set_has(set, subject)
-    }
 }
 
 async fn finish(ground: &Ground, run: &ExpandingRun, revision: i64) -> Result<(), StoreError> {

@@ -11,6 +11,7 @@ mod outside;
 #[path = "bus/rabbit.rs"]
 mod rabbit;
 
+use std::path::Path;
 use std::time::Duration;
 
 use muster::bus::{
@@ -679,7 +680,7 @@ const TRUSTING: &str = "MUSTER_TEST_TRUSTING_URL";
 ///
 /// The authorities are read from the environment of the process, so the part that trusts ours runs in a
 /// process of its own: the same test again, told by a variable.
-async fn only_with_the_right_authority<B: Broker>(url: &str, folder: &std::path::Path) {
+async fn only_with_the_right_authority<B: Broker>(test: &str, url: &str, folder: &Path) {
     let topology = topology();
     let strange = tokio::time::timeout(Duration::from_secs(2), B::open_at(url, &topology)).await;
     assert!(
@@ -687,14 +688,10 @@ async fn only_with_the_right_authority<B: Broker>(url: &str, folder: &std::path:
         "a server that nobody vouches for is believed"
     );
 
-    let name = std::thread::current()
-        .name()
-        .expect("the name of the test")
-        .to_owned();
     let program = std::env::current_exe().expect("this program");
     let mut trusting = std::process::Command::new(program);
     trusting
-        .args(["--exact", &name])
+        .args(["--exact", test])
         .env("SSL_CERT_FILE", folder.join("authority.pem"))
         .env_remove("SSL_CERT_DIR")
         .env(TRUSTING, url);

@@ -32,9 +32,9 @@ struct Report {
 fn run(name: &str) -> Report {
     let path = format!("{}/tests/language/{name}.toml", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).expect("the table is there");
-    let file: Table = text
-        .parse()
-        .unwrap_or_else(|error: toml::de::Error| panic!("{path}: {} at {:?}", error.message(), error.span()));
+    let file: Table = text.parse().unwrap_or_else(|error: toml::de::Error| {
+        panic!("{path}: {} at {:?}", error.message(), error.span())
+    });
     let types = types(&file);
     let nothing = Table::new();
     let defaults = file.get("defaults").and_then(toml::Value::as_table);
@@ -55,7 +55,12 @@ fn run(name: &str) -> Report {
 
 fn types(file: &Table) -> Types {
     let mut types = Types::new();
-    for (name, fields) in file.get("types").and_then(toml::Value::as_table).into_iter().flatten() {
+    for (name, fields) in file
+        .get("types")
+        .and_then(toml::Value::as_table)
+        .into_iter()
+        .flatten()
+    {
         let fields: Vec<(&str, &str)> = fields
             .as_table()
             .expect("fields")
@@ -190,14 +195,20 @@ impl<'c> Case<'c> {
             }
         }
         report.cases += asked.max(1) - 1;
-        let checked = asked > 0 || self.entry.contains_key("warning") || self.entry.contains_key("canonical");
+        let checked =
+            asked > 0 || self.entry.contains_key("warning") || self.entry.contains_key("canonical");
         if !checked {
             fail("the case expects nothing".to_owned());
         }
     }
 
     /// What a diagnostic offers as a replacement must be a query.
-    fn repairs(&self, diagnostic: &Diagnostic, context: &Context<'_>, fail: &mut impl FnMut(String)) {
+    fn repairs(
+        &self,
+        diagnostic: &Diagnostic,
+        context: &Context<'_>,
+        fail: &mut impl FnMut(String),
+    ) {
         let Some(repaired) = diagnostic.repaired() else {
             return;
         };
@@ -207,11 +218,13 @@ impl<'c> Case<'c> {
         // Of several findings a repair mends one.
         let expected = self.entry["diagnostic"].as_str().unwrap_or("");
         let alone = expected.matches("error[").count() == 1;
-        let same = |other: &Diagnostic| {
-            other.code == diagnostic.code && other.span == diagnostic.span
-        };
+        let same =
+            |other: &Diagnostic| other.code == diagnostic.code && other.span == diagnostic.span;
         if alone || left.iter().any(same) {
-            fail(format!("the replacement is refused: {repaired}\n{}", rendered(&left)));
+            fail(format!(
+                "the replacement is refused: {repaired}\n{}",
+                rendered(&left)
+            ));
         }
     }
 
@@ -298,7 +311,12 @@ impl World for Stored {
         Some(Box::new(found))
     }
 
-    fn referrers(&self, object_type: &str, field: &str, primary_key: &str) -> Vec<Box<dyn Fields + '_>> {
+    fn referrers(
+        &self,
+        object_type: &str,
+        field: &str,
+        primary_key: &str,
+    ) -> Vec<Box<dyn Fields + '_>> {
         let object_type = object_type.to_owned();
         self.of(&object_type.clone())
             .filter(|object| match object.get(field) {
@@ -378,7 +396,12 @@ fn every_table_is_run_and_together_they_hold_at_least_four_hundred_cases() {
         .expect("the folder is there")
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
-        .map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned())
+        .map(|path| {
+            path.file_stem()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned()
+        })
         .collect();
     files.sort();
     let mut tables: Vec<String> = TABLES.iter().map(|name| (*name).to_owned()).collect();

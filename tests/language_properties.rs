@@ -22,7 +22,7 @@ fn spanned<T>(node: T) -> Spanned<T> {
 
 const NAMES: [&str; 7] = ["a", "b", "x", "tags", "any", "count", "not_a_keyword"];
 
-fn text() -> impl Strategy<Value = String> {
+fn text() -> BoxedStrategy<String> {
     prop_oneof![
         Just(String::new()),
         "[abAB%_ ]{0,4}",
@@ -31,9 +31,10 @@ fn text() -> impl Strategy<Value = String> {
         Just("2026-11-21".to_owned()),
         Just("10.0.0.1".to_owned()),
     ]
+    .boxed()
 }
 
-fn scalar() -> impl Strategy<Value = Literal> {
+fn scalar() -> BoxedStrategy<Literal> {
     prop_oneof![
         Just(Literal::None),
         any::<bool>().prop_map(Literal::Bool),
@@ -45,39 +46,47 @@ fn scalar() -> impl Strategy<Value = Literal> {
         (-6_i32..6).prop_map(|number| Literal::Decimal(f64::from(number) / 2.0)),
         text().prop_map(Literal::Text),
     ]
+    .boxed()
 }
 
-fn path() -> impl Strategy<Value = Vec<String>> {
+fn path() -> BoxedStrategy<Vec<String>> {
     prop::collection::vec(prop::sample::select(&NAMES[..]), 1..3)
         .prop_map(|names| names.into_iter().map(str::to_owned).collect())
+        .boxed()
 }
 
-fn clock() -> impl Strategy<Value = Literal> {
+fn clock() -> BoxedStrategy<Literal> {
     let call = prop::sample::select(vec!["now", "today"]).prop_map(|name| Literal::Call {
         name: spanned(name.to_owned()),
         arguments: Vec::new(),
     });
-    let shift = (any::<bool>(), 0_u32..1000, prop::sample::select(vec!["s", "m", "h", "d", "w"]));
-    (call, prop::collection::vec(shift, 0..3)).prop_map(|(call, shifts)| {
-        if shifts.is_empty() {
-            return call;
-        }
-        let shifts = shifts.into_iter().map(|(forward, count, unit)| {
-            spanned(Shift {
-                forward,
-                count: count.to_string(),
-                unit: unit.to_owned(),
-                duration: spanned(()),
-            })
-        });
-        Literal::Shifted {
-            base: Box::new(spanned(call)),
-            shifts: shifts.collect(),
-        }
-    })
+    let shift = (
+        any::<bool>(),
+        0_u32..1000,
+        prop::sample::select(vec!["s", "m", "h", "d", "w"]),
+    );
+    (call, prop::collection::vec(shift, 0..3))
+        .prop_map(|(call, shifts)| {
+            if shifts.is_empty() {
+                return call;
+            }
+            let shifts = shifts.into_iter().map(|(forward, count, unit)| {
+                spanned(Shift {
+                    forward,
+                    count: count.to_string(),
+                    unit: unit.to_owned(),
+                    duration: spanned(()),
+                })
+            });
+            Literal::Shifted {
+                base: Box::new(spanned(call)),
+                shifts: shifts.collect(),
+            }
+        })
+        .boxed()
 }
 
-fn outside() -> impl Strategy<Value = Literal> {
+fn outside() -> BoxedStrategy<Literal> {
     prop_oneof![
         path().prop_map(|mut names| {
             names.insert(0, "trigger".to_owned());
@@ -85,13 +94,14 @@ fn outside() -> impl Strategy<Value = Literal> {
         }),
         Just(Literal::Parameter("p".to_owned())),
     ]
+    .boxed()
 }
 
-fn constant() -> impl Strategy<Value = Literal> {
-    prop_oneof![6 => scalar(), 1 => clock(), 1 => outside()]
+fn constant() -> BoxedStrategy<Literal> {
+    prop_oneof![6 => scalar(), 1 => clock(), 1 => outside()].boxed()
 }
 
-fn field() -> impl Strategy<Value = Operand> {
+fn field() -> BoxedStrategy<Operand> {
     prop_oneof![
         5 => path().prop_map(|names| spanned(Literal::Path(names))),
         1 => path().prop_map(|names| spanned(Literal::Call {
@@ -99,11 +109,16 @@ fn field() -> impl Strategy<Value = Operand> {
             arguments: vec![spanned(Literal::Path(names))],
         })),
     ]
+    .boxed()
 }
 
-fn condition() -> impl Strategy<Value = Expression> {
+fn condition() -> BoxedStrategy<Expression> {
     let equality = (field(), any::<bool>(), constant()).prop_map(|(left, equal, right)| {
-        let operator = if equal { Operator::Equal } else { Operator::Unequal };
+        let operator = if equal {
+            Operator::Equal
+        } else {
+            Operator::Unequal
+        };
         compare(left, operator, right)
     });
     let orderings = vec![
@@ -117,7 +132,12 @@ fn condition() -> impl Strategy<Value = Expression> {
     });
     let ordering = (field(), prop::sample::select(orderings), ordered)
         .prop_map(|(left, operator, right)| compare(left, operator, right));
-    let textual = (field(), 0..3_u8, any::<bool>(), prop_oneof![text().prop_map(Literal::Text), outside()])
+    let textual = (
+        field(),
+        0..3_u8,
+        any::<bool>(),
+        prop_oneof![text().prop_map(Literal::Text), outside()],
+    )
         .prop_map(|(left, which, negated, right)| {
             let operator = match which {
                 0 => Operator::Contains { negated },
@@ -128,42 +148,62 @@ fn condition() -> impl Strategy<Value = Expression> {
         });
     let pattern = prop::sample::select(vec!["^a", "b$", "[0-9]+", "(?i)a.b", "\\."]);
     let matching = (field(), any::<bool>(), pattern).prop_map(|(left, negated, pattern)| {
-        compare(left, Operator::Matches { negated }, Literal::Text(pattern.to_owned()))
+        compare(
+            left,
+            Operator::Matches { negated },
+            Literal::Text(pattern.to_owned()),
+        )
     });
-    let listed = (field(), any::<bool>(), prop::collection::vec(constant(), 1..4)).prop_map(
-        |(left, negated, items)| {
+    let listed = (
+        field(),
+        any::<bool>(),
+        prop::collection::vec(constant(), 1..4),
+    )
+        .prop_map(|(left, negated, items)| {
             let items = items.into_iter().map(spanned).collect();
             member(left, negated, Set::List(spanned(items)))
-        },
-    );
+        });
     let nets = prop::sample::select(vec!["10.0.0.0/8", "::/0", "192.0.2.1"]);
     let network = (path(), any::<bool>(), nets).prop_map(|(names, negated, net)| {
         let call = Literal::Call {
             name: spanned("net".to_owned()),
             arguments: vec![spanned(Literal::Text(net.to_owned()))],
         };
-        member(spanned(Literal::Path(names)), negated, Set::Operand(spanned(call)))
+        member(
+            spanned(Literal::Path(names)),
+            negated,
+            Set::Operand(spanned(call)),
+        )
     });
     let value = constant().prop_filter("a value", |value| {
         !matches!(value, Literal::None | Literal::Path(_))
     });
     let held = (value, any::<bool>(), path()).prop_map(|(value, negated, names)| {
-        member(spanned(value), negated, Set::Operand(spanned(Literal::Path(names))))
+        member(
+            spanned(value),
+            negated,
+            Set::Operand(spanned(Literal::Path(names))),
+        )
     });
     prop_oneof![
-        any::<bool>().prop_map(|truth| spanned(Clause::Bare(spanned(Literal::Bool(truth))))),
-        equality,
-        ordering,
-        textual,
-        matching,
-        listed,
-        network,
-        held,
-        path().prop_map(|names| spanned(Clause::Changed {
-            path: spanned(names),
-            window: Vec::new(),
-        })),
+        any::<bool>()
+            .prop_map(|truth| spanned(Clause::Bare(spanned(Literal::Bool(truth)))))
+            .boxed(),
+        equality.boxed(),
+        ordering.boxed(),
+        textual.boxed(),
+        matching.boxed(),
+        listed.boxed(),
+        network.boxed(),
+        held.boxed(),
+        path()
+            .prop_map(|names| spanned(Clause::Changed {
+                path: spanned(names),
+                window: Vec::new(),
+            }))
+            .boxed(),
     ]
+    .boxed()
 }
 
 fn compare(left: Operand, operator: Operator, right: Literal) -> Expression {
@@ -197,55 +237,71 @@ fn not(inner: Expression) -> Expression {
 }
 
 /// Queries over an open type, so that each of them is of some type.
-fn query() -> impl Strategy<Value = Expression> {
-    condition().prop_recursive(3, 16, 3, |inner| {
-        let several = prop::collection::vec(inner.clone(), 2..4);
-        let quantified = (0..4_u8, path(), inner.clone(), -1_i64..3).prop_map(
-            |(which, names, body, number)| {
-                let quantifier = match which {
-                    0 => Quantifier::Any,
-                    1 => Quantifier::All,
-                    2 => Quantifier::None,
-                    _ => Quantifier::Count,
-                };
-                let compare = (quantifier == Quantifier::Count).then(|| {
-                    (spanned(Operator::LessOrEqual), spanned(Literal::Int(number)))
-                });
-                spanned(Clause::Quantified {
-                    quantifier: spanned(quantifier),
-                    path: spanned(names),
-                    body: Some(Box::new(body)),
-                    compare,
-                })
-            },
-        );
-        prop_oneof![
-            several.clone().prop_map(|parts| spanned(Clause::And(parts))),
-            several.prop_map(|parts| spanned(Clause::Or(parts))),
-            inner.clone().prop_map(not),
-            quantified,
-            (any::<bool>(), condition(), clock()).prop_map(|(always, body, since)| {
-                let body = match body.node {
-                    // History does not nest.
-                    Clause::Changed { .. } => spanned(Clause::Bare(spanned(Literal::Bool(true)))),
-                    node => spanned(node),
-                };
-                spanned(Clause::History {
-                    kind: spanned(if always { History::Always } else { History::Ever }),
-                    body: Box::new(body),
-                    window: vec![Argument {
-                        name: spanned("since".to_owned()),
-                        value: spanned(since),
-                    }],
-                })
-            }),
-        ]
-    })
+fn query() -> BoxedStrategy<Expression> {
+    condition()
+        .prop_recursive(3, 16, 3, |inner| {
+            let several = prop::collection::vec(inner.clone(), 2..4);
+            let quantified = (0..4_u8, path(), inner.clone(), -1_i64..3).prop_map(
+                |(which, names, body, number)| {
+                    let quantifier = match which {
+                        0 => Quantifier::Any,
+                        1 => Quantifier::All,
+                        2 => Quantifier::None,
+                        _ => Quantifier::Count,
+                    };
+                    let compare = (quantifier == Quantifier::Count).then(|| {
+                        (
+                            spanned(Operator::LessOrEqual),
+                            spanned(Literal::Int(number)),
+                        )
+                    });
+                    spanned(Clause::Quantified {
+                        quantifier: spanned(quantifier),
+                        path: spanned(names),
+                        body: Some(Box::new(body)),
+                        compare,
+                    })
+                },
+            );
+            prop_oneof![
+                several
+                    .clone()
+                    .prop_map(|parts| spanned(Clause::And(parts)))
+                    .boxed(),
+                several.prop_map(|parts| spanned(Clause::Or(parts))).boxed(),
+                inner.clone().prop_map(not).boxed(),
+                quantified.boxed(),
+                (any::<bool>(), condition(), clock())
+                    .prop_map(|(always, body, since)| {
+                        let body = match body.node {
+                            // History does not nest.
+                            Clause::Changed { .. } => {
+                                spanned(Clause::Bare(spanned(Literal::Bool(true))))
+                            }
+                            node => spanned(node),
+                        };
+                        spanned(Clause::History {
+                            kind: spanned(if always {
+                                History::Always
+                            } else {
+                                History::Ever
+                            }),
+                            body: Box::new(body),
+                            window: vec![Argument {
+                                name: spanned("since".to_owned()),
+                                value: spanned(since),
+                            }],
+                        })
+                    })
+                    .boxed(),
+            ]
+        })
+        .boxed()
 }
 
 // --- objects ---
 
-fn value() -> impl Strategy<Value = Value> {
+fn value() -> BoxedStrategy<Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::Bool),
@@ -255,8 +311,16 @@ fn value() -> impl Strategy<Value = Value> {
         (-6_i32..6).prop_map(|number| json!(f64::from(number) / 2.0)),
         any::<f64>().prop_map(|number| json!(number)),
         text().prop_map(Value::String),
-        prop::sample::select(vec!["NaN", "Infinity", "null", "True", "-0", "1e400", "2026-02-30"])
-            .prop_map(|word| json!(word)),
+        prop::sample::select(vec![
+            "NaN",
+            "Infinity",
+            "null",
+            "True",
+            "-0",
+            "1e400",
+            "2026-02-30"
+        ])
+        .prop_map(|word| json!(word)),
     ];
     leaf.prop_recursive(3, 12, 4, |inner| {
         prop_oneof![
@@ -265,11 +329,17 @@ fn value() -> impl Strategy<Value = Value> {
                 .prop_map(|map| json!(map)),
         ]
     })
+    .boxed()
 }
 
-fn object() -> impl Strategy<Value = Map<String, Value>> {
+fn object() -> BoxedStrategy<Map<String, Value>> {
     prop::collection::btree_map(prop::sample::select(&NAMES[..]), value(), 0..6)
-        .prop_map(|map| map.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+        .prop_map(|map| {
+            map.into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect()
+        })
+        .boxed()
 }
 
 #[derive(Debug)]
@@ -296,12 +366,14 @@ impl Asked {
     }
 }
 
-fn asked() -> impl Strategy<Value = Asked> {
-    (object(), object(), value()).prop_map(|(object, trigger, parameter)| Asked {
-        object,
-        trigger,
-        parameters: Map::from_iter([("p".to_owned(), parameter)]),
-    })
+fn asked() -> BoxedStrategy<Asked> {
+    (object(), object(), value())
+        .prop_map(|(object, trigger, parameter)| Asked {
+            object,
+            trigger,
+            parameters: Map::from_iter([("p".to_owned(), parameter)]),
+        })
+        .boxed()
 }
 
 fn compile(text: &str) -> Query {
@@ -345,8 +417,12 @@ fn is_few_quantifiers_deep(expression: &Expression, left: usize) -> bool {
     }
 }
 
-fn small_query() -> impl Strategy<Value = Expression> {
-    query().prop_filter("few quantifiers", |tree| is_few_quantifiers_deep(tree, limit::QUANTIFIERS))
+fn small_query() -> BoxedStrategy<Expression> {
+    query()
+        .prop_filter("few quantifiers", |tree| {
+            is_few_quantifiers_deep(tree, limit::QUANTIFIERS)
+        })
+        .boxed()
 }
 
 proptest! {
@@ -496,10 +572,64 @@ const CORPUS: &[&str] = &[
 ];
 
 const PIECES: &[&str] = &[
-    "(", ")", "\"", "'", "\\", "\\u12", "\\ud83d", "not ", " and ", " or ", "in", "=", "!=", "==", "<>", "~", "any(",
-    "ever(", ",", ":", "$", ".", "..", "- 3", "1e999", "99999999999999999999", "\n", "\r\n", "\u{2028}", "\u{0}", "é",
-    "😀", "“", "”", "\u{202e}", "\t", "None", "True", "true", "null", "[", "]", "{", "}", ";", "#", "--", "is not ",
-    "like '%a'", "between 1 and", "IN (", "trigger.", "it", "net(", "now()", "1.", "+5", "a__b__gt = ",
+    "(",
+    ")",
+    "\"",
+    "'",
+    "\\",
+    "\\u12",
+    "\\ud83d",
+    "not ",
+    " and ",
+    " or ",
+    "in",
+    "=",
+    "!=",
+    "==",
+    "<>",
+    "~",
+    "any(",
+    "ever(",
+    ",",
+    ":",
+    "$",
+    ".",
+    "..",
+    "- 3",
+    "1e999",
+    "99999999999999999999",
+    "\n",
+    "\r\n",
+    "\u{2028}",
+    "\u{0}",
+    "é",
+    "😀",
+    "“",
+    "”",
+    "\u{202e}",
+    "\t",
+    "None",
+    "True",
+    "true",
+    "null",
+    "[",
+    "]",
+    "{",
+    "}",
+    ";",
+    "#",
+    "--",
+    "is not ",
+    "like '%a'",
+    "between 1 and",
+    "IN (",
+    "trigger.",
+    "it",
+    "net(",
+    "now()",
+    "1.",
+    "+5",
+    "a__b__gt = ",
 ];
 
 #[test]
@@ -521,7 +651,9 @@ fn mutated_text_is_refused_or_answered_and_never_panics() {
                     bytes.splice(at..at, piece);
                 }
                 1 => bytes.truncate(at),
-                2 if at < bytes.len() => bytes[at] = u8::try_from(stream.next(256)).expect("a byte"),
+                2 if at < bytes.len() => {
+                    bytes[at] = u8::try_from(stream.next(256)).expect("a byte")
+                }
                 _ => {
                     let end = (at + stream.next(6)).min(bytes.len());
                     bytes.drain(at..end);
@@ -547,7 +679,10 @@ fn mutated_text_is_refused_or_answered_and_never_panics() {
         }
     }
     // Both must happen, or the mutations tell nothing.
-    assert!(taken > 1_000 && refused > 1_000, "{taken} taken, {refused} refused");
+    assert!(
+        taken > 1_000 && refused > 1_000,
+        "{taken} taken, {refused} refused"
+    );
 }
 
 /// Spans lie in the text, at characters; the rendering names the code; a replacement can be applied.
@@ -555,13 +690,28 @@ fn is_well_formed(diagnostic: &Diagnostic) {
     let source = &diagnostic.source;
     let mut spans = vec![diagnostic.span];
     spans.extend(diagnostic.labels.iter().map(|label| label.span));
-    spans.extend(diagnostic.replacement.iter().map(|replacement| replacement.span));
+    spans.extend(
+        diagnostic
+            .replacement
+            .iter()
+            .map(|replacement| replacement.span),
+    );
     for span in spans {
-        assert!(source.get(span.start..span.end).is_some(), "{span:?} in {source:?}: {diagnostic}");
+        assert!(
+            source.get(span.start..span.end).is_some(),
+            "{span:?} in {source:?}: {diagnostic}"
+        );
     }
-    assert!(diagnostic.to_string().starts_with(&format!("error[{}]: ", diagnostic.code)));
+    assert!(
+        diagnostic
+            .to_string()
+            .starts_with(&format!("error[{}]: ", diagnostic.code))
+    );
     assert_eq!(diagnostic.to_json()["code"], diagnostic.code);
-    assert_eq!(diagnostic.repaired().is_some(), diagnostic.replacement.is_some());
+    assert_eq!(
+        diagnostic.repaired().is_some(),
+        diagnostic.replacement.is_some()
+    );
 }
 
 // --- limits ---
@@ -571,7 +721,11 @@ fn complaint(text: &str) -> String {
     let start = Instant::now();
     let found = try_compile(text).expect_err("refused");
     let spent = start.elapsed();
-    assert!(spent < Duration::from_millis(400), "{spent:?} for {} bytes", text.len());
+    assert!(
+        spent < Duration::from_millis(400),
+        "{spent:?} for {} bytes",
+        text.len()
+    );
     let first = found.first().expect("a complaint");
     is_well_formed(first);
     let shown = first.to_string();
@@ -591,14 +745,33 @@ fn hostile_text_is_refused_at_once() {
         "not ".repeat(250_000),
         "é".repeat(500_000),
     ] {
-        assert!(complaint(&text).starts_with("Q302: the query is "), "{}", complaint(&text));
+        assert!(
+            complaint(&text).starts_with("Q302: the query is "),
+            "{}",
+            complaint(&text)
+        );
     }
     for (text, expected) in [
-        ("(".repeat(16_000), "Q301: the query is nested 16000 deep; the limit is 32"),
-        ("any(".repeat(4_000), "Q301: the query is nested 4000 deep; the limit is 32"),
-        ("ever(".repeat(3_000), "Q301: the query is nested 3000 deep; the limit is 32"),
-        (format!("{}x = 1", "not ".repeat(4_000)), "Q306: there are 4000 `not` in a row; the limit is 16"),
-        ("a".repeat(16_000) + " = 1", "Q308: the name is 16000 bytes long; the limit is 64"),
+        (
+            "(".repeat(16_000),
+            "Q301: the query is nested 16000 deep; the limit is 32",
+        ),
+        (
+            "any(".repeat(4_000),
+            "Q301: the query is nested 4000 deep; the limit is 32",
+        ),
+        (
+            "ever(".repeat(3_000),
+            "Q301: the query is nested 3000 deep; the limit is 32",
+        ),
+        (
+            format!("{}x = 1", "not ".repeat(4_000)),
+            "Q306: there are 4000 `not` in a row; the limit is 16",
+        ),
+        (
+            "a".repeat(16_000) + " = 1",
+            "Q308: the name is 16000 bytes long; the limit is 64",
+        ),
     ] {
         assert_eq!(complaint(&text), expected);
     }
@@ -616,7 +789,11 @@ fn hostile_text_is_refused_at_once() {
     ] {
         let start = Instant::now();
         assert!(try_compile(&text).is_err());
-        assert!(start.elapsed() < Duration::from_millis(400), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_millis(400),
+            "{:?}",
+            start.elapsed()
+        );
     }
 }
 
@@ -630,24 +807,69 @@ fn each_limit_allows_what_it_names_and_refuses_one_more() {
     let path = |count: usize| format!("{} = 1", vec!["x"; count].join("."));
     let name = |count: usize| format!("{} = 1", "x".repeat(count));
     let string = |count: usize| format!("x = '{}'", "y".repeat(count));
-    let quantified = |count: usize| format!("{}x = 1{}", "any(x: ".repeat(count), ")".repeat(count));
+    let quantified =
+        |count: usize| format!("{}x = 1{}", "any(x: ".repeat(count), ")".repeat(count));
     let pattern = |count: usize| format!("x matches '{}'", "y".repeat(count));
     let literals = |count: usize| {
         let whole = vec![list(1_000); count / 1_000].join(" or ");
         format!("{whole}{}", " or x = 1".repeat(count % 1_000))
     };
     let cases: Vec<(usize, &dyn Fn(usize) -> String, &str)> = vec![
-        (limit::CONDITIONS, &joined, "Q303: the query has more than 512 conditions; the limit is 512"),
-        (limit::ITEMS, &list, "Q304: the list has 1001 items; the limit is 1000"),
-        (limit::LITERALS, &literals, "Q305: the query has more than 2000 literals; the limit is 2000"),
-        (limit::NETWORKS, &nets, "Q312: the query has 257 networks; the limit is 256"),
-        (limit::NESTING, &nested, "Q301: the query is nested 33 deep; the limit is 32"),
-        (limit::NOTS, &nots, "Q306: there are 17 `not` in a row; the limit is 16"),
-        (limit::SEGMENTS, &path, "Q307: the path has 9 segments; the limit is 8"),
-        (limit::IDENTIFIER, &name, "Q308: the name is 65 bytes long; the limit is 64"),
-        (limit::STRING, &string, "Q309: the string is 4097 bytes long; the limit is 4096"),
-        (limit::QUANTIFIERS, &quantified, "Q310: quantifiers are nested 4 deep; the limit is 3"),
-        (limit::PATTERN, &pattern, "Q311: the regular expression is 257 bytes long; the limit is 256"),
+        (
+            limit::CONDITIONS,
+            &joined,
+            "Q303: the query has more than 512 conditions; the limit is 512",
+        ),
+        (
+            limit::ITEMS,
+            &list,
+            "Q304: the list has 1001 items; the limit is 1000",
+        ),
+        (
+            limit::LITERALS,
+            &literals,
+            "Q305: the query has more than 2000 literals; the limit is 2000",
+        ),
+        (
+            limit::NETWORKS,
+            &nets,
+            "Q312: the query has 257 networks; the limit is 256",
+        ),
+        (
+            limit::NESTING,
+            &nested,
+            "Q301: the query is nested 33 deep; the limit is 32",
+        ),
+        (
+            limit::NOTS,
+            &nots,
+            "Q306: there are 17 `not` in a row; the limit is 16",
+        ),
+        (
+            limit::SEGMENTS,
+            &path,
+            "Q307: the path has 9 segments; the limit is 8",
+        ),
+        (
+            limit::IDENTIFIER,
+            &name,
+            "Q308: the name is 65 bytes long; the limit is 64",
+        ),
+        (
+            limit::STRING,
+            &string,
+            "Q309: the string is 4097 bytes long; the limit is 4096",
+        ),
+        (
+            limit::QUANTIFIERS,
+            &quantified,
+            "Q310: quantifiers are nested 4 deep; the limit is 3",
+        ),
+        (
+            limit::PATTERN,
+            &pattern,
+            "Q311: the regular expression is 257 bytes long; the limit is 256",
+        ),
     ];
     for (most, text, expected) in cases {
         compile(&text(most));
@@ -706,7 +928,8 @@ fn the_deepest_query_that_is_allowed_needs_little_stack() {
                 parameters: Map::new(),
             };
             assert_eq!(facts.answer(&query), Ok(true));
-            assert_eq!(compile(&query.canonical()).written(), query.written());
+            assert_eq!(compile(&query.canonical()).canonical(), query.canonical());
+            assert_eq!(facts.answer(&compile(&query.normal())), Ok(true));
         })
         .expect("a thread")
         .join()
@@ -715,12 +938,19 @@ fn the_deepest_query_that_is_allowed_needs_little_stack() {
 
 #[test]
 fn a_long_line_is_shown_around_the_culprit_only() {
-    let text = format!("{} and nope == 1 and {}", vec!["x = 1"; 200].join(" and "), vec!["x = 1"; 200].join(" and "));
+    let text = format!(
+        "{} and nope == 1 and {}",
+        vec!["x = 1"; 200].join(" and "),
+        vec!["x = 1"; 200].join(" and ")
+    );
     let found = try_compile(&text).expect_err("not an operator");
     let shown = rendered(&found);
     let lines: Vec<&str> = shown.lines().collect();
     let (source, carets) = (lines[3], lines[4]);
-    assert!(source.starts_with(" 1 | …") && source.ends_with('…'), "{source}");
+    assert!(
+        source.starts_with(" 1 | …") && source.ends_with('…'),
+        "{source}"
+    );
     assert!(source.chars().count() < 180);
     let column = carets.find('^').expect("a caret");
     let under: String = source.chars().skip(column).take(2).collect();
@@ -748,7 +978,14 @@ fn object_sets_that_name_themselves_are_found() {
             })
             .collect()
     };
-    assert_eq!(circle(&mentions(&[("a", &["b", "c"]), ("b", &["c"]), ("c", &["gone"])])), None);
+    assert_eq!(
+        circle(&mentions(&[
+            ("a", &["b", "c"]),
+            ("b", &["c"]),
+            ("c", &["gone"])
+        ])),
+        None
+    );
     assert_eq!(
         circle(&mentions(&[("a", &["b"]), ("b", &["c"]), ("c", &["b"])])),
         Some(vec!["b".to_owned(), "c".to_owned(), "b".to_owned()])
@@ -776,16 +1013,26 @@ fn type_words_that_are_none_are_refused_with_their_field() {
         ("x", &*format!("{}int{}", "list(".repeat(9), ")".repeat(9))),
     ] {
         let refused = types.declare("thing", &[(field, word)]).expect_err(word);
-        assert!(refused.starts_with(&format!("field `{field}` of `thing`: ")), "{refused}");
+        assert!(
+            refused.starts_with(&format!("field `{field}` of `thing`: ")),
+            "{refused}"
+        );
     }
-    for word in ["list(int)?", "rel(a)?", "many(a.b)", "list({a = \"int?\", b = \"list(text)\"})", "list(rel(a))"] {
+    for word in [
+        "list(int)?",
+        "rel(a)?",
+        "many(a.b)",
+        "list({a = \"int?\", b = \"list(text)\"})",
+        "list(rel(a))",
+    ] {
         types.declare("thing", &[("x", word)]).expect(word);
     }
 }
 
 #[test]
 fn a_query_says_what_it_needs() {
-    let query = compile("any(x: name = trigger.name) and ever(y = $p) and z > now() and in_set('s')");
+    let query =
+        compile("any(x: name = trigger.name) and ever(y = $p) and z > now() and in_set('s')");
     assert!(query.needs_trigger() && query.needs_history() && query.needs_clock());
     assert!(!query.needs_previous() && !query.needs_relations());
     assert_eq!(query.sets().iter().collect::<Vec<_>>(), ["s"]);

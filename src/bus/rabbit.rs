@@ -71,6 +71,8 @@ struct Connected {
     spare: Mutex<Vec<Channel>>,
     /// The task queues that are declared and bound.
     known: Mutex<HashSet<TaskQueue>>,
+    /// Consumers that keep their queue from others, and do not read it any more.
+    resting: Mutex<Vec<(Arc<Lane>, Consumer)>>,
     end: End,
 }
 
@@ -182,6 +184,7 @@ impl Connected {
             connection,
             spare: Mutex::default(),
             known: Mutex::default(),
+            resting: Mutex::default(),
             end: End::open(),
         });
         tokio::spawn(watch(Arc::clone(&shared), Arc::clone(&session)));
@@ -346,7 +349,7 @@ impl Connected {
         // Others would read on while we still work on what came before: this queue is let go at the close, and
         // then what is left of it goes back in its order.
         if lane.exclusive {
-            return;
+            return lock(&self.resting).push((lane, consumer));
         }
         let hand_back = async {
             lane.channel

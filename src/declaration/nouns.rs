@@ -243,6 +243,19 @@ fn compiled(field: Field<'_, '_>, context: &Context<'_>) -> Option<Query> {
     let complaints = field.complaints();
     let file = complaints.file().to_owned();
     match Query::compile(&text, context) {
+        Ok(query) if query.needs_history() || query.needs_relations() => {
+            let what = if query.needs_history() {
+                "ever(), always() and changed() ask the history of objects"
+            } else {
+                "it asks other objects through a relation"
+            };
+            complaints.error(
+                place,
+                &path,
+                format!("{what}, which is not kept for schedules yet"),
+            );
+            None
+        }
         Ok(query) => {
             for warning in query.warnings() {
                 complaints.push(Complaint::warning(
@@ -360,8 +373,6 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
         operations,
         when,
         when_text,
-        plugins: plugins?,
-        input: input?,
         target,
         overlap: table
             .one_of(
@@ -407,6 +418,9 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
         retry: retry(table),
         parameters,
         created_at: Moment::EPOCH,
+        // Last, so that everything else has been looked at where one of them is wrong.
+        plugins: plugins?,
+        input: input?,
     })
 }
 

@@ -157,16 +157,7 @@ impl Checker<'_> {
         let condition = match &expression.node {
             Clause::And(parts) => Condition::And(self.parts(parts, scope)?),
             Clause::Or(parts) => Condition::Or(self.parts(parts, scope)?),
-            Clause::Not(inner) => {
-                let inner = self.expression(inner, scope)?;
-                match inner.condition {
-                    Condition::Not(twice) => twice.condition,
-                    condition => Condition::Not(Box::new(Node {
-                        condition,
-                        span: inner.span,
-                    })),
-                }
-            }
+            Clause::Not(inner) => self.not(inner, scope)?,
             Clause::Bare(operand) => self.bare(operand, scope)?,
             Clause::Compare {
                 left,
@@ -198,6 +189,21 @@ impl Checker<'_> {
             Clause::Changed { path, window } => self.changed(path, window, span, scope)?,
         };
         Some(Node { condition, span })
+    }
+
+    /// A row of `not`s is walked and not recursed into, and leaves one or none.
+    fn not(&mut self, mut inner: &Expression, scope: &Scope) -> Option<Condition> {
+        let mut negated = true;
+        while let Clause::Not(further) = &inner.node {
+            negated = !negated;
+            inner = further;
+        }
+        let node = self.expression(inner, scope)?;
+        Some(if negated {
+            Condition::Not(Box::new(node))
+        } else {
+            node.condition
+        })
     }
 
     fn parts(&mut self, parts: &[Expression], scope: &Scope) -> Option<Vec<Node>> {

@@ -23,7 +23,12 @@ fn write_clause(out: &mut String, clause: &Clause, grouped: bool) {
         Clause::And(parts) => write_group(out, parts, " and ", grouped),
         Clause::Or(parts) => write_group(out, parts, " or ", grouped),
         Clause::Not(inner) => {
+            let mut inner = inner;
             out.push_str("not ");
+            while let Clause::Not(further) = &inner.node {
+                out.push_str("not ");
+                inner = further;
+            }
             write_clause(out, &inner.node, true);
         }
         Clause::Bare(operand) => write_operand(out, operand),
@@ -207,7 +212,11 @@ pub(crate) fn decimal(number: f64) -> String {
 }
 
 /// Rebuilds a tree in normal form; `negated` is whether an odd number of `not` stands above it.
-fn normalized(expression: &Expression, negated: bool) -> Expression {
+fn normalized(mut expression: &Expression, mut negated: bool) -> Expression {
+    while let Clause::Not(inner) = &expression.node {
+        expression = inner;
+        negated = !negated;
+    }
     let spanned = |clause| Spanned::new(clause, expression.span);
     let refused = |clause: Clause| {
         if negated {
@@ -219,7 +228,7 @@ fn normalized(expression: &Expression, negated: bool) -> Expression {
     match &expression.node {
         Clause::And(parts) => gathered(parts, true, negated, expression),
         Clause::Or(parts) => gathered(parts, false, negated, expression),
-        Clause::Not(inner) => normalized(inner, !negated),
+        Clause::Not(_) => expression.clone(),
         Clause::Bare(operand) => match operand.node {
             Value::Bool(truth) => spanned(Clause::Bare(Spanned::new(
                 Value::Bool(truth != negated),

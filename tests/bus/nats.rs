@@ -309,5 +309,6 @@ async fn tls_is_tls_with_the_certificates_of_the_machine() {
     let tls = format!("tls {{ cert_file: {certificate:?}, key_file: {key:?} }}");
     let server = servers::Nats::with(|_| tls);
     let url = format!("tls://localhost:{}", server.port());
-    crate::only_with_the_right_authority::<Server>(&url, folder.path()).await;
+    let test = "nats::tls_is_tls_with_the_certificates_of_the_machine";
+    crate::only_with_the_right_authority::<Server>(test, &url, folder.path()).await;
 }

@@ -428,5 +428,6 @@ async fn amqps_is_tls_with_the_certificates_of_the_machine() {
         )
     });
     let url = format!("amqps://guest:guest@localhost:{port}/%2f");
-    crate::only_with_the_right_authority::<Server>(&url, server.folder()).await;
+    let test = "rabbit::amqps_is_tls_with_the_certificates_of_the_machine";
+    crate::only_with_the_right_authority::<Server>(test, &url, server.folder()).await;
 }
