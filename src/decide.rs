@@ -17,7 +17,7 @@ use crate::policy::LevelGate;
 use crate::query::{Facts, Fields, Query};
 use crate::run::{Cause, Occasion, Reason, RunDraft};
 use crate::schedule::{Input, Organization};
-use crate::task::{Ids, InputDraft, TaskDraft, TaskState, digest, unique_key};
+use crate::task::{Ids, InputDraft, TaskDraft, TaskState, digest, stable_number, unique_key};
 use crate::trigger::Scheduled;
 use crate::trigger::{Untouched, touches};
 
@@ -635,7 +635,7 @@ fn claim(
         cause: run.cause,
         priority,
         created_at: desk.now,
-        not_before: None,
+        not_before: spread(scheduled, run, &unique),
         scheduled_for: run.scheduled_for,
         inputs: input
             .map(|object| InputDraft {
@@ -651,6 +651,18 @@ fn claim(
         state: TaskState::Queued,
     });
     Ok(id)
+}
+
+/// When a task of the clock may begin at the earliest, where its schedule spreads them: by a stable hash of schedule
+/// and input, so the same input comes at the same offset each time.
+fn spread(scheduled: &Scheduled, run: &RunDraft, unique_key: &str) -> Option<Moment> {
+    let window = scheduled.schedule.spread.micros();
+    let clocked = matches!(run.cause, Cause::OnTime | Cause::CatchUp);
+    if window <= 0 || !clocked {
+        return None;
+    }
+    let offset = stable_number(&scheduled.schedule.id, unique_key) % window;
+    Some(run.scheduled_for.plus(Span::from_micros(offset)))
 }
 
 /// What waits for an object that went, or whose level no longer permits it, is not to run.

@@ -195,6 +195,20 @@ pub fn digest(attributes: &Map<String, Value>, ignored: &[String]) -> String {
     short_hex(hash)
 }
 
+/// A number that is the same for the same two texts for ever; not negative.
+pub fn stable_number(first: &str, second: &str) -> i64 {
+    let mut hash = Sha256::new();
+    hash.update((first.len() as u64).to_le_bytes());
+    hash.update(first.as_bytes());
+    hash.update(second.as_bytes());
+    let bytes = hash.finalize();
+    let number = bytes
+        .iter()
+        .take(8)
+        .fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
+    i64::try_from(number >> 1).unwrap_or(0)
+}
+
 fn short_hex(hash: Sha256) -> String {
     use std::fmt::Write;
     let mut text = String::with_capacity(32);

@@ -474,7 +474,12 @@ proptest! {
         let name = names.join(".");
         let value = print::canonical(&compare(spanned(Literal::Path(names)), Operator::Equal, literal));
         let value = value.split_once(" = ").expect("a comparison").1;
-        let word = serde_json::to_string(&word).expect("a string").replace("\\u007f", "\u{7f}");
+        let word = print::canonical(&compare(
+            spanned(Literal::Path(vec!["x".to_owned()])),
+            Operator::Equal,
+            Literal::Text(word),
+        ));
+        let word = word.split_once(" = ").expect("a comparison").1;
         let pairs = [
             (format!("{name} = {value}"), format!("{name} != {value}")),
             (format!("{name} in ({value}, 1)"), format!("{name} not in ({value}, 1)")),
@@ -898,6 +903,33 @@ fn the_complaint_about_a_deep_query_shows_the_parenthesis_that_crosses_the_limit
 }
 
 #[test]
+fn what_the_canonical_text_could_not_hold_is_refused_as_well() {
+    // Written without parentheses, printed with them.
+    let text = format!(
+        "{}x = 1{}",
+        "x = 1 and (".repeat(20),
+        " or x = 1) or x = 1".repeat(20)
+    );
+    assert_eq!(
+        complaint(&text),
+        "Q301: the query is nested 39 deep; the limit is 32"
+    );
+    let dense = vec!["x=1"; 500].join(" or ") + &" or xxxxxxxxxxxxxxxxx=1".repeat(12);
+    compile(&dense);
+    let lists = (0..9)
+        .map(|_| format!("x in({})", vec!["11111"; 220].join(",")))
+        .collect::<Vec<_>>();
+    assert!(
+        complaint(&lists.join(" or ")).starts_with("Q302: the canonical text of the query is ")
+    );
+    let nots = format!("{}({}x = 1)", "not ".repeat(9), "not ".repeat(8));
+    assert_eq!(
+        complaint(&nots),
+        "Q306: there are 17 `not` in a row; the limit is 16"
+    );
+}
+
+#[test]
 fn a_long_chain_is_one_node_and_costs_no_stack() {
     let text = vec!["x = 1"; limit::CONDITIONS].join(" and ");
     std::thread::Builder::new()
@@ -913,10 +945,11 @@ fn a_long_chain_is_one_node_and_costs_no_stack() {
 
 #[test]
 fn the_deepest_query_that_is_allowed_needs_little_stack() {
+    let nots = "not ".repeat(limit::NOTS);
     let deep = format!(
         "{}x = 1{}",
-        "not not not not not not not not not not not not not not not not (".repeat(32),
-        ")".repeat(32)
+        format!("{nots}(x = 1 and ").repeat(limit::NESTING),
+        ")".repeat(limit::NESTING)
     );
     std::thread::Builder::new()
         .stack_size(1024 * 1024)

@@ -34,8 +34,22 @@ fn required_name(table: &mut Table<'_, '_>, field: &str) -> Option<String> {
     table.require(field).then(|| name(table, field))?
 }
 
+/// A field that is read and kept, and does nothing so far: whoever sets it is told.
+fn without_effect(table: &mut Table<'_, '_>, field: &str, set: bool) {
+    if set {
+        let place = table.node(field).and_then(|node| node.place);
+        table
+            .complaints()
+            .warning(place, field, "it is kept, and has no effect yet");
+    }
+}
+
 pub fn organization(table: &mut Table<'_, '_>) -> Option<Organization> {
     let id = required_name(table, "id");
+    for field in ["weight", "limits"] {
+        let set = table.node(field).is_some_and(|node| !node.is_null());
+        without_effect(table, field, set);
+    }
     let read = Organization {
         id: String::new(),
         name: table.text("name"),
@@ -114,6 +128,8 @@ pub fn plugin(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Plugin> {
         created_at: table.moment("created_at").unwrap_or(Moment::EPOCH),
         input_types: unique,
     };
+    without_effect(table, "limits", !read.limits.is_empty());
+    without_effect(table, "batch_size", read.batch_size > 1);
     let plugin_id = plugin_id?;
     Some(Plugin {
         name: if read.name.is_empty() {
@@ -358,6 +374,26 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
     if table.node("calendars").is_some_and(|node| !node.is_null()) {
         table.complain("calendars", "`calendars` is not supported yet");
     }
+    let overlap = table
+        .one_of(
+            "overlap",
+            &[
+                ("skip", Overlap::Skip),
+                ("buffer_one", Overlap::BufferOne),
+                ("allow", Overlap::Allow),
+                ("replace", Overlap::Replace),
+            ],
+        )
+        .unwrap_or_default();
+    without_effect(
+        table,
+        "overlap",
+        matches!(overlap, Overlap::BufferOne | Overlap::Replace),
+    );
+    for field in ["manual_supersedes", "complete_when"] {
+        let set = table.node(field).is_some_and(|node| !node.is_null());
+        without_effect(table, field, set);
+    }
     Some(Schedule {
         id: String::new(),
         name: name(table, "name").unwrap_or_default(),
@@ -374,17 +410,7 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
         when,
         when_text,
         target,
-        overlap: table
-            .one_of(
-                "overlap",
-                &[
-                    ("skip", Overlap::Skip),
-                    ("buffer_one", Overlap::BufferOne),
-                    ("allow", Overlap::Allow),
-                    ("replace", Overlap::Replace),
-                ],
-            )
-            .unwrap_or_default(),
+        overlap,
         manual_supersedes: table
             .one_of("manual_supersedes", &[("pending", true), ("none", false)])
             .unwrap_or(true),

@@ -36,6 +36,46 @@ pub(crate) fn before_parsing(source: &Source) -> Result<(), Diagnostic> {
             "the limit is here",
         ));
     }
+    let (deepest, crossing) = nesting(text);
+    match crossing {
+        None => Ok(()),
+        Some(span) => Err(too_deep(source, deepest, span)),
+    }
+}
+
+/// Length and nesting of the canonical text, so that what is stored can always be read again.
+pub(crate) fn canonical(source: &Source, text: &str, span: Span) -> Outcome {
+    if text.len() > LENGTH {
+        return Err(Box::new(source.error(
+            "Q302",
+            format!(
+                "the canonical text of the query is {} bytes long; the limit is {LENGTH}",
+                text.len()
+            ),
+            Span::at(span.start),
+            "the query",
+        )));
+    }
+    match nesting(text) {
+        (_, None) => Ok(()),
+        (deepest, Some(_)) => Err(Box::new(
+            too_deep(source, deepest, Span::at(span.start))
+                .note("an `and` inside an `or` counts, because the canonical text puts it in parentheses"),
+        )),
+    }
+}
+
+fn too_deep(source: &Source, deepest: usize, span: Span) -> Diagnostic {
+    source.error(
+        "Q301",
+        format!("the query is nested {deepest} deep; the limit is {NESTING}"),
+        span,
+        "crosses the limit",
+    )
+}
+
+/// The depth of parentheses outside strings, and the first that is too deep.
+fn nesting(text: &str) -> (usize, Option<Span>) {
     let mut depth = 0_usize;
     let mut deepest = 0;
     let mut crossing = None;
@@ -66,15 +106,7 @@ pub(crate) fn before_parsing(source: &Source) -> Result<(), Diagnostic> {
             _ => {}
         }
     }
-    match crossing {
-        None => Ok(()),
-        Some(span) => Err(source.error(
-            "Q301",
-            format!("the query is nested {deepest} deep; the limit is {NESTING}"),
-            span,
-            "crosses the limit",
-        )),
-    }
+    (deepest, crossing)
 }
 
 /// Running totals while the tree is built. Each limit is reported once, where it is crossed.
@@ -108,14 +140,16 @@ impl Counts {
         )
     }
 
-    pub fn nots(&mut self, source: &Source, nots: &[Span]) -> Outcome {
-        let span = nots.get(NOTS).copied().unwrap_or_default();
+    /// `below` are those that stand behind a parenthesis; the canonical text writes all of them in one row.
+    pub fn nots(&mut self, source: &Source, nots: &[Span], below: usize) -> Outcome {
+        let row = nots.len() + below;
+        let crossing = nots.get(NOTS).or(nots.first());
         crossed(
             source,
-            nots.len() > NOTS,
+            row > NOTS && !nots.is_empty(),
             "Q306",
-            || format!("there are {} `not` in a row; the limit is {NOTS}", nots.len()),
-            span,
+            || format!("there are {row} `not` in a row; the limit is {NOTS}"),
+            crossing.copied().unwrap_or_default(),
         )
     }
 

@@ -248,6 +248,10 @@ pub(crate) fn parse(source: &Source, context: &Context<'_>) -> Result<Parsed, Ve
         .flat_map(Pair::into_inner)
         .find(|pair| pair.as_rule() == Rule::expr)
         .map(|pair| reader.expression(pair));
+    if let (Some(tree), true) = (&tree, reader.found.is_empty()) {
+        let outcome = limit::canonical(source, &super::print::canonical(tree), tree.span);
+        reader.limit(outcome);
+    }
     match tree {
         Some(tree) if reader.found.is_empty() => Ok(Parsed {
             tree,
@@ -329,10 +333,20 @@ impl Reader<'_> {
                 _ => primary = Some(self.primary(part)),
             }
         }
-        let outcome = self.counts.nots(self.source, &nots);
+        let mut below = 0;
+        let mut inner = primary.as_ref();
+        while let Some(Spanned {
+            node: Clause::Not(further),
+            ..
+        }) = inner
+        {
+            below += 1;
+            inner = Some(further);
+        }
+        let outcome = self.counts.nots(self.source, &nots, below);
         self.limit(outcome);
         // A refused row of `not`s is cut, so that the tree stays as shallow as the limit says.
-        nots.truncate(limit::NOTS);
+        nots.truncate(limit::NOTS.saturating_sub(below));
         let mut expression = primary.unwrap_or_else(broken);
         for not in nots.into_iter().rev() {
             let span = not.to(expression.span);

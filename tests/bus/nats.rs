@@ -115,10 +115,11 @@ async fn a_settlement_without_a_connection_is_made_up_for(broker: &Server) {
 }
 
 async fn streams_that_are_made_anew_void_old_receipts(broker: &Server) {
+    let (_client, context) = broker.client().await;
+    let _ = context.delete_stream("MUSTER_EVENTS").await;
     let bus = broker.open(&topology()).await;
     broker.send(names::EVENTS, Message::of(b"old")).await;
     let old = next(&bus).await;
-    let (_client, context) = broker.client().await;
     context
         .delete_stream("MUSTER_EVENTS")
         .await

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Sets up whatever the tests need and runs them all. On Debian, missing servers are installed by apt-get (as root);
+# elsewhere, install PostgreSQL 15, RabbitMQ 3.10, NATS 2.9, Prometheus (for promtool) and amqp-tools first.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+missing=()
+ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || missing+=(postgresql)
+[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=(rabbitmq-server)
+command -v nats-server >/dev/null || missing+=(nats-server)
+command -v promtool >/dev/null || missing+=(prometheus)
+command -v amqp-publish >/dev/null || missing+=(amqp-tools)
+command -v setpriv >/dev/null || missing+=(util-linux)
+
+if [ ${#missing[@]} -gt 0 ]; then
+    if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
+        echo "missing: ${missing[*]}; install them, or run this as root on Debian" >&2
+        exit 1
+    fi
+    echo "installing ${missing[*]}"
+    # The tests start servers of their own on free ports; the packages' services stay off.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+cargo test --locked --no-fail-fast "$@"
