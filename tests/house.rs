@@ -10,22 +10,81 @@ const FLOORS: [(u8, &[&str]); 5] = [
     (
         0,
         &[
-            "moment", "document", "policy", "object", "query", "recurrence", "schedule", "plugin", "run", "task",
-            "rules", "declaration", "wire",
+            "moment",
+            "document",
+            "policy",
+            "object",
+            "query",
+            "recurrence",
+            "schedule",
+            "plugin",
+            "run",
+            "task",
+            "rules",
+            "declaration",
+            "wire",
         ],
     ),
     (1, &["trigger", "catalogue", "decide", "progress"]),
     (2, &["store", "bus"]),
-    (3, &["ground", "intake", "ticker", "dispatch", "reaper", "processor"]),
+    (
+        3,
+        &[
+            "ground",
+            "intake",
+            "ticker",
+            "dispatch",
+            "reaper",
+            "processor",
+        ],
+    ),
     (4, &["settings", "telemetry", "cli"]),
 ];
 
 /// What a floor must not contain, outside of comments.
 const BANNED: [(u8, &[&str]); 5] = [
-    (0, &["tokio", "sqlx", "lapin", "async_nats", "tracing::", "async fn", "use rand", "std::fs", "std::net", "std::env"]),
-    (1, &["tokio", "sqlx", "lapin", "async_nats", "tracing::", "async fn", "use rand", "std::fs", "std::net", "std::env"]),
+    (
+        0,
+        &[
+            "tokio",
+            "sqlx",
+            "lapin",
+            "async_nats",
+            "tracing::",
+            "async fn",
+            "use rand",
+            "std::fs",
+            "std::net",
+            "std::env",
+        ],
+    ),
+    (
+        1,
+        &[
+            "tokio",
+            "sqlx",
+            "lapin",
+            "async_nats",
+            "tracing::",
+            "async fn",
+            "use rand",
+            "std::fs",
+            "std::net",
+            "std::env",
+        ],
+    ),
     (2, &["Moment::now("]),
-    (3, &["sqlx", "lapin", "async_nats", "SELECT ", "INSERT ", "serde_json::from_"]),
+    (
+        3,
+        &[
+            "sqlx",
+            "lapin",
+            "async_nats",
+            "SELECT ",
+            "INSERT ",
+            "serde_json::from_",
+        ],
+    ),
     (4, &["sqlx", "lapin", "async_nats", "SELECT ", "INSERT "]),
 ];
 
@@ -69,12 +128,27 @@ fn rooms() -> Vec<Room> {
     files
         .into_iter()
         .map(|file| {
-            let inside = file.strip_prefix(&root).expect("a file of src").to_path_buf();
-            let first = inside.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
+            let inside = file
+                .strip_prefix(&root)
+                .expect("a file of src")
+                .to_path_buf();
+            let first = inside
+                .components()
+                .next()
+                .expect("a name")
+                .as_os_str()
+                .to_string_lossy()
+                .into_owned();
             let text = fs::read_to_string(&file).expect("a source is text");
             let code: Vec<&str> = text
                 .lines()
-                .map(|line| if line.trim_start().starts_with("//") { "" } else { line })
+                .map(|line| {
+                    if line.trim_start().starts_with("//") {
+                        ""
+                    } else {
+                        line
+                    }
+                })
                 .collect();
             Room {
                 name: first.trim_end_matches(".rs").to_owned(),
@@ -103,7 +177,11 @@ fn imports(code: &str) -> Vec<String> {
                     '{' => depth += 1,
                     '}' => depth -= 1,
                     ',' if depth == 0 => {
-                        let first: String = word.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                        let first: String = word
+                            .trim()
+                            .chars()
+                            .take_while(|c| c.is_alphanumeric() || *c == '_')
+                            .collect();
                         found.push(first);
                         word.clear();
                         continue;
@@ -113,7 +191,11 @@ fn imports(code: &str) -> Vec<String> {
                 word.push(c);
             }
         } else {
-            found.push(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+            found.push(
+                rest.chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect(),
+            );
         }
     }
     found.retain(|name| !name.is_empty());
@@ -126,18 +208,31 @@ fn every_file_of_src_has_its_room_on_a_floor() {
         if matches!(room.name.as_str(), "lib" | "main") {
             continue;
         }
-        assert!(floor_of(&room.name).is_some(), "src/{} is on no floor: name its room in tests/house.rs and in src/lib.rs", room.file.display());
+        assert!(
+            floor_of(&room.name).is_some(),
+            "src/{} is on no floor: name its room in tests/house.rs and in src/lib.rs",
+            room.file.display()
+        );
     }
 }
 
 #[test]
 fn imports_go_downwards_only() {
     for room in rooms() {
-        let Some(floor) = floor_of(&room.name) else { continue };
+        let Some(floor) = floor_of(&room.name) else {
+            continue;
+        };
         for import in imports(&room.code) {
-            let Some(theirs) = floor_of(&import) else { continue };
+            let Some(theirs) = floor_of(&import) else {
+                continue;
+            };
             let same_room = import == room.name;
-            let order = |name: &str| FLOORS.iter().flat_map(|(_, rooms)| rooms.iter()).position(|known| *known == name);
+            let order = |name: &str| {
+                FLOORS
+                    .iter()
+                    .flat_map(|(_, rooms)| rooms.iter())
+                    .position(|known| *known == name)
+            };
             // Loops do not know each other, only the ground; the processor wires them. Bus and store do not know each
             // other. On the other floors a room knows those that were named before it.
             let may = match floor {
@@ -157,10 +252,16 @@ fn imports_go_downwards_only() {
 #[test]
 fn no_floor_holds_what_belongs_to_another() {
     for room in rooms() {
-        let Some(floor) = floor_of(&room.name) else { continue };
+        let Some(floor) = floor_of(&room.name) else {
+            continue;
+        };
         let (_, banned) = BANNED[usize::from(floor)];
         for word in banned {
-            assert!(!room.code.contains(word), "src/{} (floor {floor}) contains `{word}`", room.file.display());
+            assert!(
+                !room.code.contains(word),
+                "src/{} (floor {floor}) contains `{word}`",
+                room.file.display()
+            );
         }
     }
 }
@@ -168,10 +269,22 @@ fn no_floor_holds_what_belongs_to_another() {
 #[test]
 fn only_moment_reads_the_wall_clock() {
     for room in rooms().into_iter().filter(|room| room.name != "moment") {
-        assert!(!room.code.contains("SystemTime"), "src/{} reads the wall clock", room.file.display());
-        assert!(!room.code.contains("Timestamp::now"), "src/{} reads the wall clock", room.file.display());
+        assert!(
+            !room.code.contains("SystemTime"),
+            "src/{} reads the wall clock",
+            room.file.display()
+        );
+        assert!(
+            !room.code.contains("Timestamp::now"),
+            "src/{} reads the wall clock",
+            room.file.display()
+        );
         if floor_of(&room.name) < Some(2) {
-            assert!(!room.code.contains("Moment::now("), "src/{} reads the wall clock", room.file.display());
+            assert!(
+                !room.code.contains("Moment::now("),
+                "src/{} reads the wall clock",
+                room.file.display()
+            );
         }
     }
 }
@@ -179,8 +292,18 @@ fn only_moment_reads_the_wall_clock() {
 #[test]
 fn no_socket_is_opened_to_listen() {
     for room in rooms() {
-        for word in ["TcpListener", "UnixListener", "UdpSocket", "http-listener", "with_http_listener"] {
-            assert!(!room.code.contains(word), "src/{} contains `{word}`", room.file.display());
+        for word in [
+            "TcpListener",
+            "UnixListener",
+            "UdpSocket",
+            "http-listener",
+            "with_http_listener",
+        ] {
+            assert!(
+                !room.code.contains(word),
+                "src/{} contains `{word}`",
+                room.file.display()
+            );
         }
     }
 }
@@ -189,7 +312,11 @@ fn no_socket_is_opened_to_listen() {
 fn no_file_is_longer_than_a_reader_bears() {
     for room in rooms() {
         let lines = room.code.lines().count();
-        assert!(lines <= LONGEST, "src/{} has {lines} lines; the most is {LONGEST}", room.file.display());
+        assert!(
+            lines <= LONGEST,
+            "src/{} has {lines} lines; the most is {LONGEST}",
+            room.file.display()
+        );
     }
 }
 
@@ -200,7 +327,11 @@ fn no_room_has_a_name_that_says_nothing() {
             let name = part.as_os_str().to_string_lossy();
             let name = name.trim_end_matches(".rs");
             assert!(
-                !["utils", "util", "common", "helpers", "models", "types", "misc", "service", "manager"].contains(&name),
+                ![
+                    "utils", "util", "common", "helpers", "models", "types", "misc", "service",
+                    "manager"
+                ]
+                .contains(&name),
                 "src/{}: find the word of the domain",
                 room.file.display()
             );
@@ -212,13 +343,33 @@ fn no_room_has_a_name_that_says_nothing() {
 fn the_top_level_holds_what_it_should() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let allowed = [
-        "Cargo.toml", "Cargo.lock", "src", "grammar", "migrations", "tests", "config", "docker-compose.yml", "README.md",
-        ".ci", ".gitignore", "benches", "LICENSE", ".git", "target",
+        "Cargo.toml",
+        "Cargo.lock",
+        "src",
+        "grammar",
+        "migrations",
+        "tests",
+        "config",
+        "docker-compose.yml",
+        "README.md",
+        ".ci",
+        ".gitignore",
+        "benches",
+        "LICENSE",
+        ".git",
+        "target",
     ];
     for entry in fs::read_dir(root).expect("the project's folder") {
-        let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
+        let name = entry
+            .expect("an entry")
+            .file_name()
+            .to_string_lossy()
+            .into_owned();
         let ignored = name.starts_with("muster.db") || name == "muster.toml";
-        assert!(ignored || allowed.contains(&name.as_str()), "`{name}` does not belong at the top level");
+        assert!(
+            ignored || allowed.contains(&name.as_str()),
+            "`{name}` does not belong at the top level"
+        );
     }
 }
 
@@ -234,7 +385,9 @@ fn both_schemas_have_the_same_tables_and_columns() {
         files.sort();
         assert!(!files.is_empty(), "no migrations for {database}");
         for file in files {
-            let text = fs::read_to_string(&file).expect("a migration is text").to_lowercase();
+            let text = fs::read_to_string(&file)
+                .expect("a migration is text")
+                .to_lowercase();
             let plain = text
                 .replace(" collate \"c\"", "")
                 .replace(") strict;", ");")
@@ -244,5 +397,8 @@ fn both_schemas_have_the_same_tables_and_columns() {
             tables.entry(database).or_default().push(plain);
         }
     }
-    assert_eq!(tables["postgres"], tables["sqlite"], "the two schemas differ in more than their types");
+    assert_eq!(
+        tables["postgres"], tables["sqlite"],
+        "the two schemas differ in more than their types"
+    );
 }

@@ -52,17 +52,24 @@ struct Place {
 
 impl Place {
     fn new(name: &str) -> Place {
-        let folder = std::env::temp_dir().join(format!("muster-readme-{name}-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("muster-readme-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(folder.join("bin")).expect("a folder for the test");
-        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_muster"), folder.join("bin/muster")).expect("a link to the program");
-        std::os::unix::fs::symlink(root().join("config"), folder.join("config")).expect("a link to config");
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_muster"), folder.join("bin/muster"))
+            .expect("a link to the program");
+        std::os::unix::fs::symlink(root().join("config"), folder.join("config"))
+            .expect("a link to config");
         Place { folder }
     }
 
     /// Runs a block as a newcomer would paste it; answers with what it printed.
     fn run(&self, block: &str) -> (bool, String, String) {
-        let path = format!("{}:{}", self.folder.join("bin").display(), std::env::var("PATH").unwrap_or_default());
+        let path = format!(
+            "{}:{}",
+            self.folder.join("bin").display(),
+            std::env::var("PATH").unwrap_or_default()
+        );
         let done = Command::new("timeout")
             .args(["120", "bash", "-m", "-e", "-c", block])
             .current_dir(&self.folder)
@@ -87,12 +94,25 @@ impl Drop for Place {
 #[test]
 fn the_first_command_runs_the_demonstration_to_its_table() {
     let block = block_with("-- demo");
-    let arguments = block.trim().strip_prefix("cargo run --release -- ").expect("the first command is `cargo run --release -- …`");
+    let arguments = block
+        .trim()
+        .strip_prefix("cargo run --release -- ")
+        .expect("the first command is `cargo run --release -- …`");
     let place = Place::new("demo");
     let (ended_well, out, err) = place.run(&format!("muster {arguments}"));
     assert!(ended_well, "`{block}` failed:\n{out}\n{err}");
-    for word in ["events", "schedules touched", "tasks by queue", "refusals by reason", "time", "muster.tasks.boefje"] {
-        assert!(out.contains(word), "the table says nothing of `{word}`:\n{out}");
+    for word in [
+        "events",
+        "schedules touched",
+        "tasks by queue",
+        "refusals by reason",
+        "time",
+        "muster.tasks.boefje",
+    ] {
+        assert!(
+            out.contains(word),
+            "the table says nothing of `{word}`:\n{out}"
+        );
     }
 }
 
@@ -100,26 +120,47 @@ fn the_first_command_runs_the_demonstration_to_its_table() {
 fn the_second_command_is_what_ci_calls() {
     let block = block_with("tests/all.sh");
     let ci = fs::read_to_string(root().join(".ci/run")).expect("there is .ci/run");
-    assert!(ci.lines().any(|line| line.trim() == block.trim()), ".ci/run does not call `{}`", block.trim());
+    assert!(
+        ci.lines().any(|line| line.trim() == block.trim()),
+        ".ci/run does not call `{}`",
+        block.trim()
+    );
 }
 
 #[test]
 fn the_tour_with_rabbitmq_shows_a_task_in_the_workers_queue() {
     let rabbit = Rabbit::start();
     let url = rabbit.url();
-    let server = url.trim_end_matches("/%2f").trim_end_matches('/').to_owned();
+    let server = url
+        .trim_end_matches("/%2f")
+        .trim_end_matches('/')
+        .to_owned();
     let block = block_with("amqp-publish").replace("amqp://guest:guest@localhost:5672", &server);
-    assert!(block.contains(&server), "the tour names the server in its first line");
+    assert!(
+        block.contains(&server),
+        "the tour names the server in its first line"
+    );
     let place = Place::new("tour");
     let (ended_well, out, err) = place.run(&block);
     let log = fs::read_to_string(place.folder.join("muster.log")).unwrap_or_default();
     assert!(ended_well, "the tour failed:\n{out}\n{err}\n{log}");
-    assert!(out.contains("\"arguments\":[\"dig\",\"www.example.com\"]"), "no task message was shown:\n{out}");
-    assert!(out.contains("dns-records"), "`muster task list` does not show the task:\n{out}");
+    assert!(
+        out.contains("\"arguments\":[\"dig\",\"www.example.com\"]"),
+        "no task message was shown:\n{out}"
+    );
+    assert!(
+        out.contains("dns-records"),
+        "`muster task list` does not show the task:\n{out}"
+    );
     let explained = block_with("muster explain -");
-    let (ended_well, out, err) = place.run(&format!("export MUSTER_STORE_URL=sqlite:tour.db\n{explained}"));
+    let (ended_well, out, err) = place.run(&format!(
+        "export MUSTER_STORE_URL=sqlite:tour.db\n{explained}"
+    ));
     assert!(ended_well, "explain failed:\n{out}\n{err}");
-    assert!(out.contains("level_too_low"), "explain names the gate:\n{out}");
+    assert!(
+        out.contains("level_too_low"),
+        "explain names the gate:\n{out}"
+    );
 }
 
 #[test]
@@ -127,21 +168,34 @@ fn the_embedded_commands_write_tasks_to_a_file() {
     let place = Place::new("embedded");
     let (ended_well, out, err) = place.run(&block_with("> tasks.jsonl"));
     assert!(ended_well, "the embedded commands failed:\n{out}\n{err}");
-    let tasks = fs::read_to_string(place.folder.join("tasks.jsonl")).expect("tasks.jsonl was written");
-    assert!(tasks.lines().count() > 10, "only these tasks came out:\n{tasks}");
+    let tasks =
+        fs::read_to_string(place.folder.join("tasks.jsonl")).expect("tasks.jsonl was written");
+    assert!(
+        tasks.lines().count() > 10,
+        "only these tasks came out:\n{tasks}"
+    );
     for line in tasks.lines() {
         let task: serde_json::Value = serde_json::from_str(line).expect("a line of output is JSON");
-        assert!(task["plugin"]["plugin_id"].is_string(), "a line of output is a task: {line}");
+        assert!(
+            task["plugin"]["plugin_id"].is_string(),
+            "a line of output is a task: {line}"
+        );
     }
 }
 
 #[test]
 fn the_schedule_shown_is_one_that_check_accepts() {
     let place = Place::new("schedule");
-    let yaml = blocks("yaml").into_iter().next().expect("the README shows a schedule");
+    let yaml = blocks("yaml")
+        .into_iter()
+        .next()
+        .expect("the README shows a schedule");
     fs::write(place.folder.join("shown.yaml"), yaml).expect("the schedule is written");
     let (ended_well, out, err) = place.run("muster check shown.yaml");
-    assert!(ended_well, "check refuses what the README shows:\n{out}\n{err}");
+    assert!(
+        ended_well,
+        "check refuses what the README shows:\n{out}\n{err}"
+    );
 }
 
 #[test]
@@ -149,6 +203,9 @@ fn what_the_readme_points_to_is_there() {
     let text = readme();
     for (at, _) in text.match_indices("](") {
         let target: String = text[at + 2..].chars().take_while(|c| *c != ')').collect();
-        assert!(root().join(&target).exists(), "README.md points to `{target}`, which is not there");
+        assert!(
+            root().join(&target).exists(),
+            "README.md points to `{target}`, which is not there"
+        );
     }
 }

@@ -270,13 +270,12 @@ impl Checker<'_> {
             && !known.contains(name)
         {
             return self.refuse(refusal::unknown(
-                self.source
-                    .error(
-                        "Q205",
-                        format!("unknown object set `{name}`"),
-                        *place,
-                        "no such set",
-                    ),
+                self.source.error(
+                    "Q205",
+                    format!("unknown object set `{name}`"),
+                    *place,
+                    "no such set",
+                ),
                 *place,
                 name,
                 known.iter().map(String::as_str),
@@ -413,7 +412,9 @@ impl Checker<'_> {
         let left = self.left(left, scope, usage)?;
         let test = match right {
             Set::List(list) => self.among(&left, negated, operator, list, scope)?,
-            Set::Operand(operand) => self.among_operand(&left, negated, operator, operand, scope)?,
+            Set::Operand(operand) => {
+                self.among_operand(&left, negated, operator, operand, scope)?
+            }
         };
         Some(Condition::Test {
             path: left.field.path,
@@ -440,8 +441,8 @@ impl Checker<'_> {
             return self.refuse(diagnostic);
         }
         let field = self.resolve(segments, span, scope, usage)?;
-        let list_of_values =
-            matches!(field.kind(), Kind::List(_) | Kind::Dynamic) || (field.spread && !field.kind().is_many());
+        let list_of_values = matches!(field.kind(), Kind::List(_) | Kind::Dynamic)
+            || (field.spread && !field.kind().is_many());
         if !list_of_values {
             let diagnostic = refusal::not_a_list(self.source, left, span, &field, usage);
             return self.refuse(diagnostic);
@@ -873,7 +874,11 @@ impl Checker<'_> {
     }
 
     /// A path from the trigger or its earlier state.
-    pub fn outside(&mut self, segments: &[String], span: Span) -> Option<(Resolved, tree::Operand)> {
+    pub fn outside(
+        &mut self,
+        segments: &[String],
+        span: Span,
+    ) -> Option<(Resolved, tree::Operand)> {
         let (who, rest) = segments.split_first()?;
         let is_trigger = who == "trigger";
         let schema = if is_trigger {
@@ -970,7 +975,13 @@ impl Described<'_> {
         }
     }
 
-    pub fn of<'l>(left: &Left, name: &'l str, operator: &'l str, scope: &'l Scope, kind: &'l Kind) -> Described<'l> {
+    pub fn of<'l>(
+        left: &Left,
+        name: &'l str,
+        operator: &'l str,
+        scope: &'l Scope,
+        kind: &'l Kind,
+    ) -> Described<'l> {
         Described {
             name,
             span: left.span,

@@ -101,7 +101,13 @@ impl Walk<'_> {
         matches!(self.token(ahead).shape, Shape::Word | Shape::Sign) && self.word(ahead) == text
     }
 
-    fn error(&self, code: &'static str, message: impl Into<String>, span: Span, label: impl Into<String>) -> Diagnostic {
+    fn error(
+        &self,
+        code: &'static str,
+        message: impl Into<String>,
+        span: Span,
+        label: impl Into<String>,
+    ) -> Diagnostic {
         self.source.error(code, message, span, label)
     }
 
@@ -213,22 +219,25 @@ impl Walk<'_> {
         if self.at > 0 {
             return self.error("Q109", "expected a condition", end, "nothing follows");
         }
-        self.error("Q106", "the query is empty", Span::at(0), "expected a condition")
-            .help("everything is spelt `True`")
-            .instead(Span::new(0, self.source.text.len()), "True")
+        self.error(
+            "Q106",
+            "the query is empty",
+            Span::at(0),
+            "expected a condition",
+        )
+        .help("everything is spelt `True`")
+        .instead(Span::new(0, self.source.text.len()), "True")
     }
 
     fn misplaced_keyword(&self, token: &Token, text: &str) -> Option<Diagnostic> {
         let next_is_operator = matches!(self.token(1).shape, Shape::Sign) && !self.is(1, "(");
         match text {
-            "and" | "or" | "in" | "startswith" | "endswith" => Some(
-                self.error(
-                    "Q109",
-                    "expected a condition",
-                    token.span,
-                    format!("`{text}` needs something on its left"),
-                ),
-            ),
+            "and" | "or" | "in" | "startswith" | "endswith" => Some(self.error(
+                "Q109",
+                "expected a condition",
+                token.span,
+                format!("`{text}` needs something on its left"),
+            )),
             "NOT" | "Not" if !next_is_operator => Some(
                 self.error(
                     "Q112",
@@ -250,10 +259,16 @@ impl Walk<'_> {
     }
 
     fn no_condition(&self, token: &Token, text: &str) -> Diagnostic {
-        let diagnostic = |label: &str| self.error("Q109", "expected a condition", token.span, label);
+        let diagnostic =
+            |label: &str| self.error("Q109", "expected a condition", token.span, label);
         match text {
             "!" => self
-                .error("Q111", "`!` is not an operator", token.span, "`not` is a word here")
+                .error(
+                    "Q111",
+                    "`!` is not an operator",
+                    token.span,
+                    "`not` is a word here",
+                )
                 .help("write `not`")
                 .instead(token.span, "not "),
             "*" => diagnostic("not a condition")
@@ -261,7 +276,9 @@ impl Walk<'_> {
                 .instead(token.span, "True"),
             "#" | "--" | "//" | "/*" => diagnostic("there are no comments"),
             ")" => diagnostic("nothing inside"),
-            "[" | "{" => diagnostic("not used in queries").help("groups are written in parentheses"),
+            "[" | "{" => {
+                diagnostic("not used in queries").help("groups are written in parentheses")
+            }
             _ => diagnostic("not a field"),
         }
     }
@@ -291,8 +308,13 @@ impl Walk<'_> {
                     return Some((**diagnostic).clone());
                 }
                 return Some(
-                    self.error("Q109", "expected a length of time", span, "not a length of time")
-                        .help("lengths are written `30d`; units are s, m, h, d, w"),
+                    self.error(
+                        "Q109",
+                        "expected a length of time",
+                        span,
+                        "not a length of time",
+                    )
+                    .help("lengths are written `30d`; units are s, m, h, d, w"),
                 );
             }
             self.at += number;
@@ -368,7 +390,11 @@ impl Walk<'_> {
             "IN" | "In" | "like" | "LIKE" | "ilike" | "ILIKE" | "contains" => {
                 let span = token.span.to(next.span);
                 let word = self.word(1).to_owned();
-                let meant = if word.eq_ignore_ascii_case("in") { "not in" } else { "!~" };
+                let meant = if word.eq_ignore_ascii_case("in") {
+                    "not in"
+                } else {
+                    "!~"
+                };
                 Some(self.habit(span, meant, "not an operator", 2))
             }
             _ => Some(
@@ -419,10 +445,7 @@ impl Walk<'_> {
             // `is null` is wrong twice, and mended at once.
             Some(right) if right != self.word(value) && !right.starts_with('(') => diagnostic
                 .help(format!("write `{field} {meant} {right}`"))
-                .instead(
-                    span.to(self.token(value).span),
-                    format!("{meant} {right}"),
-                ),
+                .instead(span.to(self.token(value).span), format!("{meant} {right}")),
             Some(right) => diagnostic
                 .help(format!("write `{field} {meant} {right}`"))
                 .instead(span, meant),
@@ -459,8 +482,10 @@ impl Walk<'_> {
                 let span = token.span.to(self.token(1).span);
                 self.habit(span, "not in", "keywords are lower case", 2)
             }
-            "STARTSWITH" | "startsWith" | "StartsWith" | "starts_with" | "begins" | "begins_with"
-            | "istartswith" => self.habit(token.span, "startswith", lower_case(word, "startswith"), 1),
+            "STARTSWITH" | "startsWith" | "StartsWith" | "starts_with" | "begins"
+            | "begins_with" | "istartswith" => {
+                self.habit(token.span, "startswith", lower_case(word, "startswith"), 1)
+            }
             "ENDSWITH" | "endsWith" | "EndsWith" | "ends_with" | "iendswith" => {
                 self.habit(token.span, "endswith", lower_case(word, "endswith"), 1)
             }
@@ -488,7 +513,8 @@ impl Walk<'_> {
             token.span
         };
         let meant = if negated { "!=" } else { "=" };
-        let mut diagnostic = self.habit(span, meant, "not an operator", if negated { 2 } else { 1 });
+        let mut diagnostic =
+            self.habit(span, meant, "not an operator", if negated { 2 } else { 1 });
         diagnostic.message = format!("`{}` is not part of the language", self.text(span));
         diagnostic
     }
@@ -557,7 +583,9 @@ impl Walk<'_> {
                     text.as_str(),
                     "and" | "or" | "not" | "in" | "startswith" | "endswith"
                 ) {
-                    return Some(self.value_missing(token.span, format!("`{text}` is not a value")));
+                    return Some(
+                        self.value_missing(token.span, format!("`{text}` is not a value")),
+                    );
                 }
                 if self.is(1, "(") {
                     self.at += 1;
@@ -601,14 +629,21 @@ impl Walk<'_> {
                 );
                 if operator == "=" && !written.is_empty() {
                     diagnostic
-                        .help(format!("for one of several values write `{field} in {written}`"))
+                        .help(format!(
+                            "for one of several values write `{field} in {written}`"
+                        ))
                         .instead(self.operator.unwrap_or(token.span), "in")
                 } else {
                     diagnostic
                 }
             }
             ")" if after == State::ItemEnd => self
-                .error("Q109", "expected a value", token.span, "nothing behind the comma")
+                .error(
+                    "Q109",
+                    "expected a value",
+                    token.span,
+                    "nothing behind the comma",
+                )
                 .help("leave out the last comma"),
             "=" if operator == "=" => self.error(
                 "Q111",
@@ -681,7 +716,10 @@ impl Walk<'_> {
 
     fn behind_path(&mut self, token: &Token) -> Option<Diagnostic> {
         let text = self.text(token.span).to_owned();
-        let opened = self.open.last().map_or(Opened::Group, |(opened, _)| *opened);
+        let opened = self
+            .open
+            .last()
+            .map_or(Opened::Group, |(opened, _)| *opened);
         match (&token.shape, text.as_str()) {
             (Shape::Sign, ":") if opened == Opened::Quantifier => {
                 self.connective = None;
@@ -701,8 +739,13 @@ impl Walk<'_> {
                 "`changed` takes a field",
             )),
             _ => Some(
-                self.error("Q109", "expected `:` or `)`", token.span, "not expected here")
-                    .help("a condition on the elements stands behind a colon: `any(ports: port = 80)`"),
+                self.error(
+                    "Q109",
+                    "expected `:` or `)`",
+                    token.span,
+                    "not expected here",
+                )
+                .help("a condition on the elements stands behind a colon: `any(ports: port = 80)`"),
             ),
         }
     }
@@ -715,8 +758,13 @@ impl Walk<'_> {
             return None;
         }
         Some(
-            self.error("Q109", "expected a bound", token.span, "not `since:` or `until:`")
-                .help("bounds are written `since: \"2025-01-01\"`"),
+            self.error(
+                "Q109",
+                "expected a bound",
+                token.span,
+                "not `since:` or `until:`",
+            )
+            .help("bounds are written `since: \"2025-01-01\"`"),
         )
     }
 
@@ -801,7 +849,10 @@ impl Walk<'_> {
         };
         self.error("Q112", self.expected(), span, label)
             .help(format!("write `{meant}`"))
-            .instead(span, format!(" {meant} ").trim_matches(if self.spaced(span) { ' ' } else { '\0' }))
+            .instead(
+                span,
+                format!(" {meant} ").trim_matches(if self.spaced(span) { ' ' } else { '\0' }),
+            )
     }
 
     /// Whether spaces stand on both sides.
@@ -818,20 +869,23 @@ impl Walk<'_> {
         }
         let diagnostic = |label: &str| self.error("Q112", self.expected(), token.span, label);
         match (&token.shape, text) {
-            (Shape::Sign, ";") => diagnostic("nothing ends a query but its end").instead(token.span, ""),
+            (Shape::Sign, ";") => {
+                diagnostic("nothing ends a query but its end").instead(token.span, "")
+            }
             (Shape::Sign, "#" | "--" | "//" | "/*") => diagnostic("there are no comments"),
-            (Shape::Sign, "," ) => diagnostic("conditions are joined by words").help("write `and`"),
-            (
-                Shape::Sign,
-                "=" | "!=" | "<" | "<=" | ">" | ">=" | "~" | "!~" | "==" | "<>",
-            ) => diagnostic("a comparison has one operator")
-                .help("write both comparisons and join them with `and`"),
+            (Shape::Sign, ",") => diagnostic("conditions are joined by words").help("write `and`"),
+            (Shape::Sign, "=" | "!=" | "<" | "<=" | ">" | ">=" | "~" | "!~" | "==" | "<>") => {
+                diagnostic("a comparison has one operator")
+                    .help("write both comparisons and join them with `and`")
+            }
             (Shape::Sign, "+" | "-" | "*" | "/" | "%") => diagnostic("there is no arithmetic"),
             (Shape::Word, "order" | "ORDER" | "limit" | "LIMIT" | "sort") => {
                 diagnostic("a query selects and does not order")
             }
             (Shape::Word, _) => diagnostic("unexpected word"),
-            (Shape::Text(_) | Shape::Number | Shape::Parameter, _) => diagnostic("unexpected value"),
+            (Shape::Text(_) | Shape::Number | Shape::Parameter, _) => {
+                diagnostic("unexpected value")
+            }
             _ => diagnostic("not expected here"),
         }
     }
@@ -842,7 +896,9 @@ impl Walk<'_> {
         let Shape::Text(quote) = before.shape else {
             return None;
         };
-        if before.span.end != token.span.start || !matches!(token.shape, Shape::Word | Shape::Number | Shape::Text(_)) {
+        if before.span.end != token.span.start
+            || !matches!(token.shape, Shape::Word | Shape::Number | Shape::Text(_))
+        {
             return None;
         }
         let rest = self.source.text.get(token.span.start..).unwrap_or("");
@@ -859,7 +915,12 @@ impl Walk<'_> {
         let escaped = format!("{quote}{head}\\{quote}{tail}{quote}");
         let message = "expected `and`, `or` or the end of the query";
         let diagnostic = self
-            .error("Q102", message, Span::new(token.span.start, token.span.start + 1).to(self.first_of(token)), "unexpected text after the string")
+            .error(
+                "Q102",
+                message,
+                Span::new(token.span.start, token.span.start + 1).to(self.first_of(token)),
+                "unexpected text after the string",
+            )
             .beside(before.span, "the string ends here");
         let whole = Span::new(before.span.start, token.span.start + more);
         if head.contains(other) || tail.contains(other) {

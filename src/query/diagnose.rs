@@ -474,7 +474,11 @@ fn snake(word: &str) -> String {
             snake.push('_');
         }
         small = c.is_ascii_lowercase() || c.is_ascii_digit();
-        snake.push(if c == '-' { '_' } else { c.to_ascii_lowercase() });
+        snake.push(if c == '-' {
+            '_'
+        } else {
+            c.to_ascii_lowercase()
+        });
     }
     snake
 }

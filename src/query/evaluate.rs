@@ -182,9 +182,7 @@ impl<'f> Judge<'f> {
         match quantifier {
             Quantified::Any => self.elements(path, subject, &mut |place| passes(place)),
             Quantified::None => Ok(!self.elements(path, subject, &mut |place| passes(place))?),
-            Quantified::All => {
-                Ok(!self.elements(path, subject, &mut |place| Ok(!passes(place)?))?)
-            }
+            Quantified::All => Ok(!self.elements(path, subject, &mut |place| Ok(!passes(place)?))?),
             Quantified::Count { relation, number } => {
                 let mut count: i64 = 0;
                 self.elements(path, subject, &mut |place| {
@@ -233,7 +231,8 @@ impl<'f> Judge<'f> {
             for version in versions {
                 self.step()?;
                 let begins_in_time = until.is_none_or(|until| version.from < until);
-                let ends_in_time = since.is_none_or(|since| version.until.is_none_or(|end| end > since));
+                let ends_in_time =
+                    since.is_none_or(|since| version.until.is_none_or(|end| end > since));
                 if begins_in_time
                     && ends_in_time
                     && self.holds(body, Place::Object(&*version.fields))? != always
@@ -276,7 +275,9 @@ impl<'f> Judge<'f> {
         self.values(path, subject, &mut |place| {
             seen.push(match place {
                 Place::Nothing => Value::Null,
-                Place::Value(Value::Array(items)) if items.iter().all(Value::is_null) => Value::Null,
+                Place::Value(Value::Array(items)) if items.iter().all(Value::is_null) => {
+                    Value::Null
+                }
                 Place::Value(value) => value.clone(),
                 Place::Object(object) => object
                     .field("primary_key")

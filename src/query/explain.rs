@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use super::Facts;
 use super::evaluate::{Judge, Place};
 use super::tree::{Condition, Node, Path};
-use super::Facts;
 
 /// One clause and its outcome. `Display` renders the whole tree, one clause a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +27,10 @@ pub(crate) fn explain(text: &str, tree: &Node, facts: &Facts<'_>) -> Explanation
         .holds(tree, Place::Object(facts.subject))
         .ok();
     let parts = match &tree.condition {
-        Condition::And(parts) | Condition::Or(parts) => {
-            parts.iter().map(|part| explain(text, part, facts)).collect()
-        }
+        Condition::And(parts) | Condition::Or(parts) => parts
+            .iter()
+            .map(|part| explain(text, part, facts))
+            .collect(),
         Condition::Not(inner) => vec![explain(text, inner, facts)],
         _ => Vec::new(),
     };

@@ -286,8 +286,13 @@ impl Checker<'_> {
             && function.node == "net"
         {
             if !matches!(kind, Kind::Ip | Kind::Dynamic) {
-                let diagnostic =
-                    refusal::operator_does_not_fit(source, &described, "in net(…)", operator, right);
+                let diagnostic = refusal::operator_does_not_fit(
+                    source,
+                    &described,
+                    "in net(…)",
+                    operator,
+                    right,
+                );
                 return self.refuse(diagnostic);
             }
             return self.networks(arguments, right.span);
@@ -397,9 +402,7 @@ impl Checker<'_> {
             (Value::Decimal(number), Kind::Float | Kind::Dynamic) => {
                 Scalar::Number(Number::Float(*number))
             }
-            (Value::Text(text), Kind::Text | Kind::Dynamic) => {
-                Scalar::Text(text.clone().into())
-            }
+            (Value::Text(text), Kind::Text | Kind::Dynamic) => Scalar::Text(text.clone().into()),
             (Value::Text(text), Kind::Date | Kind::DateTime) => {
                 match date_literal(text, matches!(described.kind, Kind::Date)) {
                     Ok(moment) => Scalar::Instant(moment),
@@ -412,8 +415,7 @@ impl Checker<'_> {
             (Value::Text(text), Kind::Ip) => match Address::parse(text) {
                 Some(address) => Scalar::Address(address),
                 None => {
-                    let diagnostic =
-                        refusal::not_an_address(source, described, operand.span, text);
+                    let diagnostic = refusal::not_an_address(source, described, operand.span, text);
                     return self.refuse(diagnostic);
                 }
             },
@@ -428,8 +430,7 @@ impl Checker<'_> {
             (Value::Path(segments), kind) if is_outside(segments) => {
                 let (field, outside) = self.outside(segments, operand.span)?;
                 if field.spread || !meets(kind, field.kind(), &operand.node) {
-                    let diagnostic =
-                        refusal::wrong_kind(source, described, operand, field.kind());
+                    let diagnostic = refusal::wrong_kind(source, described, operand, field.kind());
                     return self.refuse(diagnostic);
                 }
                 return Some(outside);

@@ -31,7 +31,10 @@ pub(crate) fn before_parsing(source: &Source) -> Result<(), Diagnostic> {
         }
         return Err(source.error(
             "Q302",
-            format!("the query is {} bytes long; the limit is {LENGTH}", text.len()),
+            format!(
+                "the query is {} bytes long; the limit is {LENGTH}",
+                text.len()
+            ),
             Span::at(cut),
             "the limit is here",
         ));
@@ -59,8 +62,9 @@ pub(crate) fn canonical(source: &Source, text: &str, span: Span) -> Outcome {
     match nesting(text) {
         (_, None) => Ok(()),
         (deepest, Some(_)) => Err(Box::new(
-            too_deep(source, deepest, Span::at(span.start))
-                .note("an `and` inside an `or` counts, because the canonical text puts it in parentheses"),
+            too_deep(source, deepest, Span::at(span.start)).note(
+                "an `and` inside an `or` counts, because the canonical text puts it in parentheses",
+            ),
         )),
     }
 }
@@ -124,7 +128,11 @@ impl Counts {
             source,
             self.conditions == CONDITIONS + 1,
             "Q303",
-            || format!("the query has more than {CONDITIONS} conditions; the limit is {CONDITIONS}"),
+            || {
+                format!(
+                    "the query has more than {CONDITIONS} conditions; the limit is {CONDITIONS}"
+                )
+            },
             span,
         )
     }
@@ -159,7 +167,12 @@ impl Counts {
             source,
             self.quantifiers == QUANTIFIERS + 1,
             "Q310",
-            || format!("quantifiers are nested {} deep; the limit is {QUANTIFIERS}", QUANTIFIERS + 1),
+            || {
+                format!(
+                    "quantifiers are nested {} deep; the limit is {QUANTIFIERS}",
+                    QUANTIFIERS + 1
+                )
+            },
             span,
         )
     }
@@ -185,7 +198,12 @@ pub(crate) fn path(source: &Source, segments: &[String], span: Span) -> Outcome 
         source,
         segments.len() > SEGMENTS,
         "Q307",
-        || format!("the path has {} segments; the limit is {SEGMENTS}", segments.len()),
+        || {
+            format!(
+                "the path has {} segments; the limit is {SEGMENTS}",
+                segments.len()
+            )
+        },
         span,
     )?;
     let longest = segments.iter().max_by_key(|segment| segment.len());
@@ -197,7 +215,12 @@ pub(crate) fn identifier(source: &Source, name: &str, span: Span) -> Outcome {
         source,
         name.len() > IDENTIFIER,
         "Q308",
-        || format!("the name is {} bytes long; the limit is {IDENTIFIER}", name.len()),
+        || {
+            format!(
+                "the name is {} bytes long; the limit is {IDENTIFIER}",
+                name.len()
+            )
+        },
         span,
     )
 }
@@ -220,7 +243,12 @@ fn crossed(
     span: Span,
 ) -> Outcome {
     if crossed {
-        return Err(Box::new(source.error(code, message(), span, "crosses the limit")));
+        return Err(Box::new(source.error(
+            code,
+            message(),
+            span,
+            "crosses the limit",
+        )));
     }
     Ok(())
 }

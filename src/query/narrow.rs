@@ -118,10 +118,24 @@ pub enum Link {
 pub enum Probe {
     /// Neither absent nor null. A list passes this and its negation, because an empty one is None.
     Present,
-    Equals { value: Value, folded: bool },
-    OneOf { values: Vec<Value>, folded: bool },
-    Less { value: Value, or_equal: bool, folded: bool },
-    Greater { value: Value, or_equal: bool, folded: bool },
+    Equals {
+        value: Value,
+        folded: bool,
+    },
+    OneOf {
+        values: Vec<Value>,
+        folded: bool,
+    },
+    Less {
+        value: Value,
+        or_equal: bool,
+        folded: bool,
+    },
+    Greater {
+        value: Value,
+        or_equal: bool,
+        folded: bool,
+    },
     /// These look for A–Z folded text.
     Contains(String),
     StartsWith(String),
@@ -172,7 +186,12 @@ impl Weaken<'_> {
                 value,
                 list,
                 negated: already,
-            } => self.holds(&self.judge.constant(value), list, *already != negated, inside),
+            } => self.holds(
+                &self.judge.constant(value),
+                list,
+                *already != negated,
+                inside,
+            ),
             Condition::Quantified {
                 quantifier,
                 path,
@@ -258,9 +277,10 @@ impl Weaken<'_> {
         };
         let condition = self.test(&onward, folded, test, false, true);
         let inside = match (rest, self.equal_values(&path.kind, folded, test)) {
-            ([only], Some(values)) if only.via == Via::Value => {
-                values.into_iter().map(|value| template(&only.name, value)).collect()
-            }
+            ([only], Some(values)) if only.via == Via::Value => values
+                .into_iter()
+                .map(|value| template(&only.name, value))
+                .collect(),
             _ => Vec::new(),
         };
         related(first, condition, inside)
@@ -298,7 +318,8 @@ impl Weaken<'_> {
                 templates,
             },
             _ => {
-                let condition = body.map_or(Narrow::Everything, |body| self.node(body, false, true));
+                let condition =
+                    body.map_or(Narrow::Everything, |body| self.node(body, false, true));
                 related(step, condition, templates)
             }
         }
@@ -576,11 +597,7 @@ fn crossed(a: &[Map<String, Value>], b: &[Map<String, Value>]) -> Vec<Map<String
     product
 }
 
-fn related(
-    step: &super::tree::Step,
-    condition: Narrow,
-    inside: Vec<Map<String, Value>>,
-) -> Narrow {
+fn related(step: &super::tree::Step, condition: Narrow, inside: Vec<Map<String, Value>>) -> Narrow {
     if condition == Narrow::Nothing {
         return Narrow::Nothing;
     }

@@ -343,9 +343,8 @@ fn complement(operator: Operator) -> Option<Operator> {
         Operator::StartsWith { negated } => Operator::StartsWith { negated: !negated },
         Operator::EndsWith { negated } => Operator::EndsWith { negated: !negated },
         Operator::Matches { negated } => Operator::Matches { negated: !negated },
-        Operator::Less
-        | Operator::LessOrEqual
-        | Operator::Greater
-        | Operator::GreaterOrEqual => return None,
+        Operator::Less | Operator::LessOrEqual | Operator::Greater | Operator::GreaterOrEqual => {
+            return None;
+        }
     })
 }

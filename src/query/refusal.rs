@@ -8,7 +8,8 @@ use super::value::NoNetwork;
 
 /// The most names in one list.
 const LISTED: usize = 20;
-const DATE_FORMS: &str = "dates are \"YYYY-MM-DD\", timestamps \"YYYY-MM-DD HH:MM\" or \"YYYY-MM-DD HH:MM:SS\", in UTC";
+const DATE_FORMS: &str =
+    "dates are \"YYYY-MM-DD\", timestamps \"YYYY-MM-DD HH:MM\" or \"YYYY-MM-DD HH:MM:SS\", in UTC";
 const FUNCTIONS: [&str; 5] = ["in_set", "lower", "net", "now", "today"];
 const UNITS: &str = "units are s, m, h, d, w";
 
@@ -104,7 +105,9 @@ pub(crate) fn right_side(
     } else if is_clock && matches!(described.kind, Kind::Date | Kind::DateTime) {
         let call = format!("{}()", right.span.of(&source.text));
         diagnostic = diagnostic
-            .help(format!("for the time of the evaluation write `{before}{call}`"))
+            .help(format!(
+                "for the time of the evaluation write `{before}{call}`"
+            ))
             .instead(right.span, call);
     }
     Some(diagnostic)
@@ -470,12 +473,7 @@ pub(crate) fn value_on_the_left(source: &Source, left: &Operand, usage: Usage<'_
         Value::Call { .. } | Value::Shifted { .. } => "not a field",
         _ => "a value",
     };
-    let mut diagnostic = source.error(
-        "Q117",
-        "a comparison starts with a field",
-        left.span,
-        label,
-    );
+    let mut diagnostic = source.error("Q117", "a comparison starts with a field", left.span, label);
     let turned = match usage.operator {
         "=" => Some("="),
         "!=" => Some("!="),
@@ -616,7 +614,10 @@ fn operators(kind: &Kind) -> &'static str {
 }
 
 pub(crate) fn operators_for(kind: &Kind) -> (String, &'static str) {
-    (format!("operators for {} field", noun(kind)), operators(kind))
+    (
+        format!("operators for {} field", noun(kind)),
+        operators(kind),
+    )
 }
 
 pub(crate) fn none_has_no_order(
@@ -660,9 +661,7 @@ pub(crate) fn none_has_no_order(
         Kind::Int | Kind::Float => format!("{name} {word} 0"),
         _ => format!("{name} {word} …"),
     };
-    diagnostic.note(format!(
-        "`{example}` is already false when {name} is None"
-    ))
+    diagnostic.note(format!("`{example}` is already false when {name} is None"))
 }
 
 impl Diagnostic {
@@ -880,12 +879,7 @@ pub(crate) fn needs_a_string(
     }
 }
 
-pub(crate) fn not_a_pattern(
-    source: &Source,
-    pattern: &str,
-    span: Span,
-    error: &str,
-) -> Diagnostic {
+pub(crate) fn not_a_pattern(source: &Source, pattern: &str, span: Span, error: &str) -> Diagnostic {
     // The last line of the engine's own report says what is wrong; the lines before it draw the pattern.
     let why = error
         .lines()
@@ -1055,7 +1049,10 @@ pub(crate) fn never_none(source: &Source, described: &Described<'_>, span: Span)
 
 pub(crate) fn not_a_date(source: &Source, span: Span, why: &str) -> Diagnostic {
     // Inside the quotes: the culprit is the text.
-    let inside = Span::new(span.start + 1, span.end.saturating_sub(1).max(span.start + 1));
+    let inside = Span::new(
+        span.start + 1,
+        span.end.saturating_sub(1).max(span.start + 1),
+    );
     source
         .error("Q215", "not a date", inside, why)
         .help(DATE_FORMS)
@@ -1068,12 +1065,7 @@ pub(crate) fn not_an_address(
     text: &str,
 ) -> Diagnostic {
     let diagnostic = source
-        .error(
-            "Q216",
-            "not an IP address",
-            span,
-            "not written like one",
-        )
+        .error("Q216", "not an IP address", span, "not written like one")
         .beside(described.span, holds(described));
     if super::value::Network::parse(text).is_ok() {
         let written = format!("net({})", span.of(&source.text));
@@ -1165,7 +1157,12 @@ pub(crate) fn no_such_function(source: &Source, name: &Spanned<String>, span: Sp
             )
             .help("write the right side in lower case: it is compared as written"),
         "net" => source
-            .error("Q120", "`net` needs `in`", span, "a network, not an address")
+            .error(
+                "Q120",
+                "`net` needs `in`",
+                span,
+                "a network, not an address",
+            )
             .help(format!("write `… in {}`", span.of(&source.text))),
         "in_set" => source
             .error(

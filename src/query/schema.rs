@@ -27,7 +27,10 @@ pub enum Kind {
     /// A list of these.
     Many(String),
     /// Every object of a type whose field points here.
-    Referrers { object_type: String, field: String },
+    Referrers {
+        object_type: String,
+        field: String,
+    },
     /// Whatever is found.
     Dynamic,
 }
@@ -239,7 +242,10 @@ impl Schema {
         Schema::closed(
             "run",
             &[
-                (&["organization", "state", "cause"], Field::plain(Kind::Text)),
+                (
+                    &["organization", "state", "cause"],
+                    Field::plain(Kind::Text),
+                ),
                 (
                     &["schedule", "plugin_id", "reason"],
                     Field::nullable(Kind::Text),

@@ -160,10 +160,7 @@ impl Operator {
     pub fn is_ordering(self) -> bool {
         matches!(
             self,
-            Operator::Less
-                | Operator::LessOrEqual
-                | Operator::Greater
-                | Operator::GreaterOrEqual
+            Operator::Less | Operator::LessOrEqual | Operator::Greater | Operator::GreaterOrEqual
         )
     }
 
@@ -658,7 +655,12 @@ impl Reader<'_> {
                 let diagnostic = match what {
                     Unsound::Nul => self
                         .source
-                        .error("Q119", "a string cannot hold NUL", place, "the character U+0000")
+                        .error(
+                            "Q119",
+                            "a string cannot hold NUL",
+                            place,
+                            "the character U+0000",
+                        )
                         .note("databases cannot store it, so nothing could ever equal it"),
                     Unsound::Surrogate => self
                         .source
@@ -668,9 +670,7 @@ impl Reader<'_> {
                             place,
                             "its other half is missing",
                         )
-                        .help(
-                            "write the character itself, or both halves: `\\ud83d\\ude00` is 😀",
-                        ),
+                        .help("write the character itself, or both halves: `\\ud83d\\ude00` is 😀"),
                 };
                 self.refuse(diagnostic)
             }
@@ -691,12 +691,7 @@ fn number_too_large(source: &Source, span: Span) -> Diagnostic {
             .note("ints go from -9223372036854775808 to 9223372036854775807")
     } else {
         source
-            .error(
-                "Q118",
-                "the number is too large",
-                span,
-                "would be infinite",
-            )
+            .error("Q118", "the number is too large", span, "would be infinite")
             .note("decimals are 64-bit floating point numbers, up to about 1.8e308")
     }
 }

@@ -71,7 +71,12 @@ fn token(source: &Source, start: usize, rest: &str, first: char) -> (Shape, usiz
         '$' => match word_length(rest.get(1..).unwrap_or("")) {
             0 => bad(
                 source
-                    .error("Q108", "illegal character", one(start, first), "a name must follow")
+                    .error(
+                        "Q108",
+                        "illegal character",
+                        one(start, first),
+                        "a name must follow",
+                    )
                     .help("parameters are written `$name`"),
                 1,
             ),
@@ -124,15 +129,16 @@ fn path_length(text: &str) -> usize {
 }
 
 fn number(source: &Source, start: usize, rest: &str) -> (Shape, usize) {
-    let digits = |text: &str| {
-        text.len()
-            - text
-                .trim_start_matches(|c: char| c.is_ascii_digit())
-                .len()
-    };
+    let digits =
+        |text: &str| text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let after = |length: usize| rest.get(length..).unwrap_or("");
     let wrong = |length: usize, label: &str, help: Option<String>| {
-        let diagnostic = source.error("Q109", "not a number", Span::new(start, start + length), label);
+        let diagnostic = source.error(
+            "Q109",
+            "not a number",
+            Span::new(start, start + length),
+            label,
+        );
         bad(
             match help {
                 Some(written) => diagnostic
@@ -231,7 +237,12 @@ fn string(source: &Source, start: usize, rest: &str, quote: char) -> (Shape, usi
             }
             '\n' | '\r' | '\u{2028}' | '\u{2029}' => {
                 let diagnostic = source
-                    .error("Q107", "unclosed string", Span::at(place), "the line ends here")
+                    .error(
+                        "Q107",
+                        "unclosed string",
+                        Span::at(place),
+                        "the line ends here",
+                    )
                     .beside(one(start, quote), "opened here")
                     .help("a string ends on its line; a line feed inside it is written `\\n`");
                 return bad(diagnostic, at);
@@ -347,9 +358,7 @@ fn illegal(source: &Source, start: usize, rest: &str, c: char) -> (Shape, usize)
     if c.is_alphabetic() {
         diagnostic = diagnostic.note("names are made of the letters a to z, digits and `_`");
     } else if c.is_whitespace() || c == '\u{200B}' || c == '\u{FEFF}' {
-        diagnostic = diagnostic
-            .help("write a plain space")
-            .instead(span, " ");
+        diagnostic = diagnostic.help("write a plain space").instead(span, " ");
     }
     bad(diagnostic, c.len_utf8())
 }

@@ -116,7 +116,10 @@ pub(crate) enum Operand {
     Trigger(Path),
     Previous(Path),
     /// The evaluation's instant, or its midnight, and the microseconds added to it.
-    Clock { midnight: bool, shift: i64 },
+    Clock {
+        midnight: bool,
+        shift: i64,
+    },
 }
 
 /// From a subject to the values of a field.

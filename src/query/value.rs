@@ -430,14 +430,18 @@ fn time(mut digits: Digits<'_>, midnight: i64) -> Result<Stretch, String> {
         Some(()) => digits.fraction().ok_or_else(unlike)?,
         None => 0,
     };
-    let zone = digits.zone().ok_or(
-        "a timestamp with `T` or a fraction needs a zone, as in \"2025-02-28T12:00:00Z\"",
-    )?;
+    let zone = digits
+        .zone()
+        .ok_or("a timestamp with `T` or a fraction needs a zone, as in \"2025-02-28T12:00:00Z\"")?;
     if !digits.rest.is_empty() {
         return Err(unlike());
     }
     let from = micros + fraction - zone * 60_000_000;
-    let until = if fraction == 0 { from + 1_000_000 } else { from + 1 };
+    let until = if fraction == 0 {
+        from + 1_000_000
+    } else {
+        from + 1
+    };
     Ok(between(from, until, Grain::Second))
 }
 

@@ -155,7 +155,9 @@ fn empty_text(
                     node.span,
                     "looks for nothing",
                 )
-                .help(format!("if a value should be there or not, write `{meant}`")),
+                .help(format!(
+                    "if a value should be there or not, write `{meant}`"
+                )),
         );
     }
 }
@@ -187,9 +189,9 @@ fn unguarded(
         return;
     }
     let name = named(path);
-    let guarded = siblings.iter().any(|sibling| {
-        !std::ptr::eq(sibling, node) && excludes_none(sibling, &name)
-    });
+    let guarded = siblings
+        .iter()
+        .any(|sibling| !std::ptr::eq(sibling, node) && excludes_none(sibling, &name));
     if !guarded {
         found.push(
             source

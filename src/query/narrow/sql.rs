@@ -36,9 +36,32 @@ const CONTAINMENTS: usize = 64;
 impl Narrow {
     /// Writes the condition on rows of `object` that the statement calls `alias`; its first placeholder is `$first`.
     pub fn render(&self, dialect: Dialect, alias: &str, first: usize) -> Sql {
+        self.written(dialect, alias, first, None)
+    }
+
+    /// The same for rows of one organisation, which the statement asks for as well. Related rows are then looked for
+    /// there first, and the subject by their keys, however badly the planner guesses their number.
+    pub fn render_within(
+        &self,
+        organization: &str,
+        dialect: Dialect,
+        alias: &str,
+        first: usize,
+    ) -> Sql {
+        self.written(dialect, alias, first, Some(organization))
+    }
+
+    fn written(
+        &self,
+        dialect: Dialect,
+        alias: &str,
+        first: usize,
+        organization: Option<&str>,
+    ) -> Sql {
         let mut writer = Writer {
             dialect,
             first,
+            organization: organization.filter(|name| !name.contains('\0')),
             values: Vec::new(),
             aliases: 0,
         };
@@ -50,14 +73,15 @@ impl Narrow {
     }
 }
 
-struct Writer {
+struct Writer<'w> {
     dialect: Dialect,
     first: usize,
+    organization: Option<&'w str>,
     values: Vec<Bound>,
     aliases: usize,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn bind(&mut self, value: Bound) -> String {
         self.values.push(value);
         format!("${}", self.first + self.values.len() - 1)
@@ -306,10 +330,8 @@ impl Writer {
                 values,
                 folded: false,
             } if values.len() <= CONTAINMENTS => {
-                let tests: Vec<String> = values
-                    .iter()
-                    .map(|wanted| contains(self, wanted))
-                    .collect();
+                let tests: Vec<String> =
+                    values.iter().map(|wanted| contains(self, wanted)).collect();
                 balanced(&tests, " OR ")
             }
             Probe::OneOf {
@@ -531,7 +553,11 @@ impl Writer {
     ) -> String {
         let other = self.alias('r');
         let kind = self.text(object_type);
-        let test = self.condition(condition, &other, depth + 4);
+        let organization = self.organization.map(|name| self.text(name));
+        let mut test = self.condition(condition, &other, depth + 4);
+        if let Some(organization) = &organization {
+            test = format!("{other}.organization = {organization} AND {test}");
+        }
         match (link, self.dialect) {
             // From the related rows to the keys that their field holds, and so to the subject by its key.
             (Link::Back(field), Dialect::Postgres) => {
@@ -556,14 +582,24 @@ impl Writer {
             (Link::Forward(name), Dialect::Postgres) => {
                 let (from, whole) = (self.alias('s'), self.alias('s'));
                 let embedded = self.embedded(name, inside, &whole);
-                format!(
-                    "({alias}.organization, {alias}.primary_key) IN (SELECT {from}.organization, {from}.primary_key \
-                     FROM object {other} JOIN object {from} ON {from}.organization = {other}.organization AND \
+                let joined = format!(
+                    "FROM object {other} JOIN object {from} ON {from}.organization = {other}.organization AND \
                      ({from}.attributes @> jsonb_build_object('{name}', {other}.primary_key) OR \
                      {from}.attributes @> jsonb_build_object('{name}', jsonb_build_array({other}.primary_key))) \
-                     WHERE {other}.object_type = {kind} AND {test} UNION ALL \
-                     SELECT {whole}.organization, {whole}.primary_key FROM object {whole} WHERE {embedded})"
-                )
+                     WHERE {other}.object_type = {kind} AND {test}"
+                );
+                match organization {
+                    Some(organization) => format!(
+                        "{alias}.primary_key = ANY(ARRAY(SELECT {from}.primary_key {joined} UNION ALL \
+                         SELECT {whole}.primary_key FROM object {whole} \
+                         WHERE {whole}.organization = {organization} AND {embedded}))"
+                    ),
+                    None => format!(
+                        "({alias}.organization, {alias}.primary_key) IN (SELECT {from}.organization, \
+                         {from}.primary_key {joined} UNION ALL \
+                         SELECT {whole}.organization, {whole}.primary_key FROM object {whole} WHERE {embedded})"
+                    ),
+                }
             }
             (Link::Forward(name), Dialect::Sqlite) => {
                 let (key, each) = (self.alias('k'), self.alias('e'));
@@ -595,7 +631,8 @@ impl Writer {
                 format!("{alias}.attributes @> {json}")
             })
             .collect();
-        balanced(&tests, " OR ")
+        // In parentheses also when it is one test, because it stands beside an AND.
+        format!("({})", balanced(&tests, " OR "))
     }
 }
 
@@ -623,7 +660,11 @@ fn balanced(tests: &[String], joint: &str) -> String {
         [only] => only.clone(),
         _ => {
             let (left, right) = tests.split_at(tests.len() / 2);
-            format!("({}{joint}{})", balanced(left, joint), balanced(right, joint))
+            format!(
+                "({}{joint}{})",
+                balanced(left, joint),
+                balanced(right, joint)
+            )
         }
     }
 }
