@@ -29,9 +29,12 @@ mod push;
 ///
 /// Colours appear on a terminal only, and not where `NO_COLOR` is set. Lines that cannot be written are dropped.
 pub fn logs(json: bool, level: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::builder().parse(level).with_context(|| {
-        format!("`{level}` is not a log level; write error, warn, info, debug or trace")
-    })?;
+    // The broker's client repeats what the bus says better, and logs a returned message with its whole body.
+    let filter = EnvFilter::builder()
+        .parse(format!("lapin=off,{level}"))
+        .with_context(|| {
+            format!("`{level}` is not a log level; write error, warn, info, debug or trace")
+        })?;
     let plain = std::env::var_os("NO_COLOR").is_some_and(|said| !said.is_empty());
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)

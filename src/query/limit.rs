@@ -22,14 +22,14 @@ pub const ERRORS: usize = 10;
 type Outcome = Result<(), Box<Diagnostic>>;
 
 /// Length and nesting, before the text meets a recursive parser.
-pub(crate) fn before_parsing(source: &Source) -> Result<(), Diagnostic> {
+pub(crate) fn before_parsing(source: &Source) -> Outcome {
     let text = &*source.text;
     if text.len() > LENGTH {
         let mut cut = LENGTH;
         while !text.is_char_boundary(cut) {
             cut -= 1;
         }
-        return Err(source.error(
+        return Err(Box::new(source.error(
             "Q302",
             format!(
                 "the query is {} bytes long; the limit is {LENGTH}",

@@ -256,7 +256,7 @@ fn normalized(mut expression: &Expression, mut negated: bool) -> Expression {
         } => spanned(Clause::Member {
             left: left.clone(),
             negated: *already != negated,
-            operator: operator.clone(),
+            operator: *operator,
             right: match right {
                 Set::List(list) => {
                     let mut items = list.node.clone();
@@ -294,7 +294,7 @@ fn normalized(mut expression: &Expression, mut negated: bool) -> Expression {
             }
         }
         Clause::History { kind, body, window } => refused(Clause::History {
-            kind: kind.clone(),
+            kind: *kind,
             body: Box::new(normalized(body, false)),
             window: window.clone(),
         }),

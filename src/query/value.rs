@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
-use std::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
 
@@ -240,8 +240,8 @@ impl Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match u32::try_from(self.bits) {
-            Ok(bits) if !self.six => write!(f, "{}", std::net::Ipv4Addr::from(bits)),
-            _ => write!(f, "{}", std::net::Ipv6Addr::from(self.bits)),
+            Ok(bits) if !self.six => write!(f, "{}", Ipv4Addr::from(bits)),
+            _ => write!(f, "{}", Ipv6Addr::from(self.bits)),
         }
     }
 }
