@@ -4,11 +4,15 @@
 //! [`Facts`]. The rooms behind this door, in the order in which a query walks through them:
 //!
 //! - [`limit`] refuses hostile text while that is cheap.
-//! - [`syntax`] turns the grammar's pairs into an untyped tree with spans; [`complaint`] explains what does not parse.
-//! - [`schema`] says which fields there are; [`check`] resolves names, fits values to types and makes the typed [`tree`].
-//! - [`evaluate`] judges the tree. It is the only judge: nothing else decides whether an object matches.
-//! - [`explain`] shows a judgement clause by clause, [`print`] writes the canonical text, [`narrow`] derives a weaker
-//!   condition for a database or an index, and [`diagnose`] holds what is said about a query that cannot be.
+//! - [`syntax`] turns the grammar's pairs into an untyped tree with spans; `complaint` explains, from the tokens of
+//!   `token`, what does not parse.
+//! - [`schema`] says which fields there are; `check` walks the tree, `resolve` finds its names, `fit` fits values to
+//!   types, `refusal` has the words where that fails, and the typed `tree` is what comes of it.
+//! - `evaluate` judges the tree, with the values of `value`. It is the only judge: nothing else decides whether an
+//!   object matches.
+//! - [`explain`] shows a judgement clause by clause, [`mod@print`] writes the canonical text, `warn` looks for what was
+//!   probably not meant, [`mod@narrow`] derives a weaker condition for a database or an index, and [`diagnose`] holds what is
+//!   said about a query that cannot be.
 //!
 //! Every condition is true or false. None equals None and nothing else; every other comparison with it is false; `!=`,
 //! `not in` and the other negated operators are exact complements. So `not q` is the complement of `q` on every object.
@@ -23,6 +27,7 @@ pub mod limit;
 pub mod narrow;
 pub mod print;
 pub(crate) mod refusal;
+pub(crate) mod resolve;
 pub mod schema;
 pub mod syntax;
 pub(crate) mod token;

@@ -14,8 +14,11 @@ use crate::store::{Older, StoreError};
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(1);
-/// Rows that one look touches, at most.
+/// Rows that one look touches at a time, and how many times.
 const AT_ONCE: i64 = 1000;
+const TIMES: usize = 10;
+/// Every so many looks the gauges are counted anew.
+const GAUGES_EVERY: u64 = 10;
 
 /// How long history is kept, as far as this loop removes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,14 +31,22 @@ pub struct Keep {
 pub async fn run<B: Bus>(ground: Arc<Ground>, bus: Arc<B>, keep: Keep) -> Result<(), StoreError> {
     let started = Moment::now();
     let mut reconnects = 0;
+    let mut looks: u64 = 0;
     while !ground.stop.is_cancelled() {
         ground.beat("reaper");
         let condition = bus.condition();
         counter!("muster_bus_reconnects_total")
             .increment(condition.reconnects.saturating_sub(reconnects));
         reconnects = condition.reconnects;
-        match look(&ground, keep, started).await {
-            Ok(()) => {}
+        let looked = async {
+            look(&ground, keep, started).await?;
+            if looks.is_multiple_of(GAUGES_EVERY) {
+                gauges(&ground).await?;
+            }
+            Ok::<(), StoreError>(())
+        };
+        match looked.await {
+            Ok(()) => looks = looks.wrapping_add(1),
             Err(error) if error.passing() => tracing::debug!("reaper: {error}"),
             Err(error) => tracing::error!("reaper: {error}"),
         }
@@ -67,7 +78,11 @@ async fn look(ground: &Ground, keep: Keep, started: Moment) -> Result<(), StoreE
         events: now.minus(keep.events),
         tombstones: now.minus(keep.tombstones),
     };
-    ground.store.forget(&older, AT_ONCE).await?;
+    for _ in 0..TIMES {
+        if ground.store.forget(&older, AT_ONCE).await? < AT_ONCE as u64 {
+            break;
+        }
+    }
     let beats: Map<String, Value> = ground
         .beats()
         .into_iter()
@@ -81,8 +96,7 @@ async fn look(ground: &Ground, keep: Keep, started: Moment) -> Result<(), StoreE
             Moment::now(),
             &Value::Object(beats),
         )
-        .await?;
-    gauges(ground).await
+        .await
 }
 
 #[allow(clippy::cast_precision_loss)] // gauges are floats

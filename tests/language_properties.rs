@@ -721,6 +721,9 @@ fn is_well_formed(diagnostic: &Diagnostic) {
 
 // --- limits ---
 
+/// A text of a given size.
+type Written<'t> = &'t dyn Fn(usize) -> String;
+
 /// The first complaint about a text, which must come quickly.
 fn complaint(text: &str) -> String {
     let start = Instant::now();
@@ -819,7 +822,7 @@ fn each_limit_allows_what_it_names_and_refuses_one_more() {
         let whole = vec![list(1_000); count / 1_000].join(" or ");
         format!("{whole}{}", " or x = 1".repeat(count % 1_000))
     };
-    let cases: Vec<(usize, &dyn Fn(usize) -> String, &str)> = vec![
+    let cases: Vec<(usize, Written<'_>, &str)> = vec![
         (
             limit::CONDITIONS,
             &joined,

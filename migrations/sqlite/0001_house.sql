@@ -120,7 +120,9 @@ CREATE TABLE task (
     inputs TEXT NOT NULL,
     parameters TEXT NOT NULL
 ) STRICT;
-CREATE INDEX task_waiting ON task (queue, class, priority, id) WHERE state = 'queued';
+-- What waits, in the order of its urgency, and what is under way; what has ended is not in it.
+CREATE INDEX task_open ON task (queue, state, class, priority, id)
+    WHERE state IN ('queued', 'dispatched', 'running');
 CREATE INDEX task_of_run ON task (run_id);
 
 -- The inputs of tasks that have not ended: one open task for each unique key.

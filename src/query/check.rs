@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 
 use super::diagnose::{Diagnostic, Source, Span};
 use super::refusal;
-use super::schema::{Context, Field, Kind, KnownSets, Schema};
+use super::resolve::{Names, Resolved, Scope, is_outside};
+use super::schema::{Context, Kind, KnownSets};
 use super::syntax::{
     Argument, Clause, Expression, History, Name, Operand, Operator, Quantifier, Set, Spanned, Value,
 };
-use super::tree::{self, Condition, Node, Path, Quantified, Relation, Step, Via};
+use super::tree::{self, Condition, Node, Quantified, Relation};
 
 /// What an evaluation will want to know besides its subject.
 #[derive(Clone, Debug, Default)]
@@ -80,7 +81,7 @@ pub(crate) struct Usage<'u> {
 }
 
 impl<'u> Usage<'u> {
-    fn bare(clause: Span) -> Usage<'u> {
+    pub fn bare(clause: Span) -> Usage<'u> {
         Usage {
             operator: "",
             right: "",
@@ -689,7 +690,6 @@ impl Checker<'_> {
         }
         Some(bounds)
     }
-
 }
 
 pub(crate) fn relation(operator: Operator) -> Relation {

@@ -3,9 +3,8 @@
 
 mod habit;
 
-use super::diagnose::{Diagnostic, Source, Span, did_you_mean, nearest};
-use super::refusal;
-use super::schema::{Context, Kind, Schema};
+use super::diagnose::{Diagnostic, Source, Span};
+use super::schema::Context;
 use super::token::{Shape, Token, tokens};
 
 /// Explains a text that the grammar refused at `place`.
@@ -682,5 +681,4 @@ impl Walk<'_> {
             _ => diagnostic("not expected here"),
         }
     }
-
 }

@@ -2,10 +2,11 @@
 
 use regex::RegexBuilder;
 
-use super::check::{Checker, Described, Left, Scope, is_outside, relation};
+use super::check::{Checker, Described, Left, relation};
 use super::diagnose::Span;
 use super::limit;
 use super::refusal;
+use super::resolve::{Scope, is_outside};
 use super::schema::Kind;
 use super::syntax::{Operand, Operator, Shift, Spanned, Value};
 use super::tree::{self, Needle, Relation, Test};
@@ -547,7 +548,7 @@ impl Checker<'_> {
         self.clock(name, arguments, base.span, total)
     }
 
-    fn schema_behind(&self, field: &super::check::Resolved) -> super::schema::Schema {
+    fn schema_behind(&self, field: &super::resolve::Resolved) -> super::schema::Schema {
         let owner = field.owner.as_ref().unwrap_or(self.context.schema);
         match field.kind() {
             Kind::Records(record) => record.clone(),

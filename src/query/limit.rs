@@ -37,12 +37,12 @@ pub(crate) fn before_parsing(source: &Source) -> Outcome {
             ),
             Span::at(cut),
             "the limit is here",
-        ));
+        )));
     }
     let (deepest, crossing) = nesting(text);
     match crossing {
         None => Ok(()),
-        Some(span) => Err(too_deep(source, deepest, span)),
+        Some(span) => Err(Box::new(too_deep(source, deepest, span))),
     }
 }
 

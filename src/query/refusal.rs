@@ -9,10 +9,11 @@ pub(crate) use lists::{
 };
 pub(crate) use names::{Unknown, not_it, past_a_plain_field, unknown, unknown_field};
 
-use super::check::{Described, Names, Resolved, Scope, Usage, is_outside};
+use super::check::{Described, Usage};
 use super::diagnose::{Diagnostic, Source, Span, did_you_mean, nearest};
-use super::schema::{Context, Kind, Schema, plural};
-use super::syntax::{Operand, Operator, Quantifier, Shift, Spanned, Value};
+use super::resolve::{Names, Resolved, Scope, is_outside};
+use super::schema::{Kind, plural};
+use super::syntax::{Operand, Operator, Shift, Spanned, Value};
 use super::value::NoNetwork;
 
 const DATE_FORMS: &str =

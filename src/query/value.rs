@@ -1,9 +1,9 @@
 //! Values as they meet in a comparison: one meaning of equal, before and after, whatever the values are.
 
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
 

@@ -53,12 +53,10 @@ fn visit(source: &Source, node: &Node, siblings: &[Node], found: &mut Vec<Diagno
             }
             visit(source, inner, &[], found);
         }
-        Condition::Quantified { body, .. } => {
-            if let Some(body) = body {
-                visit(source, body, &[], found);
-            }
+        Condition::Quantified {
+            body: Some(body), ..
         }
-        Condition::History { body, .. } => visit(source, body, &[], found),
+        | Condition::History { body, .. } => visit(source, body, &[], found),
         Condition::Test {
             path,
             test,

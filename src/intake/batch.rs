@@ -1,0 +1,583 @@
+//! One batch: read, decided and committed.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use metrics::{counter, histogram};
+use tokio::time::Instant;
+
+use crate::decide::{Desk, Impossible, Plan, World, change};
+use crate::ground::{Ground, persist};
+use crate::moment::Moment;
+use crate::object::{FILE, Word};
+use crate::policy::Acknowledge;
+use crate::progress::{Step, progress};
+use crate::schedule::retry;
+use crate::store::{Commit, Committed, DeadLetter, Reported, StoreError, Wanted};
+use crate::task::{Ending, Status, StatusWord};
+use crate::wire::{self, Event, Message, Reading};
+
+/// A message, apart from the bus that brought it; a dead letter that is tried again is one too.
+#[derive(Clone, Debug, Default)]
+pub struct Incoming {
+    /// Which intake, for events.
+    pub intake: usize,
+    pub queue: String,
+    pub routing_key: String,
+    pub content_type: Option<String>,
+    pub message_id: Option<String>,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    pub status: bool,
+}
+
+/// What became of the messages of one batch.
+#[derive(Clone, Debug, Default)]
+pub struct Handled {
+    pub events: u64,
+    pub statuses: u64,
+    pub duplicates: u64,
+    pub tasks: u64,
+    pub dead: Vec<DeadLetter>,
+    /// Workers to be told that they work in vain.
+    pub cancels: Vec<Status>,
+}
+
+/// An event that was read, with its place in the batch.
+pub(super) struct Read {
+    pub at: usize,
+    pub event: Event,
+}
+
+/// Reads, decides and commits a batch, in its order; waits for a store that is away. An error means that what is not
+/// known to be stored must come again.
+pub async fn handle(ground: &Ground, batch: &[Incoming]) -> Result<Handled, StoreError> {
+    let started = Instant::now();
+    let now = ground.clock.now();
+    let mut handled = Handled::default();
+    let mut events = Vec::with_capacity(batch.len());
+    let mut statuses = Vec::new();
+    let mut unreadable = Vec::new();
+    for (at, message) in batch.iter().enumerate() {
+        match read(ground, message, now) {
+            Ok(Told::Event(event)) => {
+                statuses.extend(ends_task(&event).map(|status| (at, status)));
+                events.push(Read { at, event: *event });
+            }
+            Ok(Told::Status(status)) => statuses.push((at, status)),
+            Err(Unreadable {
+                reason,
+                message: text,
+            }) => {
+                unreadable.push(letter(ground, message, reason, &text, now));
+            }
+        }
+    }
+    // From the end: what was taken in, then what is said of tasks, in halves where the store refuses a part.
+    let mut parts = vec![
+        Part::Statuses(&statuses),
+        Part::Events(&events),
+        Part::Unreadable(&unreadable),
+    ];
+    while let Some(part) = parts.pop() {
+        if part.len() == 0 {
+            continue;
+        }
+        let done = persist!(ground, "intake", part.take(ground, batch, &mut handled));
+        match (done, part.halves()) {
+            (Ok(()), _) => {}
+            (Err(StoreError::Statement(error)), Some((first, second))) => {
+                tracing::warn!("the store refuses a part of a batch, which is halved: {error}");
+                parts.extend([second, first]);
+            }
+            (Err(StoreError::Statement(error)), None) => {
+                tracing::error!("the store refuses a message: {error}");
+                if let Some(message) = part.place().and_then(|at| batch.get(at)) {
+                    let dead = [letter(
+                        ground,
+                        message,
+                        "store_refused",
+                        &error.to_string(),
+                        now,
+                    )];
+                    persist!(ground, "intake", bury(ground, &dead))?;
+                    handled.dead.extend(dead);
+                }
+            }
+            (Err(error), _) => return Err(error),
+        }
+    }
+    for letter in &handled.dead {
+        counter!("muster_events_total", "type" => "unknown", "outcome" => "dead_letter")
+            .increment(1);
+        tracing::warn!(
+            intake = letter.intake,
+            reason = letter.reason,
+            "dead letter: {}",
+            letter.message
+        );
+    }
+    histogram!("muster_batch_seconds").record(started.elapsed().as_secs_f64());
+    Ok(handled)
+}
+
+/// What a message turned out to be.
+enum Told {
+    Event(Box<Event>),
+    Status(Status),
+}
+
+/// Why a message is a dead letter: a word to count by, and a text that names the field.
+struct Unreadable {
+    reason: &'static str,
+    message: String,
+}
+
+impl From<wire::Unreadable> for Unreadable {
+    fn from(unreadable: wire::Unreadable) -> Unreadable {
+        Unreadable {
+            reason: unreadable.reason.word(),
+            message: unreadable.message,
+        }
+    }
+}
+
+fn read(ground: &Ground, message: &Incoming, now: Moment) -> Result<Told, Unreadable> {
+    if message.status {
+        return Ok(Told::Status(wire::read_status(&message.body, now)?));
+    }
+    let event = wire::read_event(&as_message(message), &reading(ground, message.intake, now))?;
+    match conforms(ground, &event) {
+        Ok(()) => Ok(Told::Event(Box::new(event))),
+        Err(text) => Err(Unreadable {
+            reason: "wrong_type",
+            message: text,
+        }),
+    }
+}
+
+/// How the messages of an intake are read.
+pub(super) fn reading(ground: &Ground, intake: usize, now: Moment) -> Reading<'_> {
+    let rule = ground.intakes.get(intake);
+    Reading {
+        format: rule.map(|rule| rule.format).unwrap_or_default(),
+        order: rule.map(|rule| rule.order).unwrap_or_default(),
+        names: &ground.rules.names,
+        arrived: now,
+        arrival: ground.clock.next_arrival(now),
+    }
+}
+
+/// A part of a batch that is stored in one transaction.
+#[derive(Clone, Copy)]
+enum Part<'a> {
+    Unreadable(&'a [DeadLetter]),
+    Events(&'a [Read]),
+    Statuses(&'a [(usize, Status)]),
+}
+
+impl<'a> Part<'a> {
+    fn len(&self) -> usize {
+        match self {
+            Part::Unreadable(letters) => letters.len(),
+            Part::Events(events) => events.len(),
+            Part::Statuses(statuses) => statuses.len(),
+        }
+    }
+
+    /// The place in the batch of its first message.
+    fn place(&self) -> Option<usize> {
+        match self {
+            Part::Unreadable(_) => None,
+            Part::Events(events) => events.first().map(|read| read.at),
+            Part::Statuses(statuses) => statuses.first().map(|(at, _)| *at),
+        }
+    }
+
+    fn halves(self) -> Option<(Part<'a>, Part<'a>)> {
+        let middle = self.len() / 2;
+        if middle == 0 {
+            return None;
+        }
+        Some(match self {
+            Part::Unreadable(letters) => {
+                let (first, second) = letters.split_at(middle);
+                (Part::Unreadable(first), Part::Unreadable(second))
+            }
+            Part::Events(events) => {
+                let (first, second) = events.split_at(middle);
+                (Part::Events(first), Part::Events(second))
+            }
+            Part::Statuses(statuses) => {
+                let (first, second) = statuses.split_at(middle);
+                (Part::Statuses(first), Part::Statuses(second))
+            }
+        })
+    }
+
+    async fn take(
+        self,
+        ground: &Ground,
+        batch: &[Incoming],
+        handled: &mut Handled,
+    ) -> Result<(), StoreError> {
+        match self {
+            Part::Unreadable(letters) => {
+                bury(ground, letters).await?;
+                handled.dead.extend_from_slice(letters);
+                Ok(())
+            }
+            Part::Events(events) => take_events(ground, batch, events, handled).await,
+            Part::Statuses(statuses) => take_statuses(ground, batch, statuses, handled).await,
+        }
+    }
+}
+
+/// Stores dead letters and nothing else.
+async fn bury(ground: &Ground, letters: &[DeadLetter]) -> Result<(), StoreError> {
+    loop {
+        let commit = Commit {
+            now: ground.clock.now(),
+            revision: ground.store.catalogue_revision().await?,
+            inbox: &[],
+            dead: letters,
+            world: &World::default(),
+            versions: &HashMap::new(),
+            plan: &Plan::default(),
+            cursors: &[],
+            expansion: None,
+        };
+        if ground.store.commit(&commit).await? == Committed::Done {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether the attributes of an event are what their type declares.
+pub(super) fn conforms(ground: &Ground, event: &Event) -> Result<(), String> {
+    let change = &event.told.change;
+    match (&change.object_type, &change.word) {
+        (
+            Some(object_type),
+            Word::Object {
+                attributes: Some(attributes),
+                ..
+            },
+        ) => ground.rules.conforms(object_type, attributes),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn as_message(message: &Incoming) -> Message<'_> {
+    Message {
+        body: &message.body,
+        content_type: message.content_type.as_deref(),
+        routing_key: &message.routing_key,
+        message_id: message.message_id.as_deref(),
+        headers: &message.headers,
+    }
+}
+
+fn letter(
+    ground: &Ground,
+    message: &Incoming,
+    reason: &str,
+    text: &str,
+    now: Moment,
+) -> DeadLetter {
+    DeadLetter {
+        id: ground.ids().next(now),
+        intake: message.queue.clone(),
+        routing_key: message.routing_key.clone(),
+        content_type: message.content_type.clone(),
+        message_id: message.message_id.clone(),
+        headers: message.headers.clone(),
+        body: message.body.clone(),
+        reason: reason.to_owned(),
+        message: text.to_owned(),
+        seen: now,
+    }
+}
+
+/// What the decision about these events needs to know.
+pub(super) fn wanted(events: &[Read]) -> Wanted {
+    Wanted {
+        keys: events
+            .iter()
+            .map(|read| read.event.told.change.key.clone())
+            .collect(),
+        inbox: events
+            .iter()
+            .filter_map(|read| read.event.inbox.clone())
+            .collect(),
+    }
+}
+
+async fn take_events(
+    ground: &Ground,
+    batch: &[Incoming],
+    events: &[Read],
+    handled: &mut Handled,
+) -> Result<(), StoreError> {
+    let wanted = wanted(events);
+    loop {
+        let mut gathered = ground.store.gather(&wanted).await?;
+        let catalogue = ground.catalogue_at(gathered.revision).await?;
+        if catalogue.revision != gathered.revision {
+            continue;
+        }
+        let now = ground.clock.now();
+        let deciding = Instant::now();
+        let mut plan = Plan::default();
+        let mut ids = ground.ids();
+        let mut inbox = Vec::with_capacity(wanted.inbox.len());
+        let mut seen: HashSet<&(String, String)> = HashSet::new();
+        let mut duplicates = 0;
+        let mut dead = Vec::new();
+        for read in events {
+            if let Some(id) = &read.event.inbox
+                && (gathered.handled.contains(id) || !seen.insert(id))
+            {
+                duplicates += 1;
+                continue;
+            }
+            let mut desk = Desk {
+                catalogue: &catalogue,
+                now,
+                ids: &mut ids,
+                plan: &mut plan,
+                findings: None,
+            };
+            match change(&mut desk, &mut gathered.world, &read.event.told) {
+                Ok(()) => inbox.extend(read.event.inbox.clone()),
+                // Not in the inbox: once it is possible, the same message is to be taken.
+                Err(Impossible { reason, message }) => {
+                    if let Some(incoming) = batch.get(read.at) {
+                        dead.push(letter(ground, incoming, reason, &message, now));
+                    }
+                }
+            }
+        }
+        histogram!("muster_decide_seconds").record(deciding.elapsed().as_secs_f64());
+        let commit = Commit {
+            now,
+            revision: gathered.revision,
+            inbox: &inbox,
+            dead: &dead,
+            world: &gathered.world,
+            versions: &gathered.versions,
+            plan: &plan,
+            cursors: &[],
+            expansion: None,
+        };
+        match ground.store.commit(&commit).await? {
+            Committed::Stale(what) => {
+                tracing::debug!("a batch is decided again: {what} changed meanwhile");
+                counter!("muster_store_retries_total").increment(1);
+            }
+            Committed::Done => {
+                handled.events += events.len() as u64;
+                handled.duplicates += duplicates;
+                handled.tasks += plan.tasks.len() as u64;
+                handled.dead.extend(dead);
+                count(events, &plan, duplicates, &catalogue);
+                wake(ground, &plan);
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Who has something to do now.
+fn wake(ground: &Ground, plan: &Plan) {
+    if !plan.tasks.is_empty() {
+        ground.dispatch.notify_one();
+    }
+    if plan.runs.iter().any(|run| run.expands) {
+        ground.tick.notify_one();
+    }
+}
+
+fn count(events: &[Read], plan: &Plan, duplicates: u64, catalogue: &crate::catalogue::Catalogue) {
+    let mut by_type: BTreeMap<&str, u64> = BTreeMap::new();
+    for read in events {
+        *by_type
+            .entry(read.event.told.event_type.as_str())
+            .or_default() += 1;
+    }
+    for (event_type, many) in by_type {
+        counter!("muster_events_total", "type" => event_type.to_owned(), "outcome" => "taken")
+            .increment(many);
+    }
+    for (outcome, many) in [
+        ("duplicate", duplicates),
+        ("late", plan.late),
+        ("unchanged", plan.unchanged),
+    ] {
+        if many > 0 {
+            counter!("muster_event_effects_total", "effect" => outcome).increment(many);
+        }
+    }
+    for (reason, many) in &plan.refused {
+        counter!("muster_refusals_total", "reason" => reason.word()).increment(*many);
+    }
+    for task in &plan.tasks {
+        // Worker types are what settings and plugins name; those that no settings name share a label.
+        let worker_type = if catalogue.rules.workers.contains_key(&task.worker_type) {
+            task.worker_type.clone()
+        } else {
+            "other".to_owned()
+        };
+        counter!("muster_tasks_created_total", "worker_type" => worker_type, "cause" => task.cause.word()).increment(1);
+    }
+}
+
+/// A raw file that names its task ends it, where workers say nothing themselves. Whether they do is asked later.
+fn ends_task(event: &Event) -> Option<Status> {
+    let ends = event.ends.as_ref()?;
+    let ending = Ending {
+        outputs: Some(serde_json::json!([event.told.change.key.primary_key])),
+        ..Ending::default()
+    };
+    Some(Status {
+        task_id: ends.task_id.clone(),
+        attempt: None,
+        worker: FILE.to_owned(),
+        at: None,
+        word: if ends.failed {
+            StatusWord::Failed {
+                retryable: false,
+                ending,
+            }
+        } else {
+            StatusWord::Succeeded(ending)
+        },
+    })
+}
+
+/// Statuses in their order. Several of one task are taken one after another.
+async fn take_statuses(
+    ground: &Ground,
+    batch: &[Incoming],
+    statuses: &[(usize, Status)],
+    handled: &mut Handled,
+) -> Result<(), StoreError> {
+    let mut waiting = statuses.to_vec();
+    while !waiting.is_empty() {
+        let ids: HashSet<&str> = waiting
+            .iter()
+            .map(|(_, status)| status.task_id.as_str())
+            .collect();
+        let ids: Vec<&str> = ids.into_iter().collect();
+        let standings = ground.store.standings(&ids).await?;
+        let catalogue = ground.catalogue();
+        let now = ground.clock.now();
+        let mut steps = Vec::new();
+        let mut late = Vec::new();
+        let mut moved: HashSet<String> = HashSet::new();
+        let mut later = Vec::new();
+        let mut outcomes: Vec<(&'static str, &'static str)> = Vec::new();
+        let mut cancels = Vec::new();
+        for (at, status) in waiting {
+            if moved.contains(&status.task_id) {
+                later.push((at, status));
+                continue;
+            }
+            let known = standings.get(&status.task_id);
+            let plugin = known.and_then(|(_, plugin, _)| catalogue.plugins.get(plugin));
+            let from_file = status.worker == FILE;
+            if from_file && !ends_by_file(&catalogue, plugin.map(AsRef::as_ref)) {
+                continue;
+            }
+            let schedule = known.and_then(|(.., id)| {
+                catalogue
+                    .schedules
+                    .iter()
+                    .find(|scheduled| scheduled.schedule.id == *id)
+            });
+            let rule = retry(
+                &plugin.map(|plugin| plugin.retry).unwrap_or_default(),
+                &schedule
+                    .map(|scheduled| scheduled.schedule.retry)
+                    .unwrap_or_default(),
+                &catalogue.rules.defaults,
+            );
+            let mut status = status;
+            if let (true, Some((standing, ..))) = (from_file, known) {
+                // The file speaks for whoever had the task.
+                status.worker = standing.worker.clone().unwrap_or(status.worker);
+            }
+            let step = progress(
+                known.map(|(standing, ..)| standing),
+                &status,
+                &rule,
+                now,
+                ground.chance(),
+            );
+            let word = status.word.name();
+            match (step, known) {
+                (Step::Take(step), Some((standing, ..))) => {
+                    outcomes.push((word, "taken"));
+                    moved.insert(status.task_id.clone());
+                    steps.push((
+                        at,
+                        Reported {
+                            status,
+                            standing: standing.clone(),
+                            step: *step,
+                        },
+                    ));
+                }
+                (Step::Late { cancel }, _) => {
+                    outcomes.push((word, "late"));
+                    if cancel {
+                        cancels.push(status.clone());
+                    }
+                    let body = batch
+                        .get(at)
+                        .map(|message| String::from_utf8_lossy(&message.body).into_owned());
+                    late.push((ground.ids().next(now), status, body.unwrap_or_default()));
+                }
+                (Step::Duplicate, _) => outcomes.push((word, "duplicate")),
+                (Step::Unknown | Step::Take(_), _) => {
+                    outcomes.push((word, "unknown"));
+                    if !from_file {
+                        tracing::warn!(
+                            task = status.task_id,
+                            attempt = status.attempt,
+                            status = word,
+                            "a status names no task or no offer that is known"
+                        );
+                    }
+                }
+            }
+        }
+        let reported: Vec<Reported> = steps.iter().map(|(_, reported)| reported.clone()).collect();
+        let written = ground.store.apply_steps(&reported, &late, now).await?;
+        for (status, outcome) in outcomes {
+            counter!("muster_statuses_total", "status" => status, "outcome" => outcome)
+                .increment(1);
+        }
+        handled.cancels.extend(cancels);
+        // What moved meanwhile is judged again, before what came after it.
+        waiting = steps
+            .into_iter()
+            .filter(|(_, reported)| written.stale.contains(&reported.status.task_id))
+            .map(|(at, reported)| (at, reported.status))
+            .chain(later)
+            .collect();
+        waiting.sort_by_key(|(at, _)| *at);
+        ground.dispatch.notify_one();
+    }
+    handled.statuses += statuses.len() as u64;
+    Ok(())
+}
+
+/// Only where the confirm counts as acceptance does a raw file end its task.
+fn ends_by_file(
+    catalogue: &crate::catalogue::Catalogue,
+    plugin: Option<&crate::plugin::Plugin>,
+) -> bool {
+    plugin.is_some_and(|plugin| {
+        catalogue.rules.worker(&plugin.worker_type).acknowledge == Acknowledge::Publish
+    })
+}
