@@ -15,6 +15,7 @@ mod explain;
 mod letters;
 mod look;
 mod output;
+mod query;
 mod rules;
 mod serve;
 
@@ -95,6 +96,11 @@ enum Command {
         after_help = "Examples:\n  muster explain event.json\n  echo '{\"specversion\":\"1.0\",…}' | muster explain -\n  muster explain mutation.json --queue scan_profile_mutations"
     )]
     Explain(explain::Explain),
+    /// Ask a query of one object, of what is stored, or of many lines
+    #[command(
+        after_help = "Examples:\n  muster query \"scan_level > 2 and name endswith '.nl'\" --object object.json\n  muster query \"'{hostname}' in oci_arguments\" --against plugins\n  muster query --batch < questions.jsonl\n\nIt answers yes (exit 0), no (exit 1) or invalid (exit 2)."
+    )]
+    Query(query::Ask),
     /// Organisations
     Organization(ListCommand),
     /// Plugins
@@ -246,6 +252,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Migrate => serve::migrate(&settings, output).await,
         Command::Health => look::health(&settings, output).await,
         Command::Explain(explain) => explain::run(&settings, &explain, output).await,
+        Command::Query(ask) => query::run(&settings, &ask, output).await,
         Command::DeadLetter { verb } => letters::run(&settings, &verb, output).await,
         Command::Organization(list) => look::noun(&settings, "organization", list, output).await,
         Command::Plugin(list) => look::noun(&settings, "plugin", list, output).await,
