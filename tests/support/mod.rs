@@ -1,4 +1,7 @@
 //! What the tests share.
 
-pub mod proxy;
+pub mod broker;
+pub mod load;
+pub mod model;
+pub mod process;
 pub mod servers;
