@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use metrics::counter;
 
 use crate::catalogue::Catalogue;
-use crate::decide::{Desk, Plan, World, occurrence, page, selects};
+use crate::decide::{Desk, Plan, occurrence, page, selects};
 use crate::ground::{Ground, persist};
 use crate::moment::{Moment, Span};
 use crate::object::{Object, ObjectKey};
@@ -231,15 +231,9 @@ async fn commit_occurrences(
     let committed = ground
         .store
         .commit(&Commit {
-            now,
-            revision: catalogue.revision,
-            inbox: &[],
-            dead: &[],
-            world: &gathered.world,
-            versions: &gathered.versions,
             plan: &plan,
             cursors: &[moved],
-            expansion: None,
+            ..Commit::empty(now, catalogue.revision)
         })
         .await?;
     if committed == Committed::Done {
@@ -342,14 +336,7 @@ async fn expand_page(ground: &Ground, run: &ExpandingRun) -> Result<(), StoreErr
             .map(|name| format!("{name}|")),
     };
     let commit = Commit {
-        now,
-        revision,
-        inbox: &[],
-        dead: &[],
-        world: &World::default(),
-        versions: &HashMap::new(),
         plan: &plan,
-        cursors: &[],
         expansion: Some(Expansion {
             run_id: run.id.clone(),
             from: run.position.clone(),
@@ -357,6 +344,7 @@ async fn expand_page(ground: &Ground, run: &ExpandingRun) -> Result<(), StoreErr
             found: draft.total,
             refused: draft.refused.clone(),
         }),
+        ..Commit::empty(now, revision)
     };
     if ground.store.commit(&commit).await? == Committed::Done {
         for (reason, many) in &plan.refused {
@@ -414,14 +402,6 @@ async fn finish(ground: &Ground, run: &ExpandingRun, revision: i64) -> Result<()
     ground
         .store
         .commit(&Commit {
-            now: ground.clock.now(),
-            revision,
-            inbox: &[],
-            dead: &[],
-            world: &World::default(),
-            versions: &HashMap::new(),
-            plan: &Plan::default(),
-            cursors: &[],
             expansion: Some(Expansion {
                 run_id: run.id.clone(),
                 from: run.position.clone(),
@@ -429,6 +409,7 @@ async fn finish(ground: &Ground, run: &ExpandingRun, revision: i64) -> Result<()
                 found: 0,
                 refused: run.refused.clone(),
             }),
+            ..Commit::empty(ground.clock.now(), revision)
         })
         .await?;
     Ok(())

@@ -332,15 +332,11 @@ impl House {
 
 fn commit_of<'a>(decided: &'a Decided, inbox: &'a [(String, String)]) -> Commit<'a> {
     Commit {
-        now: at(100),
-        revision: decided.gathered.revision,
         inbox,
-        dead: &[],
         world: &decided.gathered.world,
         versions: &decided.gathered.versions,
         plan: &decided.plan,
-        cursors: &[],
-        expansion: None,
+        ..Commit::empty(at(100), decided.gathered.revision)
     }
 }
 

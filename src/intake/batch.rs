@@ -1,11 +1,11 @@
 //! One batch: read, decided and committed.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use metrics::{counter, histogram};
 use tokio::time::Instant;
 
-use crate::decide::{Desk, Impossible, Plan, World, change};
+use crate::decide::{Desk, Impossible, Plan, change};
 use crate::ground::{Ground, persist};
 use crate::moment::Moment;
 use crate::object::{FILE, Word};
@@ -235,16 +235,10 @@ impl<'a> Part<'a> {
 /// Stores dead letters and nothing else.
 async fn bury(ground: &Ground, letters: &[DeadLetter]) -> Result<(), StoreError> {
     loop {
+        let revision = ground.store.catalogue_revision().await?;
         let commit = Commit {
-            now: ground.clock.now(),
-            revision: ground.store.catalogue_revision().await?,
-            inbox: &[],
             dead: letters,
-            world: &World::default(),
-            versions: &HashMap::new(),
-            plan: &Plan::default(),
-            cursors: &[],
-            expansion: None,
+            ..Commit::empty(ground.clock.now(), revision)
         };
         if ground.store.commit(&commit).await? == Committed::Done {
             return Ok(());
@@ -359,15 +353,12 @@ async fn take_events(
         }
         histogram!("muster_decide_seconds").record(deciding.elapsed().as_secs_f64());
         let commit = Commit {
-            now,
-            revision: gathered.revision,
             inbox: &inbox,
             dead: &dead,
             world: &gathered.world,
             versions: &gathered.versions,
             plan: &plan,
-            cursors: &[],
-            expansion: None,
+            ..Commit::empty(now, gathered.revision)
         };
         match ground.store.commit(&commit).await? {
             Committed::Stale(what) => {

@@ -2,6 +2,7 @@
 //! holds, and otherwise nothing is.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::LazyLock;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -31,6 +32,26 @@ pub struct Commit<'a> {
     pub plan: &'a Plan,
     pub cursors: &'a [CursorMove],
     pub expansion: Option<Expansion>,
+}
+
+impl Commit<'static> {
+    /// Nothing to store; what there is goes on top.
+    pub fn empty(now: Moment, revision: i64) -> Commit<'static> {
+        static WORLD: LazyLock<World> = LazyLock::new(World::default);
+        static VERSIONS: LazyLock<HashMap<ObjectKey, i64>> = LazyLock::new(HashMap::new);
+        static PLAN: LazyLock<Plan> = LazyLock::new(Plan::default);
+        Commit {
+            now,
+            revision,
+            inbox: &[],
+            dead: &[],
+            world: &WORLD,
+            versions: &VERSIONS,
+            plan: &PLAN,
+            cursors: &[],
+            expansion: None,
+        }
+    }
 }
 
 /// The clock of a schedule moves from one instant to another.

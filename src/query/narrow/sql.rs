@@ -152,11 +152,13 @@ impl Writer<'_> {
         if matches!(probe, Probe::Present) {
             return format!("{name} IS {}NULL", if negated { "" } else { "NOT " });
         }
+        let bound = self.values.len();
         let test = if column == Column::ScanLevel {
             self.int_column(&name, probe)
         } else {
             self.text_column(&name, probe)
         };
+        self.keep(bound, test.is_some());
         match (test, negated) {
             (Some(test), false) => test,
             (Some(test), true) => not(&test),
@@ -368,6 +370,7 @@ impl Writer<'_> {
     }
 
     fn sqlite(&mut self, path: &[String], probe: &Probe, negated: bool, alias: &str) -> String {
+        let bound = self.values.len();
         let (value, kind) = self.at(alias, path);
         let test = match probe {
             Probe::Present if negated => {
@@ -420,10 +423,18 @@ impl Writer<'_> {
                 .text_test(&value, probe)
                 .map(|test| format!("({kind} = 'text' AND {test})")),
         };
+        self.keep(bound, test.is_some());
         match test {
             Some(test) if negated => not(&test),
             Some(test) => test,
             None => "TRUE".to_owned(),
+        }
+    }
+
+    /// Forgets what was bound for a test that came to nothing: a value without a place is an error.
+    fn keep(&mut self, bound: usize, used: bool) {
+        if !used {
+            self.values.truncate(bound);
         }
     }
 

@@ -1,0 +1,575 @@
+//! The narrow condition lets through whatever the judge accepts. Here its data are tried, in memory, and its SQL text is
+//! shown; the databases themselves are asked by the contract of the store.
+
+#[path = "language/generated.rs"]
+mod generated;
+
+use std::borrow::Cow;
+
+use generated::{Asked, asked, compile, rendered, rounds, small_query, text};
+use muster::moment::Moment;
+use muster::query::narrow::{Bound, Column, Dialect, Link, Narrow, Place, Probe, narrow};
+use muster::query::{Context, Facts, Fields, Query, Types, Version, World, print};
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+type Object = Map<String, Value>;
+
+/// What the condition means, said once more and as plainly as possible.
+fn lets_through(narrow: &Narrow, object: &Object, stored: &Stored) -> bool {
+    match narrow {
+        Narrow::Everything => true,
+        Narrow::Nothing => false,
+        Narrow::And(parts) => parts.iter().all(|part| lets_through(part, object, stored)),
+        Narrow::Or(parts) => parts.iter().any(|part| lets_through(part, object, stored)),
+        Narrow::Probe {
+            place,
+            probe,
+            negated,
+        } => {
+            let names: Vec<&str> = match place {
+                Place::Column(column) => vec![column.name()],
+                Place::Attribute(names) => names.iter().map(String::as_str).collect(),
+            };
+            let mut found = object.get(names[0]);
+            for name in &names[1..] {
+                // A list on the way is gone through by the judge alone.
+                if found.is_some_and(Value::is_array) {
+                    return true;
+                }
+                found = found.and_then(|value| value.get(name));
+            }
+            let found = found.filter(|value| !value.is_null());
+            if found.is_some_and(Value::is_array) && matches!(probe, Probe::Present) {
+                return true;
+            }
+            passes(probe, found) != *negated
+        }
+        Narrow::Holds { list, templates } => {
+            let items = object.get(list).and_then(Value::as_array);
+            items
+                .into_iter()
+                .flatten()
+                .any(|item| templates.iter().any(|template| has(item, template)))
+        }
+        Narrow::Related {
+            link,
+            object_type,
+            condition,
+            inside,
+        } => {
+            let key = object.get("primary_key");
+            let related = |other: &&Object| match link {
+                Link::Forward(name) => leads(object.get(name), other.get("primary_key")),
+                Link::Back(field) => leads(other.get(field), key),
+            };
+            let embedded = match link {
+                Link::Forward(name) => object.get(name),
+                Link::Back(_) => None,
+            };
+            let fits = |value: &Value| {
+                value.is_object()
+                    && (inside.is_empty() || inside.iter().any(|template| has(value, template)))
+            };
+            stored
+                .of(object_type)
+                .filter(related)
+                .any(|other| lets_through(condition, other, stored))
+                || embedded.is_some_and(|value| match value {
+                    Value::Array(items) => items.iter().any(fits),
+                    value => fits(value),
+                })
+        }
+    }
+}
+
+fn leads(from: Option<&Value>, to: Option<&Value>) -> bool {
+    match from {
+        Some(Value::Array(keys)) => keys.iter().any(|key| Some(key) == to),
+        from => from.is_some() && from == to,
+    }
+}
+
+fn has(value: &Value, template: &Object) -> bool {
+    template
+        .iter()
+        .all(|(name, wanted)| value.get(name).is_some_and(|found| equal(found, wanted)))
+}
+
+fn equal(a: &Value, b: &Value) -> bool {
+    match (a.as_f64(), b.as_f64()) {
+        (Some(a), Some(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+fn passes(probe: &Probe, found: Option<&Value>) -> bool {
+    let Some(found) = found else { return false };
+    let folded = |fold: &bool| match found {
+        Value::String(text) if *fold => json!(text.to_ascii_lowercase()),
+        value => value.clone(),
+    };
+    let order = |value: &Value, fold: &bool| match (folded(fold), value) {
+        (Value::String(a), Value::String(b)) => Some(a.as_str().cmp(b)),
+        (a, b) => a.as_f64()?.partial_cmp(&b.as_f64()?),
+    };
+    let text = found.as_str().map(str::to_ascii_lowercase);
+    match probe {
+        Probe::Present => true,
+        Probe::Equals {
+            value,
+            folded: fold,
+        } => equal(&folded(fold), value),
+        Probe::OneOf {
+            values,
+            folded: fold,
+        } => values.iter().any(|value| equal(&folded(fold), value)),
+        Probe::Less {
+            value,
+            or_equal,
+            folded,
+        } => order(value, folded).is_some_and(|order| order.is_lt() || *or_equal && order.is_eq()),
+        Probe::Greater {
+            value,
+            or_equal,
+            folded,
+        } => order(value, folded).is_some_and(|order| order.is_gt() || *or_equal && order.is_eq()),
+        Probe::Contains(part) => text.is_some_and(|text| text.contains(part)),
+        Probe::StartsWith(part) => text.is_some_and(|text| text.starts_with(part)),
+        Probe::EndsWith(part) => text.is_some_and(|text| text.ends_with(part)),
+        Probe::Element(wanted) => found
+            .as_array()
+            .is_some_and(|items| items.iter().any(|item| equal(item, wanted))),
+    }
+}
+
+// --- related objects ---
+
+#[derive(Debug, Default)]
+struct Stored {
+    objects: Vec<Object>,
+}
+
+impl Stored {
+    fn of(&self, object_type: &str) -> impl Iterator<Item = &Object> {
+        self.objects
+            .iter()
+            .filter(move |object| object["object_type"] == object_type)
+    }
+}
+
+impl World for Stored {
+    fn object(&self, object_type: &str, primary_key: &str) -> Option<Box<dyn Fields + '_>> {
+        let found = self
+            .of(object_type)
+            .find(|object| object["primary_key"] == primary_key)?;
+        Some(Box::new(found))
+    }
+
+    fn referrers(
+        &self,
+        object_type: &str,
+        field: &str,
+        primary_key: &str,
+    ) -> Vec<Box<dyn Fields + '_>> {
+        let key = json!(primary_key);
+        self.of(object_type)
+            .filter(|object| leads(object.get(field), Some(&key)))
+            .map(|object| Box::new(object) as Box<dyn Fields>)
+            .collect()
+    }
+
+    fn versions<'a>(&'a self, _: &'a dyn Fields) -> Vec<Version<'a>> {
+        Vec::new()
+    }
+
+    fn member(&self, _: &str, _: &dyn Fields) -> bool {
+        false
+    }
+}
+
+fn types() -> Types {
+    let mut types = Types::new();
+    let fields = [
+        ("name", "text?"),
+        ("u", "int?"),
+        ("f", "float?"),
+        ("b", "bool?"),
+        ("d", "date?"),
+        ("ip", "ip?"),
+        ("tags", "list(text)"),
+        ("one", "rel(U)"),
+        ("many", "many(U)"),
+        ("back", "many(U.owner)"),
+        ("records", "list({p = \"int\", q = \"text?\"})"),
+    ];
+    types.declare("T", &fields).expect("types");
+    let fields = [
+        ("name", "text?"),
+        ("u", "int?"),
+        ("owner", "rel(T)?"),
+        ("one", "rel(U)?"),
+        ("many", "many(U)"),
+    ];
+    types.declare("U", &fields).expect("types");
+    types
+}
+
+/// TEXT and INT are filled in.
+const CONDITIONS: &[&str] = &[
+    "any(many: name = TEXT)",
+    "any(back: name = TEXT)",
+    "any(back: name ~ TEXT and u = INT)",
+    "one.name = TEXT",
+    "one.name != TEXT",
+    "one.u > INT",
+    "back.name = TEXT",
+    "many.u in (INT, 3)",
+    "one = None",
+    "one != None",
+    "many = None",
+    "many != None",
+    "back = None",
+    "back != None",
+    "none(back: name = TEXT)",
+    "all(many: name = TEXT)",
+    "count(back) > 1",
+    "count(many: u = INT) >= 1",
+    "count(many) = 0",
+    "any(records: p = INT and q = TEXT)",
+    "any(records: p in (1, 2, INT) and q != TEXT)",
+    "records.p = INT",
+    "records = None",
+    "name = trigger.name",
+    "any(back: name = trigger.name)",
+    "any(many: one.name = TEXT)",
+    "one.one.name = TEXT",
+    "u = None",
+    "name ~ TEXT",
+    "not name = TEXT",
+    "TEXT in tags",
+    "TEXT not in tags",
+    "any(tags: it in (TEXT, 'x'))",
+    "tags != None",
+    "scan_level > INT",
+    "scan_profile_type != 'declared'",
+    "primary_key endswith 'INT'",
+    "u not in (INT, None)",
+    "any(back: any(many: u = INT))",
+    "d > '2020-01-01'",
+    "ip in net('10.0.0.0/8')",
+    "ip = '10.0.0.1'",
+    "f = 0.5",
+    "b != True",
+    "one.name in (TEXT, None)",
+    "any(many: name = TEXT or u = INT)",
+    "lower(name) >= TEXT",
+    "name > TEXT",
+];
+
+fn related_query() -> BoxedStrategy<String> {
+    let leaf =
+        (prop::sample::select(CONDITIONS), text(), 0..4).prop_map(|(template, text, number)| {
+            template
+                .replace("TEXT", &literal(&text))
+                .replace("INT", &number.to_string())
+        });
+    leaf.prop_recursive(2, 6, 2, |inner| {
+        prop_oneof![
+            inner.clone().prop_map(|query| format!("not ({query})")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} and {b})")),
+            (inner.clone(), inner).prop_map(|(a, b)| format!("({a} or {b})")),
+        ]
+    })
+    .boxed()
+}
+
+fn literal(text: &str) -> String {
+    let query = compile("x = 'x'");
+    let mut tree = query.written().clone();
+    if let muster::query::syntax::Clause::Compare { right, .. } = &mut tree.node {
+        right.node = muster::query::syntax::Value::Text(text.to_owned());
+    }
+    let printed = print::canonical(&tree);
+    printed.trim_start_matches("x = ").to_owned()
+}
+
+fn name() -> BoxedStrategy<Value> {
+    prop_oneof![
+        Just(Value::Null),
+        text().prop_map(Value::String),
+        Just(json!(5)),
+        Just(json!([]))
+    ]
+    .boxed()
+}
+
+/// A key, an object in its place, or nothing.
+fn key(of: &'static str) -> BoxedStrategy<Value> {
+    prop_oneof![
+        4 => (0..6).prop_map(move |number| json!(format!("{of}|{number}"))),
+        1 => (name(), 0..4).prop_map(|(name, u)| json!({"name": name, "u": u})),
+        1 => Just(Value::Null),
+    ]
+    .boxed()
+}
+
+fn keys(of: &'static str) -> BoxedStrategy<Value> {
+    prop_oneof![
+        prop::collection::vec(key(of), 0..3).prop_map(Value::Array),
+        key(of)
+    ]
+    .boxed()
+}
+
+fn inventory() -> BoxedStrategy<Stored> {
+    let level = prop_oneof![Just(Value::Null), (0..4).prop_map(|level| json!(level))];
+    let records = prop::collection::vec((0..4, name()), 0..3).prop_map(|records| {
+        let records = records.into_iter().map(|(p, q)| json!({"p": p, "q": q}));
+        Value::Array(records.collect())
+    });
+    let tags = prop::collection::vec(text().prop_map(Value::String), 0..3).prop_map(Value::Array);
+    let subject = (name(), keys("U"), keys("U"), level, records, tags, 0..4).prop_map(
+        |(name, one, many, level, records, tags, u)| {
+            json!({
+                "object_type": "T", "name": name, "one": one, "many": many, "scan_level": level, "records": records,
+                "tags": tags, "u": u, "f": 0.5, "d": "2026-11-21", "ip": "10.0.0.1", "b": true,
+            })
+        },
+    );
+    let other = (name(), keys("T"), keys("U"), keys("U"), 0..4).prop_map(|(name, owner, one, many, u)| {
+        json!({"object_type": "U", "name": name, "owner": owner, "one": one, "many": many, "u": u})
+    });
+    let all = (
+        prop::collection::vec(subject, 1..5),
+        prop::collection::vec(other, 0..6),
+    );
+    all.prop_map(|(subjects, others)| {
+        let keyed = |(number, value): (usize, Value)| {
+            let mut object = value.as_object().expect("an object").clone();
+            let kind = object["object_type"].as_str().expect("a type").to_owned();
+            object.insert("primary_key".to_owned(), json!(format!("{kind}|{number}")));
+            object
+        };
+        let subjects = subjects.into_iter().enumerate().map(keyed);
+        let others = others.into_iter().enumerate().map(keyed);
+        Stored {
+            objects: subjects.chain(others).collect(),
+        }
+    })
+    .boxed()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: rounds(1_000), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_accepted_is_let_through(tree in small_query(), asked in asked()) {
+        let query = compile(&print::canonical(&tree));
+        let narrow = narrow(&query, &asked.facts());
+        if asked.answer(&query) == Ok(true) {
+            prop_assert!(lets_through(&narrow, &asked.object, &Stored::default()), "{narrow:?}");
+        }
+        is_balanced(&narrow);
+    }
+
+    #[test]
+    fn whatever_is_accepted_for_its_relations_is_let_through(
+        text in related_query(),
+        stored in inventory(),
+        trigger in name(),
+    ) {
+        let types = types();
+        let schema = types.schema("T");
+        let context = Context { trigger: Some(&schema), ..Context::new("query", &schema) };
+        let query = Query::compile(&text, &context).unwrap_or_else(|found| panic!("{}", rendered(&found)));
+        let trigger = Map::from_iter([("name".to_owned(), trigger)]);
+        let nothing = Map::new();
+        let facts = |subject| Facts {
+            subject,
+            trigger: Some(&trigger),
+            previous: None,
+            parameters: &nothing,
+            now: Moment::EPOCH,
+            world: &stored,
+        };
+        let narrow = narrow(&query, &facts(&nothing));
+        for object in stored.of("T") {
+            if query.answers(&facts(object)) == Ok(true) {
+                prop_assert!(lets_through(&narrow, object, &stored), "{text}\n{narrow:?}\n{object:?}");
+            }
+        }
+        is_balanced(&narrow);
+    }
+}
+
+/// Every placeholder is bound once, and parentheses are as many and no deeper than SQLite's parser takes.
+fn is_balanced(narrow: &Narrow) {
+    for dialect in [Dialect::Postgres, Dialect::Sqlite] {
+        for sql in [
+            narrow.render(dialect, "o", 1),
+            narrow.render_within("acme", dialect, "o", 1),
+        ] {
+            for number in 1..=sql.values.len() {
+                assert!(sql.text.contains(&format!("${number}")), "{}", sql.text);
+            }
+            assert!(!sql.text.contains(&format!("${}", sql.values.len() + 1)));
+            let (mut depth, mut deepest) = (0_i32, 0);
+            for byte in sql.text.bytes() {
+                depth += i32::from(byte == b'(') - i32::from(byte == b')');
+                deepest = deepest.max(depth);
+                assert!(depth >= 0, "{}", sql.text);
+            }
+            assert!(depth == 0 && deepest < 80, "{}", sql.text);
+        }
+    }
+}
+
+fn narrowed(text: &str) -> Narrow {
+    let types = types();
+    let schema = types.schema("T");
+    let context = Context {
+        trigger: Some(&schema),
+        ..Context::new("query", &schema)
+    };
+    let query =
+        Query::compile(text, &context).unwrap_or_else(|found| panic!("{}", rendered(&found)));
+    let trigger = Map::from_iter([("name".to_owned(), json!("www"))]);
+    let nothing = Map::new();
+    let asked = Asked {
+        object: Map::new(),
+        trigger,
+        parameters: nothing,
+    };
+    narrow(&query, &asked.facts())
+}
+
+fn attribute(name: &str) -> Place {
+    Place::Attribute(vec![name.to_owned()])
+}
+
+#[test]
+fn simple_conditions_are_said_exactly() {
+    let equals = |name: &str, value: Value, negated| Narrow::Probe {
+        place: attribute(name),
+        probe: Probe::Equals {
+            value,
+            folded: false,
+        },
+        negated,
+    };
+    assert_eq!(narrowed("name = 'x'"), equals("name", json!("x"), false));
+    assert_eq!(narrowed("not name = 'x'"), equals("name", json!("x"), true));
+    assert_eq!(
+        narrowed("not not b = True"),
+        equals("b", json!(true), false)
+    );
+    assert_eq!(
+        narrowed("scan_level >= 2 and name = trigger.name"),
+        Narrow::And(vec![
+            Narrow::Probe {
+                place: Place::Column(Column::ScanLevel),
+                probe: Probe::Greater {
+                    value: json!(2),
+                    or_equal: true,
+                    folded: false
+                },
+                negated: false,
+            },
+            equals("name", json!("www"), false),
+        ])
+    );
+}
+
+#[test]
+fn what_cannot_be_said_is_everything_or_a_value_that_is_there() {
+    let present = |name: &str| Narrow::Probe {
+        place: attribute(name),
+        probe: Probe::Present,
+        negated: false,
+    };
+    assert_eq!(narrowed("name matches '^a'"), present("name"));
+    assert_eq!(narrowed("d > '2020-01-01'"), present("d"));
+    for text in [
+        "name not matches '^a'",
+        "not d > '2020-01-01'",
+        "ever(name = 'x')",
+        "changed(name)",
+        "in_set('s')",
+        "all(records: p = 1)",
+        "none(back: u = 1)",
+        "count(back) < 2",
+        "one = None",
+        "name = 'x' or ever(u = 1)",
+    ] {
+        assert_eq!(narrowed(text), Narrow::Everything, "{text}");
+    }
+    assert_eq!(narrowed("name = 'x' and False"), Narrow::Nothing);
+}
+
+#[test]
+fn a_relation_is_followed_from_the_related_rows_to_the_subject() {
+    let narrow = narrowed("any(back: name = trigger.name)");
+    let postgres = narrow.render_within("acme", Dialect::Postgres, "o", 3);
+    assert_eq!(
+        postgres.text,
+        "(o.organization, o.primary_key) IN (SELECT r1.organization, k2.value FROM object r1 CROSS JOIN LATERAL \
+         jsonb_array_elements_text(CASE jsonb_typeof(r1.attributes -> 'owner') WHEN 'array' THEN r1.attributes -> \
+         'owner' WHEN 'string' THEN jsonb_build_array(r1.attributes -> 'owner') ELSE '[]'::jsonb END) k2 WHERE \
+         r1.object_type = CAST($3 AS text) AND r1.organization = CAST($4 AS text) AND r1.attributes @> CAST($5 AS jsonb))"
+    );
+    let texts = |values: &[Bound]| -> Vec<String> {
+        values
+            .iter()
+            .map(|value| match value {
+                Bound::Text(text) => text.clone(),
+                other => format!("{other:?}"),
+            })
+            .collect()
+    };
+    assert_eq!(texts(&postgres.values), ["U", "acme", "{\"name\":\"www\"}"]);
+    let sqlite = narrow.render(Dialect::Sqlite, "o", 1);
+    assert_eq!(
+        sqlite.text,
+        "(o.organization, o.primary_key) IN (SELECT r1.organization, k2.value FROM object r1, \
+         json_each(r1.attributes, '$.\"owner\"') k2 WHERE r1.object_type = $1 AND \
+         (json_type(r1.attributes, '$.\"name\"') = 'text' AND json_extract(r1.attributes, '$.\"name\"') = $2))"
+    );
+    assert_eq!(texts(&sqlite.values), ["U", "www"]);
+}
+
+#[test]
+fn values_are_bound_and_never_printed() {
+    for text in [
+        "name = '\\'; DROP TABLE object; --'",
+        "name ~ '%_\"'",
+        "'$1' in tags",
+    ] {
+        for dialect in [Dialect::Postgres, Dialect::Sqlite] {
+            let sql = narrowed(text).render(dialect, "o", 1);
+            assert!(
+                !sql.text.contains("DROP") && !sql.text.contains('%') && !sql.values.is_empty()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_constant_that_no_database_can_store_is_never_bound() {
+    let query = compile("a = $p and b ~ $p and $p in x");
+    let asked = Asked {
+        object: Map::new(),
+        trigger: Map::new(),
+        parameters: Map::from_iter([("p".to_owned(), json!("a\0b"))]),
+    };
+    let narrow = narrow(&query, &asked.facts());
+    for dialect in [Dialect::Postgres, Dialect::Sqlite] {
+        let sql = narrow.render_within("a\0b", dialect, "o", 1);
+        assert!(
+            sql.values
+                .iter()
+                .all(|value| !matches!(value, Bound::Text(text) if text.contains('\0')))
+        );
+    }
+    assert_eq!(asked.object.field("x"), None::<Cow<'_, Value>>);
+}
