@@ -110,6 +110,8 @@ pub fn queues(catalogue: &Catalogue) -> BTreeSet<String> {
     queues
 }
 
+/// Publishes what was claimed and marks how it went. Each mark is tried until the store has it: what is published and
+/// not marked would be published again when its lease is over.
 async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Result<(), StoreError> {
     if claimed.is_empty() {
         return Ok(());
@@ -132,7 +134,11 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
         }
     }
     if !gone.is_empty() {
-        ground.store.withdraw(&gone, "reason_gone", now).await?;
+        persist!(
+            ground,
+            "dispatch",
+            ground.store.withdraw(&gone, "reason_gone", now)
+        )?;
     }
     let published = Instant::now();
     let answers = bus.publish(letters).await;
@@ -183,26 +189,44 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
         }
     }
     if !confirmed.is_empty() {
-        ground.store.mark_published(&confirmed, false, now).await?;
+        persist!(
+            ground,
+            "dispatch",
+            ground.store.mark_published(&confirmed, false, now)
+        )?;
     }
     if !accepted.is_empty() {
-        ground.store.mark_published(&accepted, true, now).await?;
+        persist!(
+            ground,
+            "dispatch",
+            ground.store.mark_published(&accepted, true, now)
+        )?;
     }
     if !unroutable.is_empty() {
-        ground
-            .store
-            .put_off(&unroutable, now.plus(UNROUTABLE_PAUSE))
-            .await?;
+        persist!(
+            ground,
+            "dispatch",
+            ground
+                .store
+                .put_off(&unroutable, now.plus(UNROUTABLE_PAUSE))
+        )?;
     }
     if !unconfirmed.is_empty() {
-        ground
-            .store
-            .put_off(&unconfirmed, now.plus(UNCONFIRMED_PAUSE))
-            .await?;
+        persist!(
+            ground,
+            "dispatch",
+            ground
+                .store
+                .put_off(&unconfirmed, now.plus(UNCONFIRMED_PAUSE))
+        )?;
     }
     if !too_large.is_empty() {
         let ids: Vec<String> = too_large.into_iter().map(|(id, _)| id).collect();
-        ground.store.bury(&ids, "too_large", now).await?;
+        persist!(
+            ground,
+            "dispatch",
+            ground.store.bury(&ids, "too_large", now)
+        )?;
     }
     Ok(())
 }
