@@ -149,16 +149,15 @@ impl House {
 
     /// The database itself, for questions that nobody but a test asks.
     pub async fn database(&self) -> Database {
-        sqlx::any::install_default_drivers();
-        Database(AnyPool::connect_lazy(&self.store).expect("the address of the database is read"))
+        Database::at(&self.store)
     }
 
     pub fn service(&self) -> Service {
-        self.service_named("service")
+        self.service_with("service", &[])
     }
 
-    /// A service with a log of its own, where several run in one house.
-    pub fn service_named(&self, name: &str) -> Service {
+    /// A service with a log and variables of its own, where several run in one house.
+    pub fn service_with(&self, name: &str, variables: &[(&str, &str)]) -> Service {
         let log = self.path(&format!("{name}.log"));
         let file = File::options()
             .create(true)
@@ -169,7 +168,8 @@ impl House {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(file);
+            .stderr(file)
+            .envs(variables.iter().copied());
         Service {
             child: start(command),
             log,
@@ -244,6 +244,11 @@ impl House {
 pub struct Database(AnyPool);
 
 impl Database {
+    pub fn at(url: &str) -> Database {
+        sqlx::any::install_default_drivers();
+        Database(AnyPool::connect_lazy(url).expect("the address of the database is read"))
+    }
+
     pub async fn count(&self, sql: &'static str) -> Option<i64> {
         sqlx::query_scalar::<_, i64>(sql)
             .fetch_one(&self.0)
