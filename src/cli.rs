@@ -243,7 +243,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Run {
             verb: Some(ListVerb::List(filter)),
         } => look::list(&settings, "run", &filter, output).await,
-        Command::Demo(demo) => demo::run(&demo).await,
+        Command::Demo(demo) => demo::run(&demo, output).await,
         Command::Check { files, variables } => {
             declare::check(&settings, &files, &variables.variables, output)
         }
