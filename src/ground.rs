@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::Catalogue;
+use crate::decide::Plan;
 use crate::moment::{Clock, Moment};
 use crate::policy::{Format, Order};
 use crate::rules::Rules;
@@ -143,6 +144,22 @@ impl Ground {
             pause: FIRST_PAUSE,
             told: false,
         }
+    }
+}
+
+/// Counts what a plan made and refused, once it is committed.
+pub fn count_plan(plan: &Plan, catalogue: &Catalogue) {
+    for (reason, many) in &plan.refused {
+        counter!("muster_refusals_total", "reason" => reason.word()).increment(*many);
+    }
+    for task in &plan.tasks {
+        // Worker types are what settings and plugins name; those that no settings name share a label.
+        let worker_type = if catalogue.rules.workers.contains_key(&task.worker_type) {
+            task.worker_type.clone()
+        } else {
+            "other".to_owned()
+        };
+        counter!("muster_tasks_created_total", "worker_type" => worker_type, "cause" => task.cause.word()).increment(1);
     }
 }
 

@@ -111,6 +111,8 @@ pub async fn run<B: Bus>(
             bus.settle(std::mem::take(&mut receipts)).await;
         }
         if let Some(now) = clock {
+            // What came before belongs to the clock as it was, its expansions too; then the clock moves.
+            tick().await;
             ground.clock.fix(now);
             tick().await;
         }

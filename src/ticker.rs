@@ -12,7 +12,7 @@ use metrics::counter;
 
 use crate::catalogue::Catalogue;
 use crate::decide::{Desk, Plan, occurrence, page, selects};
-use crate::ground::{Ground, persist};
+use crate::ground::{Ground, count_plan, persist};
 use crate::moment::{Moment, Span};
 use crate::object::{Object, ObjectKey};
 use crate::recurrence::next_of;
@@ -238,6 +238,7 @@ async fn commit_occurrences(
         .await?;
     if committed == Committed::Done {
         counter!("muster_occurrences_decided_total").increment(chosen.len() as u64);
+        count_plan(&plan, catalogue);
         ground.dispatch.notify_one();
     }
     Ok(committed)
@@ -312,6 +313,8 @@ async fn expand_page(ground: &Ground, run: &ExpandingRun) -> Result<(), StoreErr
     };
     if costly > 0 {
         add(&mut draft.refused, Reason::QueryTooCostly, costly);
+        let refused = plan.refused.entry(Reason::QueryTooCostly).or_default();
+        *refused += costly.unsigned_abs();
     }
     let mut desk = Desk {
         catalogue: &catalogue,
@@ -347,9 +350,7 @@ async fn expand_page(ground: &Ground, run: &ExpandingRun) -> Result<(), StoreErr
         ..Commit::empty(now, revision)
     };
     if ground.store.commit(&commit).await? == Committed::Done {
-        for (reason, many) in &plan.refused {
-            counter!("muster_refusals_total", "reason" => reason.word()).increment(*many);
-        }
+        count_plan(&plan, &catalogue);
         ground.dispatch.notify_one();
     }
     Ok(())

@@ -6,7 +6,7 @@ use metrics::{counter, histogram};
 use tokio::time::Instant;
 
 use crate::decide::{Desk, Impossible, Plan, change};
-use crate::ground::{Ground, persist};
+use crate::ground::{Ground, count_plan, persist};
 use crate::moment::Moment;
 use crate::object::{FILE, Word};
 use crate::policy::Acknowledge;
@@ -408,18 +408,7 @@ fn count(events: &[Read], plan: &Plan, duplicates: u64, catalogue: &crate::catal
             counter!("muster_event_effects_total", "effect" => outcome).increment(many);
         }
     }
-    for (reason, many) in &plan.refused {
-        counter!("muster_refusals_total", "reason" => reason.word()).increment(*many);
-    }
-    for task in &plan.tasks {
-        // Worker types are what settings and plugins name; those that no settings name share a label.
-        let worker_type = if catalogue.rules.workers.contains_key(&task.worker_type) {
-            task.worker_type.clone()
-        } else {
-            "other".to_owned()
-        };
-        counter!("muster_tasks_created_total", "worker_type" => worker_type, "cause" => task.cause.word()).increment(1);
-    }
+    count_plan(plan, catalogue);
 }
 
 /// A raw file that names its task ends it, where workers say nothing themselves. Whether they do is asked later.
