@@ -151,7 +151,8 @@ pub async fn run(demo: &Demo, output: Output) -> Result<(), Failure> {
         let answers = workers.answers(ground.clock.now());
         let tasks = Collected::default();
         let progress = tokio::spawn(progress(tasks.lines.clone()));
-        let answered = answers.lines().count();
+        // Each task has an acceptance and an end.
+        let answered = answers.lines().count() / 2;
         let input = format!("{answers}{}\n", part.lines.join("\n"));
         let done = through(&ground, input, tasks.clone()).await;
         progress.abort();
@@ -165,7 +166,10 @@ pub async fn run(demo: &Demo, output: Output) -> Result<(), Failure> {
         if told {
             print(&format!(
                 "  {:<17} {:>10} {:>10} {:>15}",
-                part.now.to_string().replace('T', " ").trim_end_matches(":00Z"),
+                part.now
+                    .to_string()
+                    .replace('T', " ")
+                    .trim_end_matches(":00Z"),
                 part.lines.len() - 1,
                 out.lines().count(),
                 answered,
@@ -190,9 +194,9 @@ pub async fn run(demo: &Demo, output: Output) -> Result<(), Failure> {
         }
         print(&format!("\nAll of it took {seconds:.2} s."));
         print(concat!(
-            "\nWhat next: `muster demo --tasks` prints every task; config/demo holds the sample,\n",
-            "and its muster.toml tells how to play with it; `muster explain` tells for one\n",
-            "event what it starts, and what not, and why; `muster --help` knows the rest."
+            "\nWhat next: `muster demo --tasks` prints every task. config/demo holds the\n",
+            "sample, and its muster.toml tells how to play with it. `muster explain` says of\n",
+            "one event what it starts, what it does not, and why. `muster --help`: the rest."
         ));
     } else {
         let mut all: Map<String, Value> = sections.iter().map(Section::as_json).collect();
@@ -214,17 +218,16 @@ fn introduce(ground: &Ground) {
         "SQLite in a temporary folder, JSON Lines in and out, two played workers.\n"
     ));
     print(&format!(
-        "  declared  {} organisations, {} plugins, {} schedules{}",
+        "  declared  {} organisations, {} plugins, {} schedules (and {own} of a plugin's own)",
         catalogue.organizations.len(),
         catalogue.plugins.len(),
         catalogue.schedules.len() - own,
-        match own {
-            0 => String::new(),
-            many => format!(", and {many} that a plugin brings along"),
-        }
     ));
     let lines = EVENTS.lines().count();
-    let clock = EVENTS.lines().filter(|line| line.starts_with("{\"now\"")).count();
+    let clock = EVENTS
+        .lines()
+        .filter(|line| line.starts_with("{\"now\""))
+        .count();
     print(&format!(
         "  to read   {} events, and {clock} lines that set the clock",
         lines - clock
@@ -236,17 +239,27 @@ fn introduce(ground: &Ground) {
     ));
 }
 
+/// A task that the first event started, as its worker gets it.
 fn first_task(out: &str) {
-    let Some(line) = out.lines().next() else {
+    let event = EVENTS.lines().find_map(|line| {
+        let event: Value = serde_json::from_str(line).ok()?;
+        event.get("id").cloned()
+    });
+    let started = |line: &&str| {
+        let task: Value = serde_json::from_str(line).unwrap_or_default();
+        event.is_some() && task.pointer("/trigger/event_id") == event.as_ref()
+    };
+    let Some(line) = out.lines().find(started).or_else(|| out.lines().next()) else {
         return;
     };
+    let many = out.lines().filter(started).count();
     print(&format!(
-        "\nThe first task out, as its worker gets it:\n{}",
+        "\nIt starts {many} tasks. One of them, as a worker gets it:\n{}",
         wrapped(line, 2, WIDTH)
     ));
     print(&format!(
         "\n  {:<17} {:>10} {:>10} {:>15}",
-        "clock", "events in", "tasks out", "workers answer"
+        "clock", "events in", "tasks out", "tasks answered"
     ));
 }
 
@@ -285,12 +298,14 @@ impl Workers {
         for (number, task) in self.tasks.iter().enumerate().skip(self.answered) {
             let task: Value = serde_json::from_str(task).unwrap_or_default();
             let (status, more) = match number {
-                _ if number % 50 == 29 => {
-                    ("failed", json!({"class": "fatal", "message": "connection refused"}))
-                }
-                _ if number % 120 == 47 => {
-                    ("never_again", json!({"reason": "this machine must not be scanned"}))
-                }
+                _ if number % 50 == 29 => (
+                    "failed",
+                    json!({"class": "fatal", "message": "connection refused"}),
+                ),
+                _ if number % 120 == 47 => (
+                    "never_again",
+                    json!({"reason": "this machine must not be scanned"}),
+                ),
                 _ => ("succeeded", json!({"exit_code": 0})),
             };
             *self.said.entry(status).or_default() += 1;
@@ -373,7 +388,7 @@ impl Section {
                             .collect(),
                     ),
                 };
-                (name.clone(), value)
+                (name.trim_start_matches("of these ").to_owned(), value)
             })
             .collect();
         (self.key.to_owned(), Value::Object(rows))
@@ -390,7 +405,10 @@ fn wrapped(text: &str, indent: usize, width: usize) -> String {
         while line.chars().count() + piece.trim_end().chars().count() > room {
             if line.is_empty() {
                 // Nothing to break at: cut.
-                let at = piece.char_indices().nth(room).map_or(piece.len(), |(at, _)| at);
+                let at = piece
+                    .char_indices()
+                    .nth(room)
+                    .map_or(piece.len(), |(at, _)| at);
                 lines.push(piece[..at].to_owned());
                 piece = &piece[at..];
             } else {
@@ -475,8 +493,13 @@ async fn summary(
     let runs = ground.store.list("run", &page).await?.unwrap_or_default();
     let mut schedules: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for run in &runs.rows {
-        let name = run.get("schedule").and_then(Value::as_str).unwrap_or_default();
-        let figures = schedules.entry(name.to_owned()).or_insert_with(|| vec![0, 0]);
+        let name = run
+            .get("schedule")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let figures = schedules
+            .entry(name.to_owned())
+            .or_insert_with(|| vec![0, 0]);
         let tasks = run.get("total").and_then(Value::as_u64).unwrap_or(0);
         for (figure, more) in figures.iter_mut().zip([1, tasks]) {
             *figure += more;
@@ -495,7 +518,10 @@ async fn summary(
         let count = u64::try_from(letter.count).unwrap_or(0);
         letters.push((letter.letter.reason, vec![count], letter.letter.message));
     }
-    let said = workers.said.iter().map(|(word, many)| ((*word).to_owned(), *many));
+    let said = workers
+        .said
+        .iter()
+        .map(|(word, many)| ((*word).to_owned(), *many));
     Ok(vec![
         Section {
             title: "Events",
