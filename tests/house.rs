@@ -47,9 +47,9 @@ const BANNED: [(u8, &[&str]); 5] = [
         0,
         &[
             "tokio",
-            "sqlx",
-            "lapin",
-            "async_nats",
+            "sqlx::",
+            "lapin::",
+            "async_nats::",
             "tracing::",
             "async fn",
             "use rand",
@@ -62,9 +62,9 @@ const BANNED: [(u8, &[&str]); 5] = [
         1,
         &[
             "tokio",
-            "sqlx",
-            "lapin",
-            "async_nats",
+            "sqlx::",
+            "lapin::",
+            "async_nats::",
             "tracing::",
             "async fn",
             "use rand",
@@ -77,15 +77,15 @@ const BANNED: [(u8, &[&str]); 5] = [
     (
         3,
         &[
-            "sqlx",
-            "lapin",
-            "async_nats",
+            "sqlx::",
+            "lapin::",
+            "async_nats::",
             "SELECT ",
             "INSERT ",
             "serde_json::from_",
         ],
     ),
-    (4, &["sqlx", "lapin", "async_nats", "SELECT ", "INSERT "]),
+    (4, &["sqlx::", "lapin::", "async_nats::", "SELECT ", "INSERT "]),
 ];
 
 /// No file is longer.

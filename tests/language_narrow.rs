@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use generated::{Asked, asked, compile, rendered, rounds, small_query, text};
 use muster::moment::Moment;
 use muster::query::narrow::{Bound, Column, Dialect, Link, Narrow, Place, Probe, narrow};
-use muster::query::{Context, Facts, Fields, Query, Types, Version, World, print};
+use muster::query::{Context, Facts, Fields, Query, Schema, Types, Version, World, print};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -268,12 +268,13 @@ const CONDITIONS: &[&str] = &[
 ];
 
 fn related_query() -> BoxedStrategy<String> {
-    let leaf =
-        (prop::sample::select(CONDITIONS), text(), 0..4).prop_map(|(template, text, number)| {
+    let leaf = (prop::sample::select(CONDITIONS), text(), 0..4_i64).prop_map(
+        |(template, text, number)| {
             template
                 .replace("TEXT", &literal(&text))
                 .replace("INT", &number.to_string())
-        });
+        },
+    );
     leaf.prop_recursive(2, 6, 2, |inner| {
         prop_oneof![
             inner.clone().prop_map(|query| format!("not ({query})")),
@@ -505,6 +506,49 @@ fn what_cannot_be_said_is_everything_or_a_value_that_is_there() {
         assert_eq!(narrowed(text), Narrow::Everything, "{text}");
     }
     assert_eq!(narrowed("name = 'x' and False"), Narrow::Nothing);
+}
+
+#[test]
+fn numbers_that_databases_round_are_only_asked_to_be_there() {
+    for (text, exact) in [
+        ("u = 9007199254740992", true),
+        ("u = 9007199254740993", false),
+        ("u > -9007199254740993", false),
+        ("f < 1e300", false),
+        ("f < 0.5", true),
+    ] {
+        let narrow = narrowed(text);
+        let is_present = matches!(
+            narrow,
+            Narrow::Probe {
+                probe: Probe::Present,
+                negated: false,
+                ..
+            }
+        );
+        assert_eq!(is_present, !exact, "{text}: {narrow:?}");
+    }
+}
+
+#[test]
+fn the_own_fields_of_a_file_are_left_to_the_judge() {
+    let schema = Schema::file();
+    for (text, expected) in [
+        ("input_type = 'x'", true),
+        ("'a/b' in mime_types", true),
+        ("any(mime_types: it ~ 'nmap')", true),
+        ("custom = 'x'", false),
+        ("organization = 'x'", false),
+    ] {
+        let query = Query::compile(text, &Context::new("query", &schema)).expect("compiles");
+        let asked = Asked {
+            object: Map::new(),
+            trigger: Map::new(),
+            parameters: Map::new(),
+        };
+        let narrow = narrow(&query, &asked.facts());
+        assert_eq!(narrow == Narrow::Everything, expected, "{text}: {narrow:?}");
+    }
 }
 
 #[test]

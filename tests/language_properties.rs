@@ -670,6 +670,57 @@ fn a_query_says_what_it_needs() {
 }
 
 #[test]
+fn an_explanation_shows_each_clause_with_what_it_found() {
+    let query = compile("not (name ~ 'x' or any(ports: port = 80)) and 'x' in tags and level > 2");
+    let object = json!({"name": "www.example.nl", "ports": [{"port": 80}], "tags": ["a", "x"]});
+    let asked = Asked {
+        object: object.as_object().expect("an object").clone(),
+        trigger: Map::new(),
+        parameters: Map::new(),
+    };
+    let explanation = query.explain(&asked.facts());
+    assert_eq!(
+        explanation.to_string(),
+        "\
+no      not (name ~ 'x' or any(ports: port = 80)) and 'x' in tags and level > 2
+no        not (name ~ 'x' or any(ports: port = 80))
+yes         (name ~ 'x' or any(ports: port = 80))
+yes           name ~ 'x'             name is \"www.example.nl\"
+yes           any(ports: port = 80)  ports has 1 element
+yes       'x' in tags                tags is [\"a\",\"x\"]
+no        level > 2                  level is None
+"
+    );
+    let data = explanation.to_json();
+    assert_eq!(
+        data["parts"][2],
+        json!({"clause": "level > 2", "outcome": false, "found": "level is None", "parts": []})
+    );
+}
+
+#[test]
+fn a_diagnostic_is_data_as_well() {
+    let found = try_compile("a = 1\r\nand b == 2").expect_err("not an operator");
+    assert_eq!(
+        found[0].to_json(),
+        json!({
+            "code": "Q111",
+            "severity": "error",
+            "message": "`==` is not an operator",
+            "origin": "query",
+            "span": {"start": 13, "end": 15, "line": 2, "column": 7},
+            "label": "one `=` is enough",
+            "labels": [],
+            "help": ["write `b = 2`"],
+            "notes": [],
+            "replacement": {"span": {"start": 13, "end": 15, "line": 2, "column": 7}, "text": "="},
+            "rendered": "error[Q111]: `==` is not an operator\n  --> query:2:7\n   |\n 2 | and b == 2\n   |       ^^ one `=` is \
+                         enough\n   |\n   = help: write `b = 2`\n",
+        })
+    );
+}
+
+#[test]
 fn queries_are_shared_between_threads() {
     fn is_shared<T: Send + Sync + Clone + std::fmt::Debug>(_: &T) {}
     is_shared(&compile("x = 1"));

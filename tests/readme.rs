@@ -102,11 +102,12 @@ fn the_first_command_runs_the_demonstration_to_its_table() {
     let (ended_well, out, err) = place.run(&format!("muster {arguments}"));
     assert!(ended_well, "`{block}` failed:\n{out}\n{err}");
     for word in [
-        "events",
-        "schedules touched",
-        "tasks by queue",
-        "refusals by reason",
-        "time",
+        "Events",
+        "Schedules touched",
+        "Tasks by queue",
+        "Refusals, by reason",
+        "Dead letters",
+        "All of it took",
         "muster.tasks.boefje",
     ] {
         assert!(

@@ -557,7 +557,7 @@ async fn summary(
             rows: plain(said.collect()),
         },
         Section {
-            title: "Not started, and why",
+            title: "Refusals, by reason",
             key: "refusals",
             heads: &["many"],
             rows: refusals,

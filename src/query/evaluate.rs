@@ -291,13 +291,18 @@ impl<'f> Judge<'f> {
     /// What a path finds in the subject, for people: one value, or several.
     pub fn found(&self, path: &Path, subject: Place<'_>) -> Result<Vec<String>, TooCostly> {
         const SHOWN: usize = 8;
+        const LONGEST: usize = 200;
         let mut seen = Vec::new();
         self.values(path, subject, &mut |place| {
-            seen.push(if seen.len() == SHOWN {
-                "…".to_owned()
-            } else {
-                place.scalar(&path.kind).to_string()
-            });
+            let mut text = place.scalar(&path.kind).to_string();
+            if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+                text.truncate(end);
+                text.push('…');
+            }
+            if seen.len() == SHOWN {
+                text = "…".to_owned();
+            }
+            seen.push(text);
             Ok(seen.len() > SHOWN)
         })?;
         Ok(seen)

@@ -96,23 +96,25 @@ fn unequal_pair(source: &Source, parts: &[Node], found: &mut Vec<Diagnostic>) {
         } => Some((named(path), value.clone())),
         _ => None,
     };
-    for (index, part) in parts.iter().enumerate() {
-        let Some((name, value)) = unequal(part) else {
-            continue;
-        };
-        let other = parts.iter().skip(index + 1).find(|other| {
-            unequal(other).is_some_and(|(again, second)| again == name && !second.same(&value))
-        });
-        if let Some(other) = other {
+    let unequals: Vec<_> = parts
+        .iter()
+        .filter_map(|part| unequal(part).map(|(name, value)| (part.span, name, value)))
+        .collect();
+    for (index, (span, name, value)) in unequals.iter().enumerate() {
+        let other = unequals
+            .iter()
+            .skip(index + 1)
+            .find(|(_, again, second)| again == name && !second.same(value));
+        if let Some((other, _, _)) = other {
             found.push(
                 source
                     .warning(
                         "Q403",
                         "one of these is always true",
-                        other.span,
+                        *other,
                         "or unequal to this",
                     )
-                    .beside(part.span, "unequal to this")
+                    .beside(*span, "unequal to this")
                     .help(format!(
                         "for neither of them write `{name} not in (…)`, or join them with `and`"
                     )),
