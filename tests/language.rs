@@ -374,6 +374,7 @@ macro_rules! tables {
 
 tables! {
     the_documented_diagnostics_are_reproduced_to_the_letter: "documented_diagnostics",
+    the_examples_of_the_specification_say_what_it_says: "examples",
     none_is_an_ordinary_value_for_equality_and_has_no_order: "none",
     what_djangoql_users_write_means_what_they_expect: "djangoql",
     undeclared_attributes_have_the_type_of_the_value_found: "dynamic",

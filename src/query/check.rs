@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::diagnose::{Diagnostic, Source, Span};
+use super::print;
 use super::refusal;
 use super::resolve::{Names, Resolved, Scope, is_outside};
 use super::schema::{Context, Kind, KnownSets};
@@ -131,9 +132,7 @@ impl Checker<'_> {
                 span,
                 scope,
             )?,
-            Clause::History { kind, body, window } => {
-                self.history(*kind, body, window, span, scope)?
-            }
+            Clause::History { kind, body, window } => self.history(*kind, body, window, scope)?,
             Clause::Changed { path, window } => self.changed(path, window, span, scope)?,
         };
         Some(Node { condition, span })
@@ -228,7 +227,7 @@ impl Checker<'_> {
                 name,
                 known.iter().map(String::as_str),
                 "object sets",
-                &|near| super::print::quoted(near),
+                &|near| print::quoted(near),
             ));
         }
         self.needs.sets.insert(name.clone());
@@ -420,7 +419,7 @@ impl Checker<'_> {
             quoted: false,
             noun: scope.names.noun(),
         };
-        let value = self.constant(left, &described, scope)?;
+        let value = self.constant(left, &described)?;
         Some(Condition::Holds {
             value,
             list: field.path,
@@ -552,11 +551,10 @@ impl Checker<'_> {
         kind: Spanned<History>,
         body: &Expression,
         window: &[Argument],
-        span: Span,
         scope: &Scope,
     ) -> Option<Condition> {
         let word = kind.node.word();
-        self.has_history(word, kind.span, span, scope)?;
+        self.has_history(word, kind.span, scope)?;
         let bounds = self.window(word, window, &["since", "until"], scope);
         let inside = Scope {
             history: Some(word),
@@ -581,7 +579,7 @@ impl Checker<'_> {
         scope: &Scope,
     ) -> Option<Condition> {
         let head = Span::new(span.start, span.start + "changed".len());
-        self.has_history("changed", head, span, scope)?;
+        self.has_history("changed", head, scope)?;
         let bounds = self.window("changed", window, &["since"], scope);
         let field = self.resolve(&name.node, name.span, scope, Usage::bare(span))?;
         let [since, _] = bounds?;
@@ -592,13 +590,7 @@ impl Checker<'_> {
         })
     }
 
-    fn has_history(
-        &mut self,
-        word: &'static str,
-        head: Span,
-        span: Span,
-        scope: &Scope,
-    ) -> Option<()> {
+    fn has_history(&mut self, word: &'static str, head: Span, scope: &Scope) -> Option<()> {
         if let Some(outer) = scope.history {
             return self.refuse(
                 self.source
@@ -637,7 +629,6 @@ impl Checker<'_> {
                     self.text(path)
                 ));
         }
-        let _ = span;
         self.refuse(diagnostic)
     }
 
@@ -686,7 +677,7 @@ impl Checker<'_> {
                 quoted: true,
                 noun: scope.names.noun(),
             };
-            *slot = Some(self.constant(&argument.value, &described, scope)?);
+            *slot = Some(self.constant(&argument.value, &described)?);
         }
         Some(bounds)
     }

@@ -186,11 +186,11 @@ impl Walk<'_> {
         };
         self.open.push((opened, span));
         self.state = state;
-        self.nothing_inside(word, opened)
+        self.nothing_inside(opened)
     }
 
     /// `f()`: right for the clock, and an empty list otherwise.
-    fn nothing_inside(&mut self, _word: &str, opened: Opened) -> Option<Diagnostic> {
+    fn nothing_inside(&mut self, opened: Opened) -> Option<Diagnostic> {
         if let (Opened::Items(after), true) = (opened, self.is(1, ")")) {
             self.at += 1;
             self.open.pop();
@@ -406,7 +406,7 @@ impl Walk<'_> {
                     let opened = Opened::Items(after);
                     self.open.push((opened, self.token(0).span));
                     self.state = State::Item;
-                    return self.nothing_inside(&text, opened);
+                    return self.nothing_inside(opened);
                 }
             }
             Shape::End => {
@@ -476,7 +476,7 @@ impl Walk<'_> {
                 let opened = Opened::Items(State::Done);
                 self.open.push((opened, token.span));
                 self.state = State::Item;
-                return self.nothing_inside("", opened);
+                return self.nothing_inside(opened);
             }
             let diagnostic = self.error("Q114", "`in` needs a list", token.span, "not a list");
             return Some(match text.as_str() {

@@ -424,9 +424,9 @@ impl<'f> Judge<'f> {
         }
     }
 
-    pub fn constant(&self, operand: &Operand) -> Scalar<'_> {
+    pub fn constant<'t>(&'t self, operand: &'t Operand) -> Scalar<'t> {
         match operand {
-            Operand::Literal(value) => value.clone(),
+            Operand::Literal(value) => value.lend(),
             Operand::Parameter(name) => match self.facts.parameters.get(name) {
                 Some(value) => Scalar::read(value, &Kind::Dynamic),
                 None => Scalar::None,
@@ -460,6 +460,9 @@ impl<'f> Judge<'f> {
         match test {
             Test::Compare(relation, operand) => {
                 Prepared::Compare(*relation, self.constant(operand))
+            }
+            Test::Among(items) if items.iter().all(Operand::is_literal) => {
+                Prepared::Literals(items)
             }
             Test::Among(items) => {
                 Prepared::Among(items.iter().map(|item| self.constant(item)).collect())
@@ -549,6 +552,7 @@ impl Relation {
 enum Prepared<'t> {
     Compare(Relation, Scalar<'t>),
     Among(Vec<Scalar<'t>>),
+    Literals(&'t [Operand]),
     AmongOutside(Cow<'t, Value>),
     Contains(Cow<'t, str>),
     StartsWith(Cow<'t, str>),
@@ -565,6 +569,9 @@ impl Prepared<'_> {
             Prepared::Compare(Relation::Unequal, wanted) => !found.same(wanted),
             Prepared::Compare(relation, wanted) => relation.allows(found.order(wanted)),
             Prepared::Among(items) => items.iter().any(|item| found.same(item)),
+            Prepared::Literals(items) => items
+                .iter()
+                .any(|item| matches!(item, Operand::Literal(value) if found.same(value))),
             Prepared::AmongOutside(list) => list.as_array().is_some_and(|items| {
                 items
                     .iter()

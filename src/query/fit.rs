@@ -73,7 +73,7 @@ impl Checker<'_> {
                     );
                     return self.refuse(diagnostic);
                 }
-                let test = self.text_test(operator, right, &described, scope)?;
+                let test = self.text_test(operator, right, &described)?;
                 Some((test, negated))
             }
             comparison => {
@@ -89,7 +89,7 @@ impl Checker<'_> {
                     );
                     return self.refuse(diagnostic);
                 }
-                let constant = self.constant(right, &described, scope)?;
+                let constant = self.constant(right, &described)?;
                 // `!=` is the complement of `=`, also where a path leads to several values.
                 Some(match relation(comparison) {
                     Relation::Unequal => (Test::Compare(Relation::Equal, constant), true),
@@ -104,7 +104,6 @@ impl Checker<'_> {
         operator: Spanned<Operator>,
         right: &Operand,
         described: &Described<'_>,
-        scope: &Scope,
     ) -> Option<Test> {
         let text_only = Described {
             kind: &Kind::Text,
@@ -128,7 +127,7 @@ impl Checker<'_> {
         let needle = match &right.node {
             Value::Text(text) => Needle::Folded(text.to_ascii_lowercase()),
             Value::Parameter(_) | Value::Path(_) => {
-                Needle::Outside(self.constant(right, &text_only, scope)?)
+                Needle::Outside(self.constant(right, &text_only)?)
             }
             _ => {
                 let diagnostic =
@@ -255,7 +254,7 @@ impl Checker<'_> {
                 sound = false;
                 continue;
             }
-            match self.constant(item, &described, scope) {
+            match self.constant(item, &described) {
                 Some(constant) => items.push(constant),
                 None => sound = false,
             }
@@ -380,7 +379,6 @@ impl Checker<'_> {
         &mut self,
         operand: &Operand,
         described: &Described<'_>,
-        scope: &Scope,
     ) -> Option<tree::Operand> {
         let source = self.source;
         let wrong = |checker: &mut Self| {
@@ -456,7 +454,6 @@ impl Checker<'_> {
             }
             _ => return wrong(self),
         };
-        let _ = scope;
         Some(tree::Operand::Literal(scalar))
     }
 

@@ -21,9 +21,9 @@
 //!
 //! `(organization, object_type, scan_level)` and `(organization, primary_key)` for the columns. On PostgreSQL
 //! `USING gin (attributes jsonb_path_ops)` serves every equality, `in`, `V in L` and `any(list: f = v)`, because these are
-//! written as containment. A relation is written as `(organization, primary_key) IN (SELECT …)` from the related rows to
-//! the subject, so that a selective condition on the related side costs what it finds and not the whole inventory. On
-//! SQLite an index on `json_extract(attributes, '$."name"')` serves the ordinary comparisons of that attribute.
+//! written as containment. A relation is written from the related rows to the keys of the subject, so that a selective
+//! condition on the related side costs what it finds and not the whole inventory; [`Narrow::render_within`] also when the
+//! planner guesses badly. On SQLite an index on `json_extract(attributes, '$."name"')` serves the ordinary comparisons of that attribute.
 
 mod sql;
 

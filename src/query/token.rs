@@ -1,6 +1,7 @@
 //! A text as tokens, for explaining what does not parse. What cannot be a token carries its own complaint.
 
 use super::diagnose::{Diagnostic, Source, Span};
+use super::print;
 use super::syntax::is_space;
 
 #[derive(Clone, Debug)]
@@ -340,7 +341,7 @@ fn illegal(source: &Source, start: usize, rest: &str, c: char) -> (Shape, usize)
                 .get(length..)
                 .and_then(|end| end.chars().next())
                 .map_or(0, char::len_utf8);
-            let written = super::print::quoted(body);
+            let written = print::quoted(body);
             let end = start + c.len_utf8() + length + mark;
             let clause = clause_before(&source.text, start);
             diagnostic = diagnostic

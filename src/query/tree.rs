@@ -122,6 +122,12 @@ pub(crate) enum Operand {
     },
 }
 
+impl Operand {
+    pub fn is_literal(&self) -> bool {
+        matches!(self, Operand::Literal(_))
+    }
+}
+
 /// From a subject to the values of a field.
 #[derive(Clone, Debug)]
 pub(crate) struct Path {

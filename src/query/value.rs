@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use super::print;
 use super::schema::Kind;
 use crate::moment::Moment;
 
@@ -61,6 +62,15 @@ impl<'a> Scalar<'a> {
             // An empty list is None: lists have no third state.
             Value::Array(items) if items.iter().all(Value::is_null) => Scalar::None,
             Value::Array(_) | Value::Object(_) => Scalar::Whole(Cow::Borrowed(value)),
+        }
+    }
+
+    /// The same value without a copy of its text.
+    pub fn lend(&self) -> Scalar<'_> {
+        match self {
+            Scalar::Text(text) => Scalar::Text(Cow::Borrowed(text)),
+            Scalar::Whole(value) => Scalar::Whole(Cow::Borrowed(value)),
+            other => other.clone(),
         }
     }
 
@@ -134,8 +144,8 @@ impl fmt::Display for Scalar<'_> {
             Scalar::Bool(true) => f.write_str("True"),
             Scalar::Bool(false) => f.write_str("False"),
             Scalar::Number(Number::Int(number)) => write!(f, "{number}"),
-            Scalar::Number(Number::Float(number)) => f.write_str(&super::print::decimal(*number)),
-            Scalar::Text(text) => f.write_str(&super::print::quoted(text)),
+            Scalar::Number(Number::Float(number)) => f.write_str(&print::decimal(*number)),
+            Scalar::Text(text) => f.write_str(&print::quoted(text)),
             Scalar::Instant(moment) => write!(f, "{moment}"),
             Scalar::Address(address) => write!(f, "{address}"),
             Scalar::Whole(value) => write!(f, "{value}"),

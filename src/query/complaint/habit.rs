@@ -1,10 +1,10 @@
 //! What other languages call it: the operators and words that people bring along, and how we write them.
 
-use super::super::diagnose::{Diagnostic, Span, did_you_mean, nearest};
-use super::super::refusal;
-use super::super::schema::{Kind, Schema};
-use super::super::token::{Shape, Token};
 use super::{Opened, Walk};
+use crate::query::diagnose::{Diagnostic, Span, did_you_mean, nearest};
+use crate::query::refusal;
+use crate::query::schema::{Kind, Schema};
+use crate::query::token::{Shape, Token};
 
 impl Walk<'_> {
     /// `scan-level`: names have no dashes.

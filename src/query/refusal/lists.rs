@@ -1,12 +1,12 @@
 //! Lists and related objects where one value should be, and one value where a list should be.
 
-use super::super::check::{Described, Usage};
-use super::super::diagnose::{Diagnostic, Source, Span};
-use super::super::resolve::Resolved;
-use super::super::schema::{Kind, Schema};
-use super::super::syntax::{Operand, Quantifier, Value};
 use super::names::{with_fields, with_list_fields};
 use super::{FUNCTIONS, describe, no_such_function};
+use crate::query::check::{Described, Usage};
+use crate::query::diagnose::{Diagnostic, Source, Span};
+use crate::query::resolve::Resolved;
+use crate::query::schema::{Kind, Schema};
+use crate::query::syntax::{Operand, Quantifier, Value};
 
 /// `dns in consumes`: both sides are bare words.
 pub(crate) fn bare_word_in_list(

@@ -1,9 +1,9 @@
 //! Unknown names: the nearest known ones, and what a lookup of Django's is called here.
 
-use super::super::check::Usage;
-use super::super::diagnose::{Diagnostic, Source, Span, did_you_mean, nearest};
-use super::super::resolve::Scope;
-use super::super::schema::{Context, Kind, Schema};
+use crate::query::check::Usage;
+use crate::query::diagnose::{Diagnostic, Source, Span, did_you_mean, nearest};
+use crate::query::resolve::Scope;
+use crate::query::schema::{Context, Kind, Schema};
 
 /// The most names in one list.
 const LISTED: usize = 20;
@@ -159,26 +159,41 @@ fn django_lookup(schema: &Schema, at: &Unknown<'_>, usage: Usage<'_>) -> Option<
     if !at.name.contains("__") || at.place.end != at.span.end {
         return None;
     }
-    let knows = |path: &str| knows(schema, path);
     let prefix: String = at.before.iter().map(|s| format!("{s}.")).collect();
     let dotted = at.name.replace("__", ".");
-    if knows(&dotted) {
+    let as_path = || {
         let written = format!("{prefix}{dotted}");
-        return Some((
-            format!("this looks like a Django lookup; write `{written}`"),
-            (at.span, written),
-        ));
+        let help = format!("this looks like a Django lookup; write `{written}`");
+        (help, (at.span, written))
+    };
+    if knows(schema, &dotted, false) {
+        return Some(as_path());
     }
+    lookup_clause(schema, at, usage, &prefix).or_else(|| knows(schema, &dotted, true).then(as_path))
+}
+
+/// `name__icontains = "x"` as the clause that it stands for.
+fn lookup_clause(
+    schema: &Schema,
+    at: &Unknown<'_>,
+    usage: Usage<'_>,
+    prefix: &str,
+) -> Option<Rewrite> {
     let (path, lookup) = at.name.rsplit_once("__")?;
     let path = path.replace("__", ".");
-    if !knows(&path) {
+    if !knows(schema, &path, true) || usage.right.is_empty() {
         return None;
     }
     let field = format!("{prefix}{path}");
-    let right = usage.right;
-    if right.is_empty() {
-        return None;
-    }
+    let is_word = usage
+        .right
+        .starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && !matches!(usage.right, "True" | "False" | "None");
+    let right = if is_word && !usage.right.contains('(') {
+        format!("\"{}\"", usage.right)
+    } else {
+        usage.right.to_owned()
+    };
     let negative = usage.operator == "!=";
     let clause = match lookup {
         "exact" => format!("{field} = {right}"),
@@ -193,7 +208,7 @@ fn django_lookup(schema: &Schema, at: &Unknown<'_>, usage: Usage<'_>) -> Option<
         "lte" => format!("{field} <= {right}"),
         "in" => format!("{field} in {right}"),
         "isnull" | "is_null" => {
-            let yes = matches!(right, "True" | "true" | "1");
+            let yes = matches!(usage.right, "True" | "true" | "1");
             format!("{field} {} None", if yes == negative { "!=" } else { "=" })
         }
         "count" | "len" => format!("count({field}) {} {right}", usage.operator),
@@ -210,12 +225,13 @@ fn django_lookup(schema: &Schema, at: &Unknown<'_>, usage: Usage<'_>) -> Option<
     ))
 }
 
-fn knows(schema: &Schema, path: &str) -> bool {
+/// Whether a path can be followed; `loosely` also where an open type takes any name.
+fn knows(schema: &Schema, path: &str, loosely: bool) -> bool {
     let mut schema = schema.clone();
     let mut segments = path.split('.').peekable();
     while let Some(segment) = segments.next() {
         if schema.is_open() && schema.known().all(|name| name != segment) {
-            return !segment.is_empty();
+            return loosely && !segment.is_empty();
         }
         let Some(field) = schema.field(segment) else {
             return false;
