@@ -329,16 +329,7 @@ impl Load {
     pub fn arguments(&self, plugin: &str, object_type: &str, key: &str) -> Vec<String> {
         let name = match object_type {
             FILE => key.to_owned(),
-            _ => {
-                let number = key
-                    .rsplit('|')
-                    .next()
-                    .and_then(|last| last.split('~').next());
-                let number = number
-                    .and_then(|number| number.parse().ok())
-                    .expect("a key of the load");
-                natural_name(object_type, number)
-            }
+            _ => natural_name(object_type, number_of(key)),
         };
         let plugin = self
             .plugins
@@ -375,17 +366,16 @@ impl Load {
     pub fn without_history(events: usize) -> Load {
         let mut load = Load::of(events);
         let mut seen = std::collections::HashSet::new();
-        for (at, event) in load.events.iter_mut().enumerate() {
-            if !matches!(event.word, Word::File { .. })
-                && !matches!(event.word, Word::Created { .. })
-            {
-                event.word = Word::Created {
-                    attributes: attributes(&mut Chance::seeded(at as u64), event.object_type, at),
-                    level: u8::try_from(at % 6).ok().filter(|level| *level <= 4),
-                };
+        for event in &mut load.events {
+            if !matches!(event.word, Word::File { .. }) {
+                let level = u8::try_from(event.at % 6).ok().filter(|level| *level <= 4);
+                let number = number_of(&event.primary_key);
+                let mut chance = Chance::seeded(u64::try_from(event.at).expect("a place"));
+                let attributes = attributes(&mut chance, event.object_type, number);
+                event.word = Word::Created { attributes, level };
             }
             if !seen.insert((event.organization, event.primary_key.clone())) {
-                event.primary_key = format!("{}~{at}", event.primary_key);
+                event.primary_key = format!("{}~{}", event.primary_key, event.at);
             }
         }
         load
@@ -734,6 +724,16 @@ fn of_plugin(chance: &mut Chance, plugins: &[Plugin], depth: usize) -> Condition
         12 => OneOf("version", vec![json!("1"), Value::Null]),
         _ => True,
     })
+}
+
+/// The number in a key: `hostname|internet|17`, or `hostname|internet|17~4`.
+fn number_of(key: &str) -> usize {
+    let last = key
+        .rsplit('|')
+        .next()
+        .and_then(|last| last.split('~').next());
+    last.and_then(|number| number.parse().ok())
+        .expect("a key of the load")
 }
 
 fn natural_name(object_type: &str, number: usize) -> String {
