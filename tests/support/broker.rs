@@ -155,7 +155,8 @@ impl OnRabbit {
         }
     }
 
-    async fn ready(&self, queue: &str) -> u32 {
+    /// Messages of a queue that nobody has.
+    pub async fn ready(&self, queue: &str) -> u32 {
         let passive = QueueDeclareOptions {
             passive: true,
             ..QueueDeclareOptions::default()

@@ -256,6 +256,20 @@ impl Database {
             .ok()
     }
 
+    pub async fn execute(&self, sql: &'static str) {
+        sqlx::raw_sql(sql).execute(&self.0).await.expect("executed");
+    }
+
+    /// Executes in a transaction that stays open until it is dropped.
+    pub async fn hold(&self, sql: &'static str) -> sqlx::Transaction<'static, sqlx::Any> {
+        let mut transaction = self.0.begin().await.expect("begun");
+        sqlx::raw_sql(sql)
+            .execute(&mut *transaction)
+            .await
+            .expect("executed");
+        transaction
+    }
+
     /// Messages with a strong id that were handled.
     pub async fn handled(&self) -> Option<i64> {
         self.count("SELECT count(*) FROM inbox").await
