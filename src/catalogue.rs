@@ -12,7 +12,7 @@ use crate::object::{FILE, Object};
 use crate::plugin::Plugin;
 use crate::query::{Facts, Fields, Nowhere, Version, World};
 use crate::rules::Rules;
-use crate::schedule::{ObjectSet, Organization, Schedule};
+use crate::schedule::{OF_PLUGIN, ObjectSet, Organization, Schedule};
 use crate::trigger::{Index, Scheduled};
 
 /// A declaration as the store keeps it.
@@ -223,7 +223,11 @@ fn own_schedule(plugin: &Plugin, rules: &Rules) -> Option<Schedule> {
     let mut definition = Map::new();
     definition.insert(
         "name".into(),
-        Value::String(format!("plugin:{}", plugin.plugin_id)),
+        Value::String(format!("{OF_PLUGIN}{}", plugin.plugin_id)),
+    );
+    definition.insert(
+        "timezone".into(),
+        Value::String(rules.plugin_timezone.clone().unwrap_or_else(|| "UTC".to_owned())),
     );
     definition.insert("recurrences".into(), recurrences);
     let quoted = Value::String(plugin.plugin_id.clone()).to_string();
@@ -242,7 +246,8 @@ fn own_schedule(plugin: &Plugin, rules: &Rules) -> Option<Schedule> {
     let Compiled::Schedule(mut schedule) = declared.compiled else {
         return None;
     };
-    schedule.id = format!("plugin:{}", plugin.plugin_id);
+    schedule.id = format!("{OF_PLUGIN}{}", plugin.plugin_id);
+    schedule.spread = rules.plugin_spread;
     schedule.created_at = plugin.created_at;
     Some(*schedule)
 }

@@ -419,7 +419,8 @@ fn consider(
 ) {
     let explaining = desk.findings.is_some();
     for plugin in &scheduled.selected {
-        let outcome = gates(desk.catalogue, plugin, organization, input, operations)
+        let outcome = recurs(plugin, scheduled, run.cause)
+            .and_then(|()| gates(desk.catalogue, plugin, organization, input, operations))
             .and_then(|()| claim(desk, world, scheduled, run, plugin, input));
         if let Err(refusal) = &outcome {
             *desk.plan.refused.entry(refusal.reason).or_default() += 1;
@@ -442,6 +443,18 @@ fn refuse<T>(reason: Reason, detail: impl FnOnce() -> String) -> Result<T, Refus
     Err(Refusal {
         reason,
         detail: detail(),
+    })
+}
+
+/// A plugin that says on which operations it runs is not for the clock, unless it brought the clock along itself.
+fn recurs(plugin: &Plugin, scheduled: &Scheduled, cause: Cause) -> Result<(), Refusal> {
+    let clocked = matches!(cause, Cause::OnTime | Cause::CatchUp | Cause::Backfill);
+    if !clocked || plugin.recurs() || scheduled.schedule.of_plugin() {
+        return Ok(());
+    }
+    refuse(Reason::NotRunOn, || {
+        let allowed: Vec<&str> = plugin.run_on.iter().flatten().map(|op| op.word()).collect();
+        format!("its run_on is [{}], so it does not recur", allowed.join(", "))
     })
 }
 

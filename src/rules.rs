@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::moment::Moment;
+use crate::moment::{Moment, Span};
 use crate::object::{FILE, Object, TypeNames};
 use crate::plugin::{Plugin, is_type_name};
 use crate::policy::{Defaults, WorkerSettings};
@@ -29,6 +29,10 @@ pub struct Rules {
     pub splits: BTreeMap<String, Vec<(String, Query)>>,
     pub defaults: Defaults,
     pub open_organizations: bool,
+    /// The zone of recurrences that plugins bring along; nothing is UTC.
+    pub plugin_timezone: Option<String>,
+    /// Over how long the tasks of one such run are spread.
+    pub plugin_spread: Span,
 }
 
 impl Rules {

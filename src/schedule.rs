@@ -10,6 +10,9 @@ use crate::policy::{Defaults, Retry, Timeouts};
 use crate::query::Query;
 use crate::recurrence::Recurrence;
 
+/// How the ids and names of schedules begin that plugins bring along.
+pub const OF_PLUGIN: &str = "plugin:";
+
 /// A compiled schedule. Its definition as it was declared is kept beside it by the catalogue.
 #[derive(Clone, Debug)]
 pub struct Schedule {
@@ -52,6 +55,11 @@ impl Schedule {
     /// Whether it is switched on, as far as it itself says.
     pub fn awake(&self) -> bool {
         self.enabled && !self.paused
+    }
+
+    /// Nobody declared it: a plugin brought its recurrences along.
+    pub fn of_plugin(&self) -> bool {
+        self.id.starts_with(OF_PLUGIN)
     }
 
     pub fn concerns(&self, organization: &str) -> bool {

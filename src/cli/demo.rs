@@ -211,7 +211,7 @@ fn introduce(ground: &Ground) {
     let own = catalogue
         .schedules
         .iter()
-        .filter(|scheduled| scheduled.schedule.name.starts_with("plugin:"))
+        .filter(|scheduled| scheduled.schedule.of_plugin())
         .count();
     print(concat!(
         "muster demo: the sample of config/demo, through the whole service, embedded:\n",

@@ -69,6 +69,8 @@ pub fn rules(settings: &Settings) -> Result<Rules, Vec<Complaint>> {
         workers: settings.workers.clone(),
         defaults: settings.defaults,
         open_organizations: settings.open_organizations,
+        plugin_timezone: Some(settings.plugin_recurrences.timezone.clone()),
+        plugin_spread: settings.plugin_recurrences.spread,
         ..Rules::default()
     };
     for (name, declared) in &settings.object_types {
