@@ -16,7 +16,7 @@ mod letters;
 mod look;
 mod output;
 mod query;
-mod rules;
+pub mod rules;
 mod serve;
 
 const EXIT_CODES: &str = "\

@@ -19,7 +19,7 @@ use crate::settings::{EVENTS, Settings, variables};
 use crate::store::Store;
 
 /// Loads the settings; warnings go to standard error.
-pub fn load(path: Option<&Path>) -> Result<Settings, Failure> {
+pub(super) fn load(path: Option<&Path>) -> Result<Settings, Failure> {
     match Settings::load(path, variables()) {
         Ok((settings, warnings)) => {
             for warning in warnings {
@@ -32,10 +32,10 @@ pub fn load(path: Option<&Path>) -> Result<Settings, Failure> {
 }
 
 /// Settings that are read and have no effect yet, where somebody set them.
-pub fn without_effect(settings: &Settings) -> Vec<Complaint> {
+pub(super) fn without_effect(settings: &Settings) -> Vec<Complaint> {
     let mut said = Vec::new();
     let mut say = |path: &str, what: &str| {
-        let mut complaint = settings.complaint(path, format!("`{path}`: {what} has no effect yet"));
+        let mut complaint = settings.complaint(path, format!("{what} has no effect yet"));
         complaint.severity = crate::document::Severity::Warning;
         said.push(complaint);
     };
@@ -111,7 +111,7 @@ pub fn rules(settings: &Settings) -> Result<Rules, Vec<Complaint>> {
 }
 
 /// Store, rules and clock for one command or the service. The schema is brought up to this version first.
-pub async fn ground(settings: &Settings) -> Result<Arc<Ground>, Failure> {
+pub(super) async fn ground(settings: &Settings) -> Result<Arc<Ground>, Failure> {
     let rules = rules(settings).map_err(|complaints| Failure::of_complaints(&complaints))?;
     let store = Store::open(settings.store.url.expose()).await?;
     let intakes = settings
@@ -143,7 +143,7 @@ fn seed() -> u64 {
 }
 
 /// All that is declared at the broker and read from it. `worker_types` are those of the plugins.
-pub fn topology(settings: &Settings, worker_types: impl Iterator<Item = String>) -> Topology {
+pub(super) fn topology(settings: &Settings, worker_types: impl Iterator<Item = String>) -> Topology {
     let mut queues: BTreeMap<String, TaskQueue> = BTreeMap::new();
     let known: Vec<String> = settings
         .workers
