@@ -27,7 +27,7 @@ pub struct Stored {
     pub created_at: Moment,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Catalogue {
     pub rules: Arc<Rules>,
     pub revision: i64,

@@ -14,6 +14,7 @@ use crate::decide::Plan;
 use crate::moment::{Clock, Moment};
 use crate::policy::{Format, Order};
 use crate::rules::Rules;
+use crate::schedule::Organization;
 use crate::store::{Store, StoreError};
 use crate::task::Ids;
 
@@ -116,6 +117,26 @@ impl Ground {
             self.tick.notify_one();
         }
         Ok(loaded)
+    }
+
+    /// Organisations that an event brought raised the revision by one. Where nothing else did, the catalogue only gains
+    /// them: nothing has to be compiled anew.
+    pub fn gain(&self, before: i64, organizations: &[Organization]) {
+        let mut known = self
+            .catalogue
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if organizations.is_empty() || known.revision != before {
+            return;
+        }
+        let mut gained = known.as_ref().clone();
+        gained.revision = before + 1;
+        for organization in organizations {
+            gained
+                .organizations
+                .insert(organization.id.clone(), organization.clone());
+        }
+        *known = Arc::new(gained);
     }
 
     /// A loop says that it is alive.

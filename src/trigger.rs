@@ -19,7 +19,7 @@ pub struct Scheduled {
 }
 
 /// Schedules by what they are triggered by.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Index {
     by_type: HashMap<String, Vec<Arc<Scheduled>>>,
 }

@@ -366,6 +366,7 @@ async fn take_events(
                 counter!("muster_store_retries_total").increment(1);
             }
             Committed::Done => {
+                ground.gain(gathered.revision, &plan.organizations);
                 handled.events += events.len() as u64;
                 handled.duplicates += duplicates;
                 handled.tasks += plan.tasks.len() as u64;
