@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -447,67 +447,95 @@ fn a_level_that_is_none_is_refused() {
     );
 }
 
-/// Not a test of its own: what the tests of logs run in a process of its own.
-#[test]
-#[ignore = "started by the tests of logs"]
-fn child_that_logs() {
-    let json = std::env::var("MUSTER_TEST_JSON").as_deref() == Ok("1");
-    logs(json, "info").unwrap();
-    // More than a pipe holds, so that it is noticed where nobody reads.
-    for n in 0..2_000 {
-        tracing::info!(n, "an entry with {}", "words ".repeat(20));
-    }
-    tracing::debug!("not seen");
+/// The service on lines that nobody can read: it logs one entry for each, more than a pipe holds.
+struct Logging {
+    running: Child,
+    folder: PathBuf,
 }
 
-fn child(json: bool) -> Command {
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    child
-        .args(["--exact", "child_that_logs", "--ignored", "--nocapture"])
-        .env("MUSTER_TEST_JSON", if json { "1" } else { "0" })
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    child
+const ENTRIES: usize = 1_000;
+
+impl Logging {
+    fn start(name: &str, json: bool) -> Logging {
+        let folder =
+            std::env::temp_dir().join(format!("muster-logs-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let mut running = Command::new(env!("CARGO_BIN_EXE_muster"))
+            .arg("run")
+            .current_dir(&folder)
+            .env("MUSTER_LOG_FORMAT", if json { "json" } else { "text" })
+            .env("MUSTER_STORE_URL", "sqlite:logs.db")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = running.stdin.take().unwrap();
+        std::thread::spawn(move || {
+            for n in 0..ENTRIES {
+                writeln!(input, "nonsense {n}").unwrap();
+            }
+        });
+        Logging { running, folder }
+    }
+
+    /// What it logged, line by line; it ended well.
+    fn lines(mut self) -> Vec<String> {
+        let mut text = String::new();
+        self.running
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
+        assert!(self.running.wait().unwrap().success());
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
 }
 
 #[test]
 fn logs_go_to_standard_error_without_colours_where_that_is_no_terminal() {
-    let said = child(false).output().unwrap();
-    assert!(said.status.success());
-    let text = String::from_utf8(said.stderr).unwrap();
-    assert!(!text.contains('\u{1b}'));
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| line.contains("an entry"))
+    let lines = Logging::start("text", false).lines();
+    assert!(lines.iter().all(|line| !line.contains('\u{1b}')));
+    let entries: Vec<&String> = lines
+        .iter()
+        .filter(|line| line.contains("dead letter"))
         .collect();
-    assert_eq!(lines.len(), 2_000);
+    assert_eq!(entries.len(), ENTRIES);
     assert!(
-        lines[0].contains("INFO") && lines[0].contains("n=0"),
+        entries[0].contains("WARN") && entries[0].contains("reason=\"not_json\""),
         "{}",
-        lines[0]
+        entries[0]
     );
-    assert!(!text.contains("not seen"));
+    assert!(lines.iter().all(|line| !line.contains("DEBUG")));
 }
 
 #[test]
 fn logs_in_json_are_one_object_a_line() {
-    let said = child(true).output().unwrap();
-    assert!(said.status.success());
-    let text = String::from_utf8(said.stderr).unwrap();
-    let entries: Vec<serde_json::Value> = text
-        .lines()
+    let lines = Logging::start("json", true).lines();
+    let entries: Vec<serde_json::Value> = lines
+        .iter()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!(entries.len(), 2_000);
-    assert_eq!(entries[5]["level"], "INFO");
-    assert_eq!(entries[5]["n"], 5);
+    let letters: Vec<&serde_json::Value> = entries
+        .iter()
+        .filter(|entry| entry["reason"] == "not_json")
+        .collect();
+    assert_eq!(letters.len(), ENTRIES);
+    assert_eq!(letters[5]["level"], "WARN");
 }
 
 #[test]
 fn a_standard_error_that_is_gone_stops_nothing() {
     for json in [false, true] {
-        let mut running = child(json).spawn().unwrap();
-        drop(running.stderr.take());
-        assert!(running.wait().unwrap().success());
+        let mut logging = Logging::start("gone", json);
+        drop(logging.running.stderr.take());
+        assert!(logging.running.wait().unwrap().success());
     }
 }
