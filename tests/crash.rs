@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use support::broker::{Broker, OnRabbit, Parcel, TaskMessage};
+use support::broker::{Broker, OnNats, OnRabbit, Parcel, TaskMessage};
 use support::compare::{assert_as_modelled, assert_messages, assert_same, inventory_of};
 use support::load::{Chance, Load, SETTINGS, WORKER_TYPES};
 use support::model::outcome;
 use support::process::{Database, House, Service, until};
 use support::proxy::Proxy;
-use support::servers::{Postgres, Rabbit};
+use support::servers::{Nats, Postgres, Rabbit};
 
 const EVENTS: usize = 10_000;
 /// Longer than an orderly end may take.
@@ -30,7 +30,7 @@ fn parcels(load: &Load) -> Vec<Parcel> {
         .collect()
 }
 
-async fn all_tasks(broker: &OnRabbit) -> Vec<TaskMessage> {
+async fn all_tasks(broker: &impl Broker) -> Vec<TaskMessage> {
     let mut messages = Vec::new();
     for worker_type in WORKER_TYPES {
         messages.extend(broker.tasks(worker_type).await);
@@ -148,6 +148,50 @@ async fn when_broker_and_database_are_killed_and_come_back_it_goes_on_by_itself(
         0,
         "expected no event to be left at the broker"
     );
+    assert_eq!(
+        database.dead_letters().await,
+        Some(0),
+        "expected no dead letter"
+    );
+    assert_as_modelled(&house, &expected).await;
+    assert_messages(&house, &load, &all_tasks(&broker).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_nats_too_nothing_is_lost_when_it_is_killed_or_the_broker_is() {
+    let (postgres, mut nats) = (Postgres::with(&["fsync=off"]), Nats::start());
+    let house = House::new(&postgres.url(), &nats.url(), SETTINGS);
+    // What a dead process held comes again after a while, behind what came later, so each object has one event.
+    let load = Load::without_history(6_000);
+    let expected = outcome(&load, &load.events);
+    house.apply("load.json", &load.declarations());
+    let service = house.service();
+    let broker = OnNats::connect(&nats.url()).await;
+    let database = house.database().await;
+    let events = load.events.iter();
+    let parcels: Vec<Parcel> = events
+        .map(|event| Parcel::of(event, OnNats::PREFIX))
+        .collect();
+    let reaches = async |count: i64| {
+        until(&format!("{count} events are handled"), async || {
+            (database.handled().await? >= count).then_some(())
+        })
+        .await;
+    };
+    let (first, second) = parcels.split_at(3_000);
+    let killing = async {
+        reaches(700).await;
+        service.kill();
+        house.service()
+    };
+    let (service, ()) = tokio::join!(killing, broker.publish(first));
+    reaches(1_500).await;
+    nats.kill();
+    nats.restart();
+    let broker = OnNats::connect(&nats.url()).await;
+    broker.publish(second).await;
+    database.settled(load.events.len()).await;
+    service.stop().await;
     assert_eq!(
         database.dead_letters().await,
         Some(0),
