@@ -36,8 +36,8 @@ pub const LARGEST: usize = 20 * 1024 * 1024;
 /// on in tasks, where they stand a level or two deeper, and must be readable there too.
 pub const DEEPEST: usize = 120;
 
-/// The longest organisation, in bytes.
-pub const LONGEST_ORGANIZATION: usize = 512;
+/// The longest organisation, in bytes: what an event brings is declared by that, so a declaration must take it too.
+pub const LONGEST_ORGANIZATION: usize = 200;
 /// The longest primary key, in bytes.
 pub const LONGEST_PRIMARY_KEY: usize = 2048;
 /// The longest name of an object type, in bytes.

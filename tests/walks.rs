@@ -509,6 +509,45 @@ async fn the_words_of_openkats_runners_are_understood() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_organization_that_an_event_brings_is_one_that_could_be_declared() {
+    let house = House::embedded("");
+    house.apply("one.yaml", ONE_PLUGIN);
+    let (longest, longer) = ("o".repeat(200), "o".repeat(201));
+    let mut input = Vec::new();
+    for (at, organization) in [&longest, &longer, "\n", "a b"].into_iter().enumerate() {
+        let event = created(&at.to_string(), organization, "hostname", Some(1));
+        input.extend(event.into_bytes());
+        input.push(b'\n');
+    }
+    let tasks = house.lines(input);
+    let served: BTreeSet<&str> = tasks
+        .iter()
+        .filter_map(|task| task["organization"].as_str())
+        .collect();
+    assert_eq!(
+        served,
+        BTreeSet::from([longest.as_str(), "a b"]),
+        "expected tasks for every organisation that can be declared"
+    );
+    let withdrawn = house.json(&["task", "list", "--state", "withdrawn"]);
+    assert_eq!(withdrawn, json!([]), "expected no task to lose its reason");
+    let letters = house.json(&["dead-letter", "list"]);
+    let reasons: BTreeSet<&str> = letters
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|letter| letter["reason"].as_str())
+        .collect();
+    assert_eq!(
+        reasons,
+        BTreeSet::from(["bad_value", "too_long"]),
+        "expected the others to be dead letters"
+    );
+    let exported = house.done(&["export"]);
+    house.apply("exported.yaml", &exported);
+}
+
 /// A plugin of a worker type without settings of its own.
 fn plugin(id: &str, level: Option<u8>, arguments: &[&str]) -> Value {
     json!({ "kind": "plugin", "plugin_id": id, "worker_type": "generic", "scan_level": level, "oci_arguments": arguments })

@@ -268,7 +268,7 @@ impl Section {
         }
     }
 
-    /// A text that names something: not empty, and at most `longest` bytes, so that it can be part of an index.
+    /// A text that names something: not blank, and at most `longest` bytes, so that it can be part of an index.
     pub(super) fn key(&mut self, name: &str, longest: usize) -> Result<String, Unreadable> {
         let text = self.text(name)?;
         self.bounded(name, &text, longest)?;
@@ -358,13 +358,13 @@ pub(super) fn instant(text: &str, way: impl FnOnce() -> String) -> Result<Moment
     })
 }
 
-/// Refuses a key that is empty or that no index would take.
+/// Refuses a key that is empty, as a file's would be, or that no index would take.
 pub(super) fn bounded(
     text: &str,
     longest: usize,
     way: impl FnOnce() -> String,
 ) -> Result<(), Unreadable> {
-    if text.is_empty() {
+    if text.trim().is_empty() {
         let message = format!("{} is empty", way());
         return Err(Unreadable::new(Flaw::BadValue, message));
     }

@@ -1,7 +1,7 @@
 //! What workers report, in our words and in OpenKAT's.
 
 use super::body::{self, Section, excerpt};
-use super::{LONGEST_ORGANIZATION, Unreadable};
+use super::{LONGEST_ID, Unreadable};
 use crate::moment::{Moment, Span};
 use crate::task::{Ending, Status, StatusWord};
 
@@ -17,7 +17,7 @@ const LONGEST_PAUSE_S: f64 = 31_536_000.0;
 /// the instant of its arrival.
 pub fn read_status(body: &[u8], arrived: Moment) -> Result<Status, Unreadable> {
     let mut said = body::section(body)?;
-    let task_id = said.key("task_id", LONGEST_ORGANIZATION)?;
+    let task_id = said.key("task_id", LONGEST_ID)?;
     let word = said.text("status")?;
     let bare = !["attempt", "worker", "at", "class"]
         .iter()
@@ -32,7 +32,7 @@ pub fn read_status(body: &[u8], arrived: Moment) -> Result<Status, Unreadable> {
             return Ok(Status {
                 task_id,
                 attempt: Some(attempt(&mut said)?),
-                worker: said.key("worker", LONGEST_ORGANIZATION)?,
+                worker: said.key("worker", LONGEST_ID)?,
                 at: Some(said.instant("at")?),
                 word,
             });
@@ -46,7 +46,7 @@ pub fn read_status(body: &[u8], arrived: Moment) -> Result<Status, Unreadable> {
         task_id,
         attempt,
         worker: said
-            .optional_key("worker", LONGEST_ORGANIZATION)?
+            .optional_key("worker", LONGEST_ID)?
             .unwrap_or_else(|| OPENKAT.to_owned()),
         at: Some(said.optional_instant("at")?.unwrap_or(arrived)),
         word,

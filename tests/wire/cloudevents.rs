@@ -315,7 +315,7 @@ fn values_out_of_bounds_are_refused_with_what_would_be_right() {
         );
     }
     for (pointer, longest) in [
-        ("/data/organization", 512),
+        ("/data/organization", 200),
         ("/data/primary_key", 2048),
         ("/data/object_type", 128),
         ("/id", 1024),
