@@ -181,18 +181,53 @@ pub fn unique_key(
     short_hex(hash)
 }
 
-/// A digest of attributes, those that the type ignores aside. JSON objects are sorted, so it is canonical.
+/// A digest of attributes, those that the type ignores aside. JSON objects are sorted, so it is canonical; numbers count
+/// by their value, because a database may spell `1e16` in another way than the event did.
 pub fn digest(attributes: &Map<String, Value>, ignored: &[String]) -> String {
     let mut hash = Sha256::new();
+    let mut text = String::new();
     for (name, value) in attributes {
         if !ignored.iter().any(|ignored| ignored == name) {
+            text.clear();
+            spell(value, &mut text);
             hash.update(name.as_bytes());
             hash.update([0]);
-            hash.update(value.to_string().as_bytes());
+            hash.update(text.as_bytes());
             hash.update([0]);
         }
     }
     short_hex(hash)
+}
+
+fn spell(value: &Value, text: &mut String) {
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() => {
+                // Without an exponent, and without the sign of a negative zero.
+                text.push_str(&(float + 0.0).to_string());
+            }
+            _ => text.push_str(&number.to_string()),
+        },
+        Value::Array(items) => {
+            text.push('[');
+            for item in items {
+                spell(item, text);
+                text.push(',');
+            }
+            text.push(']');
+        }
+        Value::Object(members) => {
+            text.push('{');
+            for (name, member) in members {
+                text.push_str(&Value::String(name.clone()).to_string());
+                text.push(':');
+                spell(member, text);
+                text.push(',');
+            }
+            text.push('}');
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => text.push_str(&value.to_string()),
+    }
 }
 
 /// A number that is the same for the same two texts for ever; not negative.

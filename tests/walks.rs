@@ -457,6 +457,42 @@ async fn grace_counts_from_the_end_of_the_last_task_and_a_changed_input_passes_i
     assert_eq!(dialogue.end(), [Value::Null; 0], "expected no more tasks");
 }
 
+/// Large, small and negative zero: a database may write such numbers in another way than they came.
+const NUMBERS: &str = r#"{"a":1e16,"b":1.2345678901234567e18,"c":-0.0,"d":1e300,"e":100.0,"f":5e-324,"g":18446744073709551615,"h":[1e18,{"i":1E2}]}"#;
+
+async fn numbers_stay_what_they_are(house: &House) {
+    house.apply("one.yaml", ONE_PLUGIN);
+    let database = house.database().await;
+    let mut dialogue = house.dialogue();
+    dialogue.say(r#"{"now":"2026-03-01T00:00:00Z"}"#);
+    let event = |at: usize, event_type: &str, level: u8| {
+        format!(
+            r#"{{"specversion":"1.0","id":"n-{at}","source":"/numbers","type":"{event_type}","time":"2026-03-01T00:00:0{at}Z",
+            "data":{{"organization":"acme","object_type":"hostname","primary_key":"k","scan_level":{level},"attributes":{NUMBERS}}}}}"#
+        )
+        .replace('\n', "")
+    };
+    dialogue.say(&event(1, "object.created", 1));
+    let task = dialogue.hear();
+    dialogue.say(&status(&task, "succeeded").to_string());
+    in_state(&database, SUCCEEDED, 1, "the task ends").await;
+    // The same again, and a raised level within the grace: nothing has changed that a task should see.
+    dialogue.say(&event(2, "object.updated", 1));
+    dialogue.say(&event(3, "object.updated", 2));
+    assert_eq!(
+        dialogue.end(),
+        [Value::Null; 0],
+        "expected the same numbers to be no change of the input"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn numbers_of_any_size_are_no_change_when_they_come_again() {
+    numbers_stay_what_they_are(&House::embedded("")).await;
+    let postgres = Postgres::with(&["fsync=off"]);
+    numbers_stay_what_they_are(&House::new(&postgres.url(), "lines:", "")).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_words_of_openkats_runners_are_understood() {
     let (house, database, mut dialogue) = one_plugin().await;
