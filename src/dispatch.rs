@@ -85,6 +85,7 @@ pub async fn round<B: Bus>(ground: &Ground, bus: &B) -> Result<usize, StoreError
         .store
         .claim_again(CHUNK, now, now.plus(LEASE))
         .await?;
+    moved += again.len();
     offer(ground, bus, again).await?;
     Ok(moved)
 }

@@ -614,6 +614,53 @@ async fn strange_messages_on_lines_and_sqlite_are_handled_or_dead_letters() {
     assert_strange_handled(&house, &messages, &sent).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_not_be_written_is_written_by_the_next_run_all_of_it() {
+    let house = House::embedded("");
+    house.apply("one.yaml", ONE_PLUGIN);
+    let input: Vec<u8> = (0..1_200)
+        .flat_map(|at| {
+            let mut line = hostname(&format!("k{at}"), "{}");
+            line.push(b'\n');
+            line
+        })
+        .collect();
+    let events = house.write("events.jsonl", &input);
+    let status = house
+        .command(&["run"])
+        .stdin(fs::File::open(events).expect("the events"))
+        .stdout(
+            fs::File::options()
+                .write(true)
+                .open("/dev/full")
+                .expect("a full disk"),
+        )
+        .stderr(Stdio::null())
+        .status();
+    assert!(status.is_ok(), "expected an end: {status:?}");
+    let database = house.database().await;
+    assert_eq!(
+        database.tasks().await,
+        Some(1_200),
+        "expected every task to be stored"
+    );
+    until("the offers that failed may be made again", async || {
+        let early = "SELECT count(*) FROM attempt WHERE claimed_until >= CAST(strftime('%s', 'now') AS INTEGER) * 1000000";
+        (database.count(early).await? == 0).then_some(())
+    })
+    .await;
+    let written = house.lines(Vec::new());
+    let tasks: BTreeSet<&str> = written
+        .iter()
+        .filter_map(|task| task["id"].as_str())
+        .collect();
+    assert_eq!(
+        tasks.len(),
+        1_200,
+        "expected the next run to write them all"
+    );
+}
+
 /// Sockets of a process on which somebody could call: listening ones of TCP and of the machine itself, any of UDP.
 fn listening(pid: u32) -> Vec<String> {
     let folder = format!("/proc/{pid}");
@@ -755,7 +802,12 @@ async fn two_replicas_that_start_at_once_share_a_load_and_listen_nowhere() {
     postgres.create_database("again");
     let house = House::new(&postgres.url_of("again"), &rabbit.url(), SETTINGS);
     let load = Load::of(4_000);
-    house.apply("load.json", &load.declarations());
+    // And with organisations that nobody declared, so both replicas meet them for the first time.
+    let mut declarations: Value =
+        serde_json::from_str(&load.declarations()).expect("the declarations");
+    let entries = declarations.as_array_mut().expect("a list");
+    entries.retain(|entry| entry["kind"] != "organization");
+    house.apply("load.json", &declarations.to_string());
     let replicas = [
         house.service_with("replica-0", &[]),
         house.service_with("replica-1", &[]),
