@@ -253,7 +253,8 @@ pub fn merge(object: &mut Object, change: &Change) -> Result<Merged, OtherType> 
             {
                 object.level = None;
                 object.profile_type = None;
-                object.level_rank = Some(rank.clone());
+                // That of the newest deletion, so that the order of their coming does not show.
+                object.level_rank.clone_from(&object.deleted_rank);
                 merged.changed = true;
             }
         }
