@@ -66,20 +66,20 @@ pub fn check(
             for entry in &declared {
                 *counts.entry(entry.kind).or_default() += 1;
             }
-            let counted: Vec<String> = counts
+            let kinds: Vec<String> = counts
                 .iter()
-                .map(|(kind, many)| format!("{many} {}", kind.word()))
+                .map(|(kind, many)| counted(*many, kind.word()))
                 .collect();
             let found = if complaints.is_empty() {
                 "nothing to complain about".to_owned()
             } else {
-                format!("{} findings", complaints.len())
+                counted(complaints.len(), "finding")
             };
             print(&format!(
-                "settings and {} files: {found}{}{}",
-                files.len(),
-                if counted.is_empty() { "" } else { "; read " },
-                counted.join(", ")
+                "settings and {}: {found}{}{}",
+                counted(files.len(), "file"),
+                if kinds.is_empty() { "" } else { "; read " },
+                kinds.join(", ")
             ));
         }
     }
@@ -88,6 +88,12 @@ pub fn check(
     } else {
         Ok(())
     }
+}
+
+/// `1 file`, `2 files`.
+fn counted(many: usize, what: &str) -> String {
+    let what = what.replace('_', " ");
+    format!("{many} {what}{}", if many == 1 { "" } else { "s" })
 }
 
 /// Reads files as declarations; a file that cannot be opened is a matter of usage.
