@@ -58,8 +58,9 @@ impl From<sqlx::Error> for StoreError {
             }
             Configuration(_) => StoreError::Refused(format!("store.url: {error}")),
             Database(ref database) => match database.code().as_deref() {
-                // Shutting down, starting up, too many connections: it comes back.
-                Some("57P01" | "57P02" | "57P03" | "53300") => {
+                // Shutting down, starting up, too many connections, not the first server yet, no room on the disk, the
+                // disk itself: it comes back.
+                Some("57P01" | "57P02" | "57P03" | "53300" | "25006" | "53100" | "58030") => {
                     StoreError::OutOfReach(error.to_string())
                 }
                 Some("28P01" | "28000" | "3D000") => {
@@ -79,8 +80,8 @@ impl StoreError {
             StoreError::OutOfReach(_) => true,
             StoreError::Statement(sqlx::Error::Database(error)) => matches!(
                 error.code().as_deref(),
-                // Serialisation failure, deadlock, lock time-out; SQLite busy and locked, plain and extended.
-                Some("40001" | "40P01" | "55P03" | "5" | "6" | "261" | "517" | "262")
+                // Serialisation failure, deadlock, lock time-out; SQLite busy and locked, plain and extended, and full.
+                Some("40001" | "40P01" | "55P03" | "5" | "6" | "261" | "517" | "262" | "13")
             ),
             _ => false,
         }

@@ -201,6 +201,49 @@ async fn on_nats_too_nothing_is_lost_when_it_is_killed_or_the_broker_is() {
     assert_messages(&house, &load, &all_tasks(&broker).await);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_database_takes_no_writes_it_waits_and_gives_up_nothing() {
+    let (postgres, rabbit) = (Postgres::with(&["fsync=off"]), Rabbit::start());
+    let house = House::new(&postgres.url(), &rabbit.url(), SETTINGS);
+    let load = Load::of(500);
+    let expected = outcome(&load, &load.events);
+    house.apply("load.json", &load.declarations());
+    let service = house.service();
+    let broker = OnRabbit::connect(&rabbit.url()).await;
+    // As after a failover to a server that is not the first yet.
+    let operator = Database::at(&postgres.url_of("postgres"));
+    let ends_sessions =
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'muster'";
+    operator
+        .execute("ALTER DATABASE muster SET default_transaction_read_only = on")
+        .await;
+    operator.execute(ends_sessions).await;
+    broker.publish(&parcels(&load)).await;
+    until(
+        "it tells that it waits for the intake's writes",
+        async || {
+            service
+                .log()
+                .contains("intake: the database is out of reach")
+                .then_some(())
+        },
+    )
+    .await;
+    operator
+        .execute("ALTER DATABASE muster RESET default_transaction_read_only")
+        .await;
+    operator.execute(ends_sessions).await;
+    let database = house.database().await;
+    database.settled(load.events.len()).await;
+    service.stop().await;
+    assert_eq!(
+        database.dead_letters().await,
+        Some(0),
+        "expected no message to be given up"
+    );
+    assert_as_modelled(&house, &expected).await;
+}
+
 /// Ten kinds of messages that cannot be read, with the reason that each is refused for.
 fn unreadable(kind: usize, number: usize) -> (&'static str, Vec<u8>) {
     let event = |event_type: &str, data: Value| {
