@@ -228,7 +228,7 @@ pub fn main() -> ExitCode {
                 Failure::Reach(text) => (text, 3),
             };
             if !text.is_empty() {
-                eprintln!("error: {text}");
+                eprintln!("error: {}", output::shown(&text, true));
             }
             ExitCode::from(code)
         }
@@ -237,13 +237,17 @@ pub fn main() -> ExitCode {
 
 async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     let output = arguments.output;
+    // The demonstration brings its own settings: it works with nothing set up, and whatever is set up.
+    if let Command::Demo(demo) = &arguments.command {
+        return demo::run(demo, output).await;
+    }
     let settings = rules::load(arguments.config.as_deref())?;
     match arguments.command {
         Command::Run { verb: None } => serve::run(&settings).await,
         Command::Run {
             verb: Some(ListVerb::List(filter)),
         } => look::list(&settings, "run", &filter, output).await,
-        Command::Demo(demo) => demo::run(&demo, output).await,
+        Command::Demo(_) => Ok(()),
         Command::Check { files, variables } => {
             declare::check(&settings, &files, &variables.variables, output)
         }

@@ -65,7 +65,7 @@ pub enum RunState {
 }
 
 impl RunState {
-    const WORDS: [(&'static str, RunState); 6] = [
+    pub const ALL: [(&'static str, RunState); 6] = [
         ("expanding", RunState::Expanding),
         ("running", RunState::Running),
         ("succeeded", RunState::Succeeded),
@@ -75,7 +75,7 @@ impl RunState {
     ];
 
     pub fn word(self) -> &'static str {
-        Self::WORDS
+        Self::ALL
             .iter()
             .find(|(_, state)| *state == self)
             .map_or("running", |(word, _)| word)

@@ -66,6 +66,11 @@ impl From<sqlx::Error> for StoreError {
                 Some("28P01" | "28000" | "3D000") => {
                     StoreError::Refused(format!("store.url: {error}"))
                 }
+                // SQLite cannot open the file.
+                Some("14") => StoreError::Refused(
+                    "store.url: the file of the database cannot be opened; its folder must be there, and may be written to"
+                        .to_owned(),
+                ),
                 _ => StoreError::Statement(error),
             },
             other => StoreError::Statement(other),
@@ -173,11 +178,30 @@ impl Dialect {
     }
 }
 
+/// A file that is something else is told apart at once; connecting to it would be tried again until time is out.
+fn refuse_other_files(url: &str) -> Result<(), StoreError> {
+    use std::io::Read;
+    let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
+    let path = path.split('?').next().unwrap_or(path);
+    let mut head = Vec::new();
+    // What is not there is made; what cannot be read is found out when it is opened.
+    let read = std::fs::File::open(path).and_then(|file| file.take(16).read_to_end(&mut head));
+    if read.is_ok() && !head.is_empty() && !head.starts_with(b"SQLite format 3") {
+        return Err(StoreError::Refused(format!(
+            "store.url: {path} is there, and is no SQLite database"
+        )));
+    }
+    Ok(())
+}
+
 impl Store {
     /// Prepares to use the database. Connections are made when they are needed.
     pub async fn open(url: &str) -> Result<Store, StoreError> {
         sqlx::any::install_default_drivers();
         let dialect = Dialect::of(url)?;
+        if dialect == Dialect::Sqlite {
+            refuse_other_files(url)?;
+        }
         let mut address = url.to_owned();
         if dialect == Dialect::Sqlite && !address.contains("mode=") {
             address.push_str(if address.contains('?') {

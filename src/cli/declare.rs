@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::output::{print, print_json};
+use super::output::{print, print_json, shown};
 use super::{Failure, Output, VariableArguments, rules, serve};
 use crate::catalogue::Stored;
 use crate::declaration::{Declared, Kind, Variables, read_file};
@@ -155,7 +155,7 @@ pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result
     let variables = Variables::parse(&apply.variables.variables).map_err(Failure::Usage)?;
     let (declared, complaints) = read(&apply.files, &variables, &ground.rules)?;
     for complaint in &complaints {
-        eprintln!("{complaint}");
+        eprintln!("{}", shown(&complaint.to_string(), true));
     }
     if complaints.iter().any(Complaint::is_error) {
         return Err(Failure::Found("nothing was applied".to_owned()));

@@ -98,10 +98,10 @@ async fn show(ground: &Ground, id: &str, output: Output) -> Result<(), Failure> 
         }
         Output::Table => {
             print(&format!("id           {}", letter.id));
-            print(&format!(
-                "intake       {} ({})",
-                letter.intake, letter.routing_key
-            ));
+            print(&format!("intake       {}", letter.intake));
+            if !letter.routing_key.is_empty() {
+                print(&format!("routing key  {}", letter.routing_key));
+            }
             print(&format!("reason       {}", letter.reason));
             print(&format!("message      {}", letter.message));
             print(&format!(

@@ -8,8 +8,10 @@ use super::output::{listing, print, print_json, table};
 use super::{Failure, Filter, ListCommand, ListVerb, Output, rules};
 use crate::declaration::Kind;
 use crate::moment::{Moment, Span};
+use crate::run::RunState;
 use crate::settings::Settings;
 use crate::store::Page;
+use crate::task::TaskState;
 
 /// A loop that has been silent for longer is not well.
 const SILENT: Span = Span::seconds(30);
@@ -23,6 +25,12 @@ pub async fn noun(
     output: Output,
 ) -> Result<(), Failure> {
     let ListVerb::List(filter) = command.verb;
+    if let (Some(kind), Some(state)) = (Kind::parse(noun), &filter.state) {
+        return Err(Failure::Usage(format!(
+            "--state {state}: {}s are declared, and have no state",
+            kind.word().replace('_', " ")
+        )));
+    }
     match Kind::parse(noun) {
         Some(kind) => declared(settings, kind, &filter, output).await,
         None => list(settings, noun, &filter, output).await,
@@ -35,6 +43,7 @@ pub async fn list(
     filter: &Filter,
     output: Output,
 ) -> Result<(), Failure> {
+    known_filter(noun, filter)?;
     let ground = rules::ground(settings).await?;
     ground.store.migrate().await?;
     let page = Page {
@@ -47,6 +56,28 @@ pub async fn list(
     show(&found.columns, &found.rows, output);
     ground.store.close().await;
     Ok(())
+}
+
+/// A filter that can match nothing is a slip of the pen.
+fn known_filter(noun: &str, filter: &Filter) -> Result<(), Failure> {
+    if noun == "dead-letter" && filter.organization.is_some() {
+        return Err(Failure::Usage(
+            "--organization: a dead letter could not be read, so it belongs to nobody".to_owned(),
+        ));
+    }
+    let states: Vec<&str> = match noun {
+        "task" => TaskState::ALL.iter().map(|(word, _)| *word).collect(),
+        "run" => RunState::ALL.iter().map(|(word, _)| *word).collect(),
+        "queue" => ["queued", "dispatched", "running"].to_vec(),
+        _ => return Ok(()),
+    };
+    match &filter.state {
+        Some(state) if !states.contains(&state.as_str()) => Err(Failure::Usage(format!(
+            "--state: `{state}` is no state of a {noun}; known: {}",
+            states.join(", ")
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn show(columns: &[String], rows: &[Map<String, Value>], output: Output) {
@@ -104,6 +135,18 @@ async fn declared(
         .take(usize::try_from(filter.limit).unwrap_or(usize::MAX))
         .map(|entry| {
             let mut row = entry.definition;
+            let defaults: &[(&str, Value)] = match kind {
+                Kind::Organization => &[
+                    ("indemnified", json!(false)),
+                    ("enabled", json!(true)),
+                    ("weight", json!(1)),
+                ],
+                Kind::Plugin | Kind::Schedule => &[("enabled", json!(true))],
+                _ => &[],
+            };
+            for (name, value) in defaults {
+                row.entry(*name).or_insert_with(|| value.clone());
+            }
             row.insert("revision".to_owned(), json!(entry.revision));
             row.insert("created_at".to_owned(), json!(entry.created_at.to_string()));
             if kind == Kind::Schedule {

@@ -1,5 +1,7 @@
 //! Tables for people, JSON for scripts.
 
+use std::borrow::Cow;
+
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{ContentArrangement, Table};
 use serde_json::{Map, Value};
@@ -34,12 +36,13 @@ pub fn cell(value: &Value) -> String {
         }
         other => other.to_string(),
     };
+    let text = shown(&text, false);
     const WIDEST: usize = 60;
     if text.chars().count() > WIDEST {
         let cut: String = text.chars().take(WIDEST - 1).collect();
         format!("{cut}…")
     } else {
-        text
+        text.into_owned()
     }
 }
 
@@ -58,10 +61,27 @@ pub fn listing(columns: &[String], rows: &[Map<String, Value>]) -> String {
     table(&head, cells)
 }
 
+/// A text as a terminal may see it: what comes from outside must not move the cursor or change the colours.
+pub fn shown(text: &str, lines: bool) -> Cow<'_, str> {
+    let harmless = |c: char| !c.is_control() || (lines && matches!(c, '\n' | '\t'));
+    if text.chars().all(harmless) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if harmless(c) {
+            escaped.push(c);
+        } else {
+            escaped.extend(c.escape_default());
+        }
+    }
+    Cow::Owned(escaped)
+}
+
 /// Prints to standard output; a reader that went away is no error.
 pub fn print(text: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    let _ = writeln!(std::io::stdout().lock(), "{}", shown(text, true));
 }
 
 pub fn print_json(value: &Value) {

@@ -23,7 +23,7 @@ pub(super) fn load(path: Option<&Path>) -> Result<Settings, Failure> {
     match Settings::load(path, variables()) {
         Ok((settings, warnings)) => {
             for warning in warnings {
-                eprintln!("warning: {warning}");
+                eprintln!("{warning}");
             }
             Ok(settings)
         }
@@ -143,7 +143,10 @@ fn seed() -> u64 {
 }
 
 /// All that is declared at the broker and read from it. `worker_types` are those of the plugins.
-pub(super) fn topology(settings: &Settings, worker_types: impl Iterator<Item = String>) -> Topology {
+pub(super) fn topology(
+    settings: &Settings,
+    worker_types: impl Iterator<Item = String>,
+) -> Topology {
     let mut queues: BTreeMap<String, TaskQueue> = BTreeMap::new();
     let known: Vec<String> = settings
         .workers
