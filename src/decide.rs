@@ -419,8 +419,9 @@ fn consider(
 ) {
     let explaining = desk.findings.is_some();
     for plugin in &scheduled.selected {
-        let outcome = recurs(plugin, scheduled, run.cause)
-            .and_then(|()| gates(desk.catalogue, plugin, organization, input, operations))
+        let outcome = takes(desk.catalogue, plugin, organization, input)
+            .and_then(|()| recurs(plugin, scheduled, run.cause))
+            .and_then(|()| permits(desk.catalogue, plugin, organization, input, operations))
             .and_then(|()| claim(desk, world, scheduled, run, plugin, input));
         if let Err(refusal) = &outcome {
             *desk.plan.refused.entry(refusal.reason).or_default() += 1;
@@ -454,7 +455,10 @@ fn recurs(plugin: &Plugin, scheduled: &Scheduled, cause: Cause) -> Result<(), Re
     }
     refuse(Reason::NotRunOn, || {
         let allowed: Vec<&str> = plugin.run_on.iter().flatten().map(|op| op.word()).collect();
-        format!("its run_on is [{}], so it does not recur", allowed.join(", "))
+        format!(
+            "its run_on is [{}], so it does not recur",
+            allowed.join(", ")
+        )
     })
 }
 
@@ -466,7 +470,17 @@ pub fn gates(
     input: Option<&Object>,
     operations: &[Operation],
 ) -> Result<(), Refusal> {
-    let worker = catalogue.rules.worker(&plugin.worker_type);
+    takes(catalogue, plugin, organization, input)?;
+    permits(catalogue, plugin, organization, input, operations)
+}
+
+/// The first gates: enabled, and the type of the input.
+fn takes(
+    catalogue: &Catalogue,
+    plugin: &Plugin,
+    organization: &Organization,
+    input: Option<&Object>,
+) -> Result<(), Refusal> {
     if !organization.enabled {
         return refuse(Reason::Disabled, || {
             format!("organization.enabled = False for {}", organization.id)
@@ -501,6 +515,18 @@ pub fn gates(
         }
         _ => {}
     }
+    Ok(())
+}
+
+/// The other gates: operation, indemnification, the input itself, its level.
+fn permits(
+    catalogue: &Catalogue,
+    plugin: &Plugin,
+    organization: &Organization,
+    input: Option<&Object>,
+    operations: &[Operation],
+) -> Result<(), Refusal> {
+    let worker = catalogue.rules.worker(&plugin.worker_type);
     if !operations.is_empty()
         && !operations
             .iter()

@@ -125,7 +125,7 @@ impl Recurrence {
                 };
                 let passed = after.micros().saturating_sub(from.micros());
                 let times = if passed < 0 {
-                    1.max(0)
+                    1
                 } else {
                     passed / every.micros() + 1
                 };
