@@ -908,6 +908,7 @@ fn a_page_of_the_inventory_passes_the_same_gates() {
 - {kind: organization, id: acme}
 - {kind: plugin, plugin_id: scan, worker_type: boefje, scan_level: 2, consumes: [hostname]}
 - {kind: plugin, plugin_id: once, worker_type: reader, consumes: [hostname], run_on: [created]}
+- {kind: plugin, plugin_id: elsewhere, worker_type: reader, consumes: [url], run_on: [created]}
 - {name: nightly, recurrences: daily, plugins: "True", input: {hostname: null}}
 "#;
     let mut case = Case::new(text);
@@ -964,6 +965,7 @@ fn a_page_of_the_inventory_passes_the_same_gates() {
         ("level_too_low", 1),
         ("no_object_level", 1),
         ("not_run_on", 3),
+        ("type_not_taken", 3),
     ]);
     assert_eq!(
         refused(&plan),
