@@ -749,16 +749,15 @@ fn withdraw(desk: &mut Desk<'_>, world: &mut World, object: &Object, gone: bool)
     });
 }
 
-/// Whether an object of the inventory is selected as an input; `Err` where its query ran out of steps.
-pub fn selects(
-    query: &Query,
-    object: &Object,
-    run: &Occasion,
-    parameters: &Map<String, Value>,
+/// What a query over the inventory may know of an object, for a run and what set it off.
+pub fn facts<'a>(
+    object: &'a Object,
+    run: &'a Occasion,
+    parameters: &'a Map<String, Value>,
     now: Moment,
-    world: &dyn crate::query::World,
-) -> Result<bool, Refusal> {
-    let facts = Facts {
+    world: &'a dyn crate::query::World,
+) -> Facts<'a> {
+    Facts {
         subject: object,
         trigger: run.trigger.as_ref().map(|trigger| trigger as &dyn Fields),
         previous: run
@@ -768,7 +767,19 @@ pub fn selects(
         parameters,
         now,
         world,
-    };
+    }
+}
+
+/// Whether an object of the inventory is selected as an input; `Err` where its query ran out of steps.
+pub fn selects(
+    query: &Query,
+    object: &Object,
+    run: &Occasion,
+    parameters: &Map<String, Value>,
+    now: Moment,
+    world: &dyn crate::query::World,
+) -> Result<bool, Refusal> {
+    let facts = facts(object, run, parameters, now, world);
     query.answers(&facts).map_err(|_| Refusal {
         reason: Reason::QueryTooCostly,
         detail: query.text().to_owned(),

@@ -169,6 +169,14 @@ impl Dialect {
         }
     }
 
+    /// The same database, as the query language knows it.
+    pub(crate) fn of_queries(self) -> crate::query::narrow::Dialect {
+        match self {
+            Dialect::Postgres => crate::query::narrow::Dialect::Postgres,
+            Dialect::Sqlite => crate::query::narrow::Dialect::Sqlite,
+        }
+    }
+
     fn begin(self) -> &'static str {
         match self {
             Dialect::Postgres => "BEGIN",

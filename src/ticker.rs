@@ -11,10 +11,11 @@ use jiff::tz::TimeZone;
 use metrics::counter;
 
 use crate::catalogue::Catalogue;
-use crate::decide::{Desk, Plan, occurrence, page, selects};
+use crate::decide::{Desk, Plan, facts, occurrence, page, selects};
 use crate::ground::{Ground, count_plan, persist};
 use crate::moment::{Moment, Span};
 use crate::object::{Object, ObjectKey};
+use crate::query::narrow::{Narrow, narrow};
 use crate::recurrence::next_of;
 use crate::run::{Cause, Occasion, Reason, RunDraft};
 use crate::schedule::{Input, Missed, Selection};
@@ -281,13 +282,14 @@ async fn expand_page(ground: &Ground, run: &ExpandingRun) -> Result<(), StoreErr
         return finish(ground, run, revision).await;
     };
     let after = if object_type == at { after } else { "" };
+    let now = ground.clock.now();
+    let narrowed = narrowed(selection, run, scheduled, &catalogue, now);
     let found = ground
         .store
-        .objects_after(&run.organization, object_type, after, PAGE)
+        .objects_after(&run.organization, object_type, after, PAGE, &narrowed)
         .await?;
     let last = found.last().map(|object| object.key.primary_key.clone());
     let full = found.len() as i64 == PAGE;
-    let now = ground.clock.now();
     let (inputs, costly) = select(&catalogue, selection, found, run, scheduled, now);
     let wanted = Wanted {
         keys: inputs.iter().map(|object| object.key.clone()).collect(),
@@ -360,6 +362,25 @@ fn add(refused: &mut Vec<(Reason, i64)>, reason: Reason, many: i64) {
     match refused.iter_mut().find(|(known, _)| *known == reason) {
         Some((_, count)) => *count += many,
         None => refused.push((reason, many)),
+    }
+}
+
+/// What the database may leave out of a page, because the selection takes none of it.
+fn narrowed(
+    selection: &Selection,
+    run: &ExpandingRun,
+    scheduled: &Scheduled,
+    catalogue: &Catalogue,
+    now: Moment,
+) -> Narrow {
+    match selection {
+        Selection::Query(query) => {
+            let nothing = Object::default();
+            let parameters = &scheduled.schedule.parameters;
+            let facts = facts(&nothing, &run.occasion, parameters, now, catalogue);
+            narrow(query, &facts)
+        }
+        Selection::All | Selection::Set(_) => Narrow::Everything,
     }
 }
 

@@ -549,7 +549,13 @@ async fn assert_strange_handled(
         .count();
     assert_eq!(letters.len(), dead, "expected no other dead letters");
     let objects = store
-        .objects_after("acme", "hostname", "", 100)
+        .objects_after(
+            "acme",
+            "hostname",
+            "",
+            100,
+            &muster::query::narrow::Narrow::Everything,
+        )
         .await
         .expect("the objects");
     let keys: Vec<&str> = objects

@@ -85,7 +85,10 @@ const BANNED: [(u8, &[&str]); 5] = [
             "serde_json::from_",
         ],
     ),
-    (4, &["sqlx::", "lapin::", "async_nats::", "SELECT ", "INSERT "]),
+    (
+        4,
+        &["sqlx::", "lapin::", "async_nats::", "SELECT ", "INSERT "],
+    ),
 ];
 
 /// No file is longer.

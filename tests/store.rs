@@ -1,10 +1,19 @@
 //! What the database owes us, the same on SQLite and on PostgreSQL.
 
+#[path = "language/generated.rs"]
+mod generated;
+#[path = "store/language.rs"]
+mod language;
+#[path = "language/related.rs"]
+mod related;
 mod support;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use language::{
+    whatever_is_accepted_for_its_relations_is_let_through, whatever_is_accepted_is_let_through,
+};
 use muster::catalogue::Catalogue;
 use muster::decide::{Desk, Plan, World, change, occurrence};
 use muster::declaration::{Variables, read_file};
@@ -54,6 +63,8 @@ on_both!(
     the_same_dead_letter_is_counted_not_repeated,
     an_expansion_moves_its_position_once,
     history_is_forgotten_by_age,
+    whatever_is_accepted_is_let_through,
+    whatever_is_accepted_for_its_relations_is_let_through,
 );
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -45,6 +45,8 @@ CREATE TABLE object (
     PRIMARY KEY (organization, primary_key)
 ) STRICT;
 CREATE INDEX object_by_type ON object (organization, object_type, primary_key) WHERE live = 1;
+-- Here stands no index on attributes (for all of them: gin (attributes jsonb_path_ops)): each write would pay for it, and
+-- only selective queries gain. One is made for a declared field that asks for it, and for no other.
 CREATE INDEX object_tombstones ON object (deleted_at) WHERE deleted_at IS NOT NULL;
 
 -- Messages with a strong id, so that each counts once.

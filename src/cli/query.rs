@@ -12,6 +12,7 @@ use super::{Failure, Output, declare, rules, serve};
 use crate::catalogue::Catalogue;
 use crate::moment::Moment;
 use crate::object::Object;
+use crate::query::narrow::narrow;
 use crate::query::{
     Context, Diagnostic, Facts, Fields, Nowhere, ParameterTypes, Query, Schema, World,
 };
@@ -309,7 +310,9 @@ impl Asked {
                         columns.iter().map(|&column| column.to_owned()).collect();
                     print(&listing(&columns, &shown));
                 }
-                print(&format!("{total} of {looked} match, in {seconds:.3} s"));
+                print(&format!(
+                    "{total} match; {looked} were looked at, in {seconds:.3} s"
+                ));
                 if costly > 0 {
                     print(&format!("{costly} were too costly to judge"));
                 }
@@ -343,13 +346,15 @@ impl Asked {
             Some(one) => vec![one.clone()],
             None => catalogue.organizations.keys().cloned().collect(),
         };
+        let nothing = Object::default();
+        let narrowed = narrow(&self.query, &self.facts(&nothing, catalogue));
         let (mut found, mut looked, mut costly) = (Vec::new(), 0, 0);
         for organization in &organizations {
             for object_type in &types {
                 let mut after = String::new();
                 loop {
                     let page: Vec<Object> = store
-                        .objects_after(organization, object_type, &after, PAGE)
+                        .objects_after(organization, object_type, &after, PAGE, &narrowed)
                         .await?;
                     looked += page.len();
                     for object in &page {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster::object::ObjectKey;
+use muster::query::narrow::Narrow;
 use serde_json::{Value, json};
 
 use super::broker::{TaskMessage, by_task};
@@ -41,7 +42,13 @@ pub async fn inventory_of(house: &House) -> BTreeMap<(String, String), Entry> {
     for organization in ORGANIZATIONS {
         for object_type in TYPES.into_iter().chain(["file"]) {
             let all = store
-                .objects_after(organization, object_type, "", 1_000_000)
+                .objects_after(
+                    organization,
+                    object_type,
+                    "",
+                    1_000_000,
+                    &Narrow::Everything,
+                )
                 .await;
             for object in all.expect("the objects") {
                 let ObjectKey {

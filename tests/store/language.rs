@@ -1,0 +1,167 @@
+//! The query language on stored objects: databases narrow, and never leave out what the judge accepts.
+
+use muster::moment::Moment;
+use muster::object::{Change, Level, Object, Rank, Told, Word};
+use muster::query::narrow::{Narrow, narrow};
+use muster::query::{Context, Facts, Fields, Query, World, print};
+use muster::store::Committed;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use serde_json::{Map, Value};
+
+use crate::generated::{asked, compile, object, rendered, rounds, small_query};
+use crate::related::{Stored, inventory, name, related_query, types};
+use crate::{House, at, key};
+
+const OBJECTS: usize = 50;
+const QUERIES: usize = 200;
+
+fn some<S: Strategy>(strategy: &S, runner: &mut TestRunner) -> S::Value {
+    strategy.new_tree(runner).expect("generated").current()
+}
+
+/// The object is there, with these attributes.
+fn is(object_type: &str, primary_key: &str, number: i64, attributes: Map<String, Value>) -> Told {
+    let level = attributes.get("scan_level").and_then(Value::as_u64);
+    Told {
+        event_id: None,
+        event_type: "object.created".to_owned(),
+        at: at(number),
+        traceparent: None,
+        change: Change {
+            key: key(primary_key),
+            object_type: Some(object_type.to_owned()),
+            rank: Rank {
+                number,
+                event_id: String::new(),
+            },
+            word: Word::Object {
+                created: true,
+                attributes: Some(attributes),
+                level: level.map(|level| Level {
+                    level: u8::try_from(level).expect("a level"),
+                    profile_type: Some("declared".to_owned()),
+                }),
+            },
+            create_counts: false,
+        },
+    }
+}
+
+async fn store(house: &House, told: &[Told], seed: u64) {
+    let decided = house.decide(told, seed).await;
+    assert_eq!(house.commit(&decided, &[]).await, Committed::Done);
+}
+
+async fn stored(house: &House, object_type: &str, narrowed: &Narrow) -> Vec<Object> {
+    house
+        .store
+        .objects_after("acme", object_type, "", 10_000, narrowed)
+        .await
+        .unwrap_or_else(|error| panic!("{narrowed:?}: {error}"))
+}
+
+/// How many rows the judge accepted and how many the database left out; all of the former were let through.
+async fn tried(house: &House, all: &[Object], query: &Query, facts: Facts<'_>) -> (usize, usize) {
+    let Some(first) = all.first() else {
+        return (0, 0);
+    };
+    let narrowed = narrow(query, &facts);
+    let accepted: Vec<&Object> = all
+        .iter()
+        .filter(|object| {
+            let subject: &dyn Fields = *object;
+            query.answers(&Facts { subject, ..facts }) == Ok(true)
+        })
+        .collect();
+    let through = stored(house, &first.object_type, &narrowed).await;
+    for object in &accepted {
+        assert!(
+            through.contains(object),
+            "{}\n{narrowed:?}\n{object:?}",
+            query.text()
+        );
+    }
+    (accepted.len(), all.len() - through.len())
+}
+
+pub async fn whatever_is_accepted_is_let_through(house: House) {
+    let mut runner = TestRunner::deterministic();
+    let (objects, queries, asks) = (object(), small_query(), asked());
+    let (mut accepted, mut left_out) = (0, 0);
+    for round in 1..=i64::from(rounds(8)) {
+        let told: Vec<Told> = (0..OBJECTS)
+            .map(|number| {
+                let mut attributes = some(&objects, &mut runner);
+                attributes.insert("scan_level".to_owned(), (number % 5).into());
+                is("thing", &format!("thing|{number}"), round, attributes)
+            })
+            .collect();
+        store(&house, &told, round.unsigned_abs()).await;
+        let all = stored(&house, "thing", &Narrow::Everything).await;
+        assert_eq!(all.len(), OBJECTS);
+        for _ in 0..QUERIES {
+            let query = compile(&print::canonical(&some(&queries, &mut runner)));
+            let asked = some(&asks, &mut runner);
+            let (these, those) = tried(&house, &all, &query, asked.facts()).await;
+            accepted += these;
+            left_out += those;
+        }
+    }
+    // Neither is the law tried on nothing, nor does the database find all.
+    assert!(
+        accepted > 1_000 && left_out > 1_000,
+        "{accepted}, {left_out}"
+    );
+}
+
+pub async fn whatever_is_accepted_for_its_relations_is_let_through(house: House) {
+    let mut runner = TestRunner::deterministic();
+    let (inventories, queries, names) = (inventory(), related_query(), name());
+    let types = types();
+    let schema = types.schema("T");
+    let nothing = Map::new();
+    let (mut accepted, mut left_out) = (0, 0);
+    for round in 1..=i64::from(rounds(40)) {
+        let told: Vec<Told> = some(&inventories, &mut runner)
+            .objects
+            .into_iter()
+            .map(|object| {
+                let text = |field: &str| object[field].as_str().expect("a text").to_owned();
+                is(&text("object_type"), &text("primary_key"), round, object)
+            })
+            .collect();
+        store(&house, &told, round.unsigned_abs()).await;
+        let all = stored(&house, "T", &Narrow::Everything).await;
+        let others = stored(&house, "U", &Narrow::Everything).await;
+        let world = Stored {
+            objects: all.iter().chain(&others).map(Object::snapshot).collect(),
+        };
+        for _ in 0..QUERIES / 5 {
+            let text = some(&queries, &mut runner);
+            let context = Context {
+                trigger: Some(&schema),
+                ..Context::new("query", &schema)
+            };
+            let query = Query::compile(&text, &context)
+                .unwrap_or_else(|found| panic!("{}", rendered(&found)));
+            let trigger = Map::from_iter([("name".to_owned(), some(&names, &mut runner))]);
+            let facts = Facts {
+                subject: &nothing,
+                trigger: Some(&trigger as &dyn Fields),
+                previous: None,
+                parameters: &nothing,
+                now: Moment::EPOCH,
+                world: &world as &dyn World,
+            };
+            let (these, those) = tried(&house, &all, &query, facts).await;
+            accepted += these;
+            left_out += those;
+        }
+    }
+    assert!(
+        accepted > 1_000 && left_out > 1_000,
+        "{accepted}, {left_out}"
+    );
+}
