@@ -3,7 +3,7 @@
 //! Claim, look again, publish, mark. A claim is a lease: if this process dies between, the offer is made again with
 //! the same number, and so with the same message id.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::object::{FILE, Object, ObjectKey};
 use crate::plugin::{Plugin, fill};
 use crate::policy::{Acknowledge, Envelope};
 use crate::schedule::{SaidTimeouts, timeouts};
-use crate::store::{Claimed, Published, StoreError};
+use crate::store::{Claimed, ClaimedInput, Published, StoreError};
 use crate::task::{Offer, OfferedInput};
 use crate::wire;
 
@@ -125,8 +125,8 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
     let mut gone: Vec<String> = Vec::new();
     let mut letters = Vec::with_capacity(claimed.len());
     let mut offers = Vec::with_capacity(claimed.len());
-    for task in claimed {
-        match prepare(&catalogue, &task, now) {
+    for mut task in claimed {
+        match prepare(&catalogue, &mut task, now) {
             Some(offer) => {
                 letters.push(letter(&catalogue, &offer));
                 offers.push((task, offer.expires_at));
@@ -145,6 +145,7 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
     let answers = bus.publish(letters).await;
     histogram!("muster_publish_seconds").record(published.elapsed().as_secs_f64());
     let now = ground.clock.now();
+    let mut published_to: BTreeMap<String, u64> = BTreeMap::new();
     let mut confirmed = Vec::new();
     let mut accepted = Vec::new();
     let mut unroutable = Vec::new();
@@ -154,7 +155,7 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
         let offer = (task.task_id, task.attempt);
         match answer {
             Ok(()) => {
-                counter!("muster_tasks_published_total", "queue" => queue_label(&catalogue, &task.queue)).increment(1);
+                *published_to.entry(task.queue).or_default() += 1;
                 #[allow(clippy::cast_precision_loss)] // a histogram takes floats
                 histogram!("muster_event_to_task_seconds")
                     .record(now.since(task.created_at).micros() as f64 / 1e6);
@@ -188,6 +189,10 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
                 list.push(offer);
             }
         }
+    }
+    for (queue, many) in published_to {
+        counter!("muster_tasks_published_total", "queue" => queue_label(&catalogue, &queue))
+            .increment(many);
     }
     if !confirmed.is_empty() {
         persist!(
@@ -247,7 +252,7 @@ fn queue_label(catalogue: &Catalogue, queue: &str) -> String {
 }
 
 /// Looks again at what may have changed since the decision, and fills in what the message says.
-fn prepare(catalogue: &Catalogue, task: &Claimed, now: Moment) -> Option<Offer> {
+fn prepare(catalogue: &Catalogue, task: &mut Claimed, now: Moment) -> Option<Offer> {
     let plugin = catalogue.plugins.get(&task.plugin_id)?;
     let organization = catalogue.organizations.get(&task.organization)?;
     let of_deleted = task.occasion.get("deleted").is_some();
@@ -295,22 +300,9 @@ fn prepare(catalogue: &Catalogue, task: &Claimed, now: Moment) -> Option<Offer> 
         worker_type: task.worker_type.clone(),
         queue: task.queue.clone(),
         arguments: arguments(catalogue, plugin, task),
-        inputs: task
-            .inputs
-            .iter()
-            .map(|input| OfferedInput {
-                object_type: input.object_type.clone(),
-                primary_key: input.primary_key.clone(),
-                attributes: input
-                    .object
-                    .as_ref()
-                    .map(|object| object.attributes.clone())
-                    .unwrap_or_default(),
-                level: input.object.as_ref().and_then(|object| object.level),
-            })
-            .collect(),
+        inputs: task.inputs.iter_mut().map(offered).collect(),
         settings: plugin.settings_for(&task.organization),
-        plugin: plugin.as_ref().clone(),
+        plugin: plugin.clone(),
         parameters: task.parameters.clone(),
         event_id: text("event_id"),
         event_type: text("event_type"),
@@ -328,6 +320,18 @@ fn prepare(catalogue: &Catalogue, task: &Claimed, now: Moment) -> Option<Offer> 
     })
 }
 
+/// An input as it is now, taken from the claim.
+fn offered(input: &mut ClaimedInput) -> OfferedInput {
+    let object = input.object.take().map(Arc::unwrap_or_clone);
+    let object = object.unwrap_or_default();
+    OfferedInput {
+        object_type: input.object_type.clone(),
+        primary_key: input.primary_key.clone(),
+        attributes: object.attributes,
+        level: object.level,
+    }
+}
+
 /// The plugin's arguments with each placeholder filled, and repeated for each input of a batch.
 fn arguments(catalogue: &Catalogue, plugin: &Plugin, task: &Claimed) -> Vec<String> {
     let known = |name: &str| name == FILE || catalogue.rules.known_type(name);
@@ -343,7 +347,7 @@ fn arguments(catalogue: &Catalogue, plugin: &Plugin, task: &Claimed) -> Vec<Stri
                 object_type: input.object_type.clone(),
                 ..Object::default()
             };
-            let object = input.object.as_ref().unwrap_or(&blank);
+            let object = input.object.as_deref().unwrap_or(&blank);
             let name = catalogue.rules.natural_name(object);
             filled.extend(fill(argument, &known, &input.object_type, &name));
         }

@@ -173,14 +173,18 @@ pub fn count_plan(plan: &Plan, catalogue: &Catalogue) {
     for (reason, many) in &plan.refused {
         counter!("muster_refusals_total", "reason" => reason.word()).increment(*many);
     }
+    let mut by_worker: BTreeMap<(&str, &'static str), u64> = BTreeMap::new();
     for task in &plan.tasks {
         // Worker types are what settings and plugins name; those that no settings name share a label.
-        let worker_type = if catalogue.rules.workers.contains_key(&task.worker_type) {
-            task.worker_type.clone()
-        } else {
-            "other".to_owned()
-        };
-        counter!("muster_tasks_created_total", "worker_type" => worker_type, "cause" => task.cause.word()).increment(1);
+        let named = catalogue.rules.workers.contains_key(&task.worker_type);
+        let worker_type = if named { &task.worker_type } else { "other" };
+        *by_worker
+            .entry((worker_type, task.cause.word()))
+            .or_default() += 1;
+    }
+    for ((worker_type, cause), many) in by_worker {
+        counter!("muster_tasks_created_total", "worker_type" => worker_type.to_owned(), "cause" => cause)
+            .increment(many);
     }
 }
 

@@ -1,9 +1,12 @@
 //! A task: one plugin on one input or on one batch of inputs; its attempts; the table of legal steps.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::moment::{Moment, Span};
+use crate::plugin::Plugin;
 use crate::run::Cause;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -120,7 +123,7 @@ pub struct Offer {
     pub organization: String,
     pub worker_type: String,
     pub queue: String,
-    pub plugin: crate::plugin::Plugin,
+    pub plugin: Arc<Plugin>,
     /// Placeholders filled.
     pub arguments: Vec<String>,
     pub inputs: Vec<OfferedInput>,

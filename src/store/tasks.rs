@@ -1,6 +1,7 @@
 //! Tasks on their way: claimed for an offer, published, reported on.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -33,7 +34,7 @@ pub struct Claimed {
     pub scheduled_for: Moment,
     pub inputs: Vec<ClaimedInput>,
     pub parameters: Map<String, Value>,
-    pub occasion: Map<String, Value>,
+    pub occasion: Arc<Map<String, Value>>,
 }
 
 #[derive(Clone, Debug)]
@@ -41,7 +42,7 @@ pub struct ClaimedInput {
     pub object_type: String,
     pub primary_key: String,
     /// As it is now; `None` where nothing is known of it any more.
-    pub object: Option<Object>,
+    pub object: Option<Arc<Object>>,
 }
 
 /// An offer that the broker has confirmed.
@@ -266,13 +267,13 @@ impl Store {
             "SELECT u.id, u.schedule, u.schedule_id, u.occasion FROM {} JOIN run u ON u.id = r.id",
             self.dialect.rows("$1", "id text")
         );
-        let mut known: HashMap<String, (String, String, Map<String, Value>)> = HashMap::new();
+        let mut known: HashMap<String, (String, String, Arc<Map<String, Value>>)> = HashMap::new();
         for row in sqlx::query(AssertSqlSafe(sql))
             .bind(json_rows(&rows))
             .fetch_all(&mut *connection)
             .await?
         {
-            let occasion = read_map(&row.try_get::<String, _>("occasion")?);
+            let occasion = Arc::new(read_map(&row.try_get::<String, _>("occasion")?));
             known.insert(
                 row.try_get("id")?,
                 (
@@ -298,7 +299,7 @@ impl Store {
                 k: &key.primary_key,
             })
             .collect();
-        let mut objects: HashMap<ObjectKey, Object> = HashMap::new();
+        let mut objects: HashMap<ObjectKey, Arc<Object>> = HashMap::new();
         if !rows.is_empty() {
             let sql = format!(
                 "SELECT {OBJECT_COLUMNS}, {} AS attributes FROM {} JOIN object o ON o.organization = r.o AND o.primary_key = r.k",
@@ -311,7 +312,7 @@ impl Store {
                 .await?
             {
                 let (object, _) = read_object(&row)?;
-                objects.insert(object.key.clone(), object);
+                objects.insert(object.key.clone(), Arc::new(object));
             }
         }
         for task in &mut claimed {
@@ -842,6 +843,6 @@ fn read_claimed(row: &AnyRow) -> Result<Claimed, sqlx::Error> {
             })
             .collect(),
         parameters: read_map(&row.try_get::<String, _>("parameters")?),
-        occasion: Map::new(),
+        occasion: Arc::default(),
     })
 }

@@ -1,5 +1,7 @@
 //! Task messages, ours and OpenKAT's.
 
+use std::sync::Arc;
+
 use super::*;
 
 fn offer() -> Offer {
@@ -11,14 +13,14 @@ fn offer() -> Offer {
         organization: "acme".into(),
         worker_type: "boefje".into(),
         queue: "muster.tasks.boefje".into(),
-        plugin: Plugin {
+        plugin: Arc::new(Plugin {
             plugin_id: "dns-records".into(),
             name: "DNS records".into(),
             version: Some("1".into()),
             oci_image: Some("registry.example/generic:1".into()),
             oci_arguments: vec!["dig".into(), "{hostname}".into()],
             ..Plugin::default()
-        },
+        }),
         arguments: vec!["dig".into(), "www.example.com".into()],
         inputs: vec![OfferedInput {
             object_type: "hostname".into(),
@@ -58,7 +60,7 @@ fn a_task_without_input_or_trigger_says_so() {
     offer.event_type = None;
     offer.traceparent = None;
     offer.cause = Cause::OnTime;
-    offer.plugin.secrets = vec!["API_KEY".into()];
+    Arc::make_mut(&mut offer.plugin).secrets = vec!["API_KEY".into()];
     offer.avoid_workers = vec!["w-1".into()];
     offer.heartbeat_timeout = Span::from_micros(500_000);
     let message: Value = serde_json::from_slice(&task_message(&offer)).unwrap();
