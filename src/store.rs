@@ -184,6 +184,14 @@ impl Dialect {
             Dialect::Sqlite => "BEGIN IMMEDIATE",
         }
     }
+
+    /// Of a transaction that may be forgotten if the database's machine fails, because it will be done again then.
+    fn begin_lightly(self) -> &'static str {
+        match self {
+            Dialect::Postgres => "BEGIN; SET LOCAL synchronous_commit = off",
+            Dialect::Sqlite => self.begin(),
+        }
+    }
 }
 
 /// A file that is something else is told apart at once; connecting to it would be tried again until time is out.
@@ -346,6 +354,10 @@ impl Store {
 
     async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Any>, StoreError> {
         Ok(self.pool.begin_with(self.dialect.begin()).await?)
+    }
+
+    async fn begin_lightly(&self) -> Result<sqlx::Transaction<'static, sqlx::Any>, StoreError> {
+        Ok(self.pool.begin_with(self.dialect.begin_lightly()).await?)
     }
 }
 

@@ -355,7 +355,12 @@ impl Store {
                 expires_at: (!accepted).then_some(offer.expires_at.micros()),
             })
             .collect();
-        let mut transaction = self.begin().await?;
+        // If it is forgotten, the lease ends and the same offer is published once more.
+        let mut transaction = if accepted {
+            self.begin().await?
+        } else {
+            self.begin_lightly().await?
+        };
         let sql = format!(
             "UPDATE attempt SET claimed_until = NULL, published_at = {}, expires_at = r.expires_at FROM {} \
              WHERE attempt.task_id = r.id AND attempt.number = r.number AND claimed_until IS NOT NULL",
