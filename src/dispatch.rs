@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use metrics::{counter, histogram};
 use serde_json::Value;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::bus::{Address, Bus, Letter, TaskQueue, Undelivered};
@@ -36,7 +37,33 @@ const UNCONFIRMED_PAUSE: Span = Span::seconds(1);
 const LOOK: Duration = Duration::from_millis(500);
 
 /// The loop. Ends when it is told to stop, after what it had claimed is published.
+///
+/// Where the store has more than one writer, two go side by side: one chunk is claimed or marked while the broker
+/// confirms the other. A claim passes over what the other has claimed.
 pub async fn run<B: Bus>(ground: Arc<Ground>, bus: Arc<B>) -> Result<(), StoreError> {
+    if ground.store.one_writer() {
+        return side(ground, bus).await;
+    }
+    let mut sides = JoinSet::new();
+    for _ in 0..2 {
+        sides.spawn(side(ground.clone(), bus.clone()));
+    }
+    let mut failed = None;
+    while let Some(ended) = sides.join_next().await {
+        let ended = ended.unwrap_or_else(|error| {
+            Err(StoreError::Unusable(format!(
+                "a side of the dispatch ended unexpectedly: {error}"
+            )))
+        });
+        if let Err(error) = ended {
+            failed.get_or_insert(error);
+            sides.abort_all();
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+async fn side<B: Bus>(ground: Arc<Ground>, bus: Arc<B>) -> Result<(), StoreError> {
     loop {
         ground.beat("dispatch");
         // Asked for before looking, so that a call in between is not missed.
@@ -78,6 +105,10 @@ pub async fn round<B: Bus>(ground: &Ground, bus: &B) -> Result<usize, StoreError
             .claim(&queue, CHUNK, now, now.plus(LEASE))
             .await?;
         moved += claimed.len();
+        if claimed.len() as i64 == CHUNK {
+            // There is more: the other side may have it.
+            ground.dispatch.notify_one();
+        }
         offer(ground, bus, claimed).await?;
     }
     let now = ground.clock.now();

@@ -269,6 +269,11 @@ impl Store {
         self.dialect
     }
 
+    /// Transactions wait for each other, whatever they write.
+    pub fn one_writer(&self) -> bool {
+        self.dialect == Dialect::Sqlite
+    }
+
     /// Answers when the database does.
     pub async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(&self.pool).await?;
