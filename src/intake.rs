@@ -3,14 +3,17 @@
 //! Read, decide, commit, settle: in that order, always. What cannot be read becomes a dead letter; what the store
 //! refuses is found by halving the batch, so that one message never fails the others.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::bus::{Address, Bus, Delivery, Letter, Source, Verdict};
 use crate::ground::Ground;
 use crate::moment::Moment;
+use crate::object::ObjectKey;
 use crate::store::StoreError;
 use crate::task::Status;
 use crate::wire::{self, Line};
@@ -18,6 +21,7 @@ use crate::wire::{self, Line};
 mod batch;
 mod explain;
 
+use batch::Opened;
 pub use batch::{Handled, Incoming, handle};
 pub use explain::{Explained, explain};
 
@@ -43,11 +47,12 @@ pub async fn run<B: Bus>(
     lines: bool,
     tick: impl AsyncFn(),
 ) -> Result<(), StoreError> {
-    let mut batch: Vec<Incoming> = Vec::with_capacity(size.count);
-    let mut receipts: Vec<(B::Receipt, Verdict)> = Vec::with_capacity(size.count);
+    let mut hands = Hands::new(&ground, &bus, lines);
     let mut open = true;
     while open {
         ground.beat("intake");
+        let mut batch: Vec<Incoming> = Vec::new();
+        let mut receipts: Vec<B::Receipt> = Vec::new();
         let mut clock = None;
         let mut commands = Vec::new();
         let mut deadline = Instant::now() + Duration::from_secs(1);
@@ -70,45 +75,35 @@ pub async fn run<B: Bus>(
                     match sort(&delivery, lines) {
                         Sorted::Clock(now) => {
                             clock = Some(now);
-                            receipts.push((delivery.receipt, Verdict::Done));
+                            receipts.push(delivery.receipt);
                         }
                         Sorted::Command => {
                             commands.push(refusal(&delivery));
-                            receipts.push((delivery.receipt, Verdict::Done));
+                            receipts.push(delivery.receipt);
                         }
                         Sorted::Message => {
                             let (incoming, receipt) = incoming(&ground, delivery);
                             batch.push(incoming);
-                            receipts.push((receipt, Verdict::Done));
+                            receipts.push(receipt);
                         }
                     }
                 }
             }
-        }
-        if !batch.is_empty() {
-            match handle(&ground, &batch).await {
-                Ok(handled) => tell_workers(bus.as_ref(), &handled.cancels).await,
-                Err(error) => {
-                    // Nothing of it is acknowledged: the broker delivers it again, to us or to another replica.
-                    let again = receipts
-                        .drain(..)
-                        .map(|(receipt, _)| (receipt, Verdict::Again))
-                        .collect();
-                    bus.settle(again).await;
-                    if ground.stop.is_cancelled() && error.passing() {
-                        return Ok(());
-                    }
-                    return Err(error);
-                }
-            }
-            batch.clear();
         }
         let replies: Vec<Letter> = commands.into_iter().flatten().collect();
         if !replies.is_empty() {
             bus.publish(replies).await;
         }
-        if !receipts.is_empty() {
-            bus.settle(std::mem::take(&mut receipts)).await;
+        let taken = async {
+            hands.take(batch, receipts).await?;
+            if clock.is_some() || !open {
+                hands.rest().await?;
+            }
+            Ok::<(), StoreError>(())
+        };
+        match taken.await {
+            Err(error) if ground.stop.is_cancelled() && error.passing() => return Ok(()),
+            taken => taken?,
         }
         if let Some(now) = clock {
             // What came before belongs to the clock as it was, its expansions too; then the clock moves.
@@ -118,6 +113,148 @@ pub async fn run<B: Bus>(
         }
     }
     Ok(())
+}
+
+/// So many batches are on their way at once: while one is stored, the next is collected, read and decided.
+const AT_ONCE: usize = 2;
+
+/// The batches that are on their way. No two of them tell of the same object, so none overtakes another where their
+/// order counts; a batch that speaks of tasks is alone.
+struct Hands<B: Bus> {
+    ground: Arc<Ground>,
+    bus: Arc<B>,
+    most: usize,
+    begun: u64,
+    working: JoinSet<(u64, Result<(), StoreError>)>,
+    /// What each of them tells of; `None`: it is to be alone.
+    objects: HashMap<u64, Option<HashSet<ObjectKey>>>,
+}
+
+impl<B: Bus> Hands<B> {
+    fn new(ground: &Arc<Ground>, bus: &Arc<B>, lines: bool) -> Hands<B> {
+        // Lines come out in the same order each time.
+        let alone = lines || ground.store.one_writer();
+        Hands {
+            ground: ground.clone(),
+            bus: bus.clone(),
+            most: if alone { 1 } else { AT_ONCE },
+            begun: 0,
+            working: JoinSet::new(),
+            objects: HashMap::new(),
+        }
+    }
+
+    /// Begins with a batch as soon as nothing is in its way. An error is that of any batch, and then none is under way.
+    async fn take(
+        &mut self,
+        batch: Vec<Incoming>,
+        receipts: Vec<B::Receipt>,
+    ) -> Result<(), StoreError> {
+        while let Some(ended) = self.working.try_join_next() {
+            self.ended(ended).await?;
+        }
+        if batch.is_empty() {
+            settle(self.bus.as_ref(), receipts, Verdict::Done).await;
+            return Ok(());
+        }
+        let opened = batch::open(&self.ground, &batch);
+        let objects = opened.objects();
+        while self.working.len() >= self.most || self.in_the_way(objects.as_ref()) {
+            if let Err(error) = self.one().await {
+                settle(self.bus.as_ref(), receipts, Verdict::Again).await;
+                return Err(error);
+            }
+        }
+        let (ground, bus) = (self.ground.clone(), self.bus.clone());
+        if self.most == 1 {
+            return store(&ground, bus.as_ref(), batch, opened, receipts).await;
+        }
+        self.begun += 1;
+        let number = self.begun;
+        self.objects.insert(number, objects);
+        self.working.spawn(async move {
+            let stored = store(&ground, bus.as_ref(), batch, opened, receipts).await;
+            (number, stored)
+        });
+        Ok(())
+    }
+
+    fn in_the_way(&self, objects: Option<&HashSet<ObjectKey>>) -> bool {
+        self.objects.values().any(|busy| match (busy, objects) {
+            (Some(busy), Some(objects)) => !busy.is_disjoint(objects),
+            _ => true,
+        })
+    }
+
+    /// Waits until all that was begun is done.
+    async fn rest(&mut self) -> Result<(), StoreError> {
+        while !self.working.is_empty() {
+            self.one().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until one batch is done.
+    async fn one(&mut self) -> Result<(), StoreError> {
+        match self.working.join_next().await {
+            Some(ended) => self.ended(ended).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Where one has failed, the others are finished first.
+    async fn ended(&mut self, ended: Ended) -> Result<(), StoreError> {
+        let mut ended = Some(ended);
+        let mut failed = None;
+        while let Some(next) = ended {
+            let handled = match next {
+                Ok((number, handled)) => {
+                    self.objects.remove(&number);
+                    handled
+                }
+                Err(error) => Err(StoreError::Unusable(format!(
+                    "a batch ended unexpectedly: {error}"
+                ))),
+            };
+            failed = failed.or(handled.err());
+            ended = match failed {
+                None => None,
+                Some(_) => self.working.join_next().await,
+            };
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+type Ended = Result<(u64, Result<(), StoreError>), JoinError>;
+
+/// Stores a batch, and then settles it.
+async fn store<B: Bus>(
+    ground: &Ground,
+    bus: &B,
+    batch: Vec<Incoming>,
+    opened: Opened,
+    receipts: Vec<B::Receipt>,
+) -> Result<(), StoreError> {
+    match batch::store(ground, &batch, opened).await {
+        Ok(handled) => {
+            tell_workers(bus, &handled.cancels).await;
+            settle(bus, receipts, Verdict::Done).await;
+            Ok(())
+        }
+        Err(error) => {
+            // What is not known to be stored the broker delivers again, to us or to another replica.
+            settle(bus, receipts, Verdict::Again).await;
+            Err(error)
+        }
+    }
+}
+
+async fn settle<B: Bus>(bus: &B, receipts: Vec<B::Receipt>, verdict: Verdict) {
+    if !receipts.is_empty() {
+        let settled = receipts.into_iter().map(|receipt| (receipt, verdict));
+        bus.settle(settled.collect()).await;
+    }
 }
 
 fn sort<R>(delivery: &Delivery<R>, lines: bool) -> Sorted {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::decide::{Desk, Impossible, Plan, change};
 use crate::ground::{Ground, count_plan, persist};
 use crate::moment::Moment;
-use crate::object::{FILE, Word};
+use crate::object::{FILE, ObjectKey, Word};
 use crate::policy::Acknowledge;
 use crate::progress::{Step, progress};
 use crate::schedule::retry;
@@ -48,12 +48,34 @@ pub(super) struct Read {
     pub event: Event,
 }
 
+/// A batch that was read: what it says, in its order.
+pub(super) struct Opened {
+    started: Instant,
+    events: Vec<Read>,
+    statuses: Vec<(usize, Status)>,
+    unreadable: Vec<DeadLetter>,
+}
+
+impl Opened {
+    /// Which objects it tells of; `None` where it speaks of tasks too, which other batches may make.
+    pub fn objects(&self) -> Option<HashSet<ObjectKey>> {
+        let key = |read: &Read| read.event.told.change.key.clone();
+        self.statuses
+            .is_empty()
+            .then(|| self.events.iter().map(key).collect())
+    }
+}
+
 /// Reads, decides and commits a batch, in its order; waits for a store that is away. An error means that what is not
 /// known to be stored must come again.
 pub async fn handle(ground: &Ground, batch: &[Incoming]) -> Result<Handled, StoreError> {
+    store(ground, batch, open(ground, batch)).await
+}
+
+/// Reads a batch.
+pub(super) fn open(ground: &Ground, batch: &[Incoming]) -> Opened {
     let started = Instant::now();
     let now = ground.clock.now();
-    let mut handled = Handled::default();
     let mut events = Vec::with_capacity(batch.len());
     let mut statuses = Vec::new();
     let mut unreadable = Vec::new();
@@ -72,6 +94,27 @@ pub async fn handle(ground: &Ground, batch: &[Incoming]) -> Result<Handled, Stor
             }
         }
     }
+    Opened {
+        started,
+        events,
+        statuses,
+        unreadable,
+    }
+}
+
+/// Decides and commits a batch that was read.
+pub(super) async fn store(
+    ground: &Ground,
+    batch: &[Incoming],
+    opened: Opened,
+) -> Result<Handled, StoreError> {
+    let Opened {
+        started,
+        events,
+        statuses,
+        unreadable,
+    } = opened;
+    let mut handled = Handled::default();
     // From the end: what was taken in, then what is said of tasks, in halves where the store refuses a part.
     let mut parts = vec![
         Part::Statuses(&statuses),
@@ -97,7 +140,7 @@ pub async fn handle(ground: &Ground, batch: &[Incoming]) -> Result<Handled, Stor
                         message,
                         "store_refused",
                         &error.to_string(),
-                        now,
+                        ground.clock.now(),
                     )];
                     persist!(ground, "intake", bury(ground, &dead))?;
                     handled.dead.extend(dead);
