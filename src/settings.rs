@@ -140,7 +140,7 @@ impl Default for Settings {
                 }],
                 prefetch: 1000,
                 batch: BatchSettings {
-                    count: 500,
+                    count: 250,
                     linger: Span::from_micros(5_000),
                 },
             },

@@ -71,7 +71,7 @@ fn nothing_written_means_the_documented_defaults() {
     assert_eq!(settings.bus.url.expose(), "lines:");
     assert_eq!(settings.bus.intake, [native(Order::Time)]);
     assert_eq!(settings.bus.prefetch, 1000);
-    assert_eq!(settings.bus.batch.count, 500);
+    assert_eq!(settings.bus.batch.count, 250);
     assert_eq!(settings.bus.batch.linger, Span::from_micros(5000));
     assert_eq!(settings.defaults.grace, Span::seconds(86_400));
     assert_eq!(settings.defaults.timeouts.task, Span::seconds(604_800));
@@ -756,7 +756,7 @@ fn what_is_odd_but_works_is_a_warning() {
         warnings("require_signatures = true\n[bus]\nprefetch = 10\n", &[]),
         [
             "muster.toml:1:22: warning: `require_signatures`: signatures are required and there are no `keys`: every command and status will be refused",
-            "muster.toml:2:1: warning: `bus.batch.count`: a batch of 500 is never full: `bus.prefetch` hands over no more than 10",
+            "muster.toml:2:1: warning: `bus.batch.count`: a batch of 250 is never full: `bus.prefetch` hands over no more than 10",
         ]
     );
 }
