@@ -23,12 +23,21 @@ pub async fn run<B: Bus>(
     keep: Keep,
     lines: bool,
 ) -> Result<(), StoreError> {
-    persist!(ground, "catalogue", async {
+    let loaded = persist!(ground, "catalogue", async {
         if let Some(theirs) = ground.store.clock().await? {
             ground.clock.follow(theirs);
         }
         ground.load_catalogue().await
-    })?;
+    });
+    match loaded {
+        Ok(_) => {}
+        // Told to stop before anything was taken.
+        Err(error) if ground.stop.is_cancelled() && error.passing() => {
+            bus.close().await;
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    }
     let mut loops: JoinSet<Result<(), StoreError>> = JoinSet::new();
     let taking = {
         let (ground, bus) = (ground.clone(), bus.clone());
