@@ -1,5 +1,7 @@
 //! All that is declared, compiled and indexed: one consistent picture with a revision.
 
+mod known;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,6 +16,8 @@ use crate::query::{Facts, Fields, Nowhere, Version, World};
 use crate::rules::Rules;
 use crate::schedule::{OF_PLUGIN, ObjectSet, Organization, Schedule};
 use crate::trigger::{Index, Scheduled};
+
+pub use known::{Found, Keys, Known, Missing, Past, Pointer};
 
 /// A declaration as the store keeps it.
 #[derive(Clone, Debug, PartialEq)]
@@ -196,8 +200,8 @@ impl Catalogue {
     }
 }
 
-/// What queries may ask beyond their subject: the named object sets. Declarations that ask for other objects or for
-/// history are refused when they are read.
+/// What queries over one object alone may ask: the named object sets. Where these ask for other objects or for history
+/// they are refused when they are read; the queries of `input` have a [`Known`].
 impl World for Catalogue {
     fn object(&self, _: &str, _: &str) -> Option<Box<dyn Fields + '_>> {
         None
@@ -227,7 +231,12 @@ fn own_schedule(plugin: &Plugin, rules: &Rules) -> Option<Schedule> {
     );
     definition.insert(
         "timezone".into(),
-        Value::String(rules.plugin_timezone.clone().unwrap_or_else(|| "UTC".to_owned())),
+        Value::String(
+            rules
+                .plugin_timezone
+                .clone()
+                .unwrap_or_else(|| "UTC".to_owned()),
+        ),
     );
     definition.insert("recurrences".into(), recurrences);
     let quoted = Value::String(plugin.plugin_id.clone()).to_string();

@@ -1,5 +1,7 @@
 //! What the loops stand on: the store, the clock, the catalogue, the calls by which they wake each other.
 
+mod judged;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -17,6 +19,8 @@ use crate::rules::Rules;
 use crate::schedule::Organization;
 use crate::store::{Store, StoreError};
 use crate::task::Ids;
+
+pub use judged::judged;
 
 /// An intake as deciding needs to know it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,6 +16,7 @@ mod commit;
 mod declared;
 mod letters;
 mod listing;
+mod lookup;
 mod tasks;
 mod world;
 
@@ -174,6 +175,32 @@ impl Dialect {
         match self {
             Dialect::Postgres => crate::query::narrow::Dialect::Postgres,
             Dialect::Sqlite => crate::query::narrow::Dialect::Sqlite,
+        }
+    }
+
+    /// Whether a field of a column of JSON holds one of the keys `k` of a parameter, alone or in a list. The field is a
+    /// parameter too, as [`Dialect::step`] has it.
+    pub(crate) fn points(self, column: &str, field: &str, keys: &str) -> String {
+        let rows = self.rows(keys, "k text");
+        match self {
+            Dialect::Postgres => {
+                let value = format!("{column} -> CAST({field} AS text)");
+                format!(
+                    "EXISTS (SELECT 1 FROM jsonb_array_elements(CASE jsonb_typeof({value}) WHEN 'array' THEN {value} \
+                     ELSE jsonb_build_array({value}) END) AS e(item) WHERE e.item IN (SELECT to_jsonb(r.k) FROM {rows}))"
+                )
+            }
+            Dialect::Sqlite => format!(
+                "EXISTS (SELECT 1 FROM json_each({column}, {field}) e WHERE e.type = 'text' \
+                 AND e.value IN (SELECT r.k FROM {rows}))"
+            ),
+        }
+    }
+
+    pub(crate) fn step(self, field: &str) -> String {
+        match self {
+            Dialect::Postgres => field.to_owned(),
+            Dialect::Sqlite => format!("$.\"{field}\""),
         }
     }
 

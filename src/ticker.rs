@@ -12,7 +12,7 @@ use metrics::counter;
 
 use crate::catalogue::Catalogue;
 use crate::decide::{Desk, Plan, facts, occurrence, page, selects};
-use crate::ground::{Ground, count_plan, persist};
+use crate::ground::{Ground, count_plan, judged, persist};
 use crate::moment::{Moment, Span};
 use crate::object::{Object, ObjectKey};
 use crate::query::narrow::{Narrow, narrow};
@@ -290,7 +290,8 @@ async fn expand_page(ground: &Ground, run: &ExpandingRun) -> Result<(), StoreErr
         .await?;
     let last = found.last().map(|object| object.key.primary_key.clone());
     let full = found.len() as i64 == PAGE;
-    let (inputs, costly) = select(&catalogue, selection, found, run, scheduled, now);
+    let (inputs, costly) =
+        select(ground, &catalogue, selection, found, run, scheduled, now).await?;
     let wanted = Wanted {
         keys: inputs.iter().map(|object| object.key.clone()).collect(),
         inbox: Vec::new(),
@@ -385,39 +386,35 @@ fn narrowed(
 }
 
 /// The objects of a page that the selection takes, and how many its query was too costly for.
-fn select(
+async fn select(
+    ground: &Ground,
     catalogue: &Catalogue,
     selection: &Selection,
     found: Vec<Object>,
     run: &ExpandingRun,
     scheduled: &Scheduled,
     now: Moment,
-) -> (Vec<Object>, i64) {
-    let mut costly = 0;
-    let taken = found
-        .into_iter()
-        .filter(|object| match selection {
-            Selection::All => true,
-            Selection::Set(name) => catalogue.set_holds(name, object),
-            Selection::Query(query) => {
-                match selects(
-                    query,
-                    object,
-                    &run.occasion,
-                    &scheduled.schedule.parameters,
-                    now,
-                    catalogue,
-                ) {
-                    Ok(answer) => answer,
-                    Err(_) => {
-                        costly += 1;
-                        false
-                    }
-                }
-            }
-        })
-        .collect();
-    (taken, costly)
+) -> Result<(Vec<Object>, i64), StoreError> {
+    let query = match selection {
+        Selection::All => return Ok((found, 0)),
+        Selection::Set(name) => {
+            let held = found
+                .into_iter()
+                .filter(|object| catalogue.set_holds(name, object));
+            return Ok((held.collect(), 0));
+        }
+        Selection::Query(query) => query,
+    };
+    let parameters = &scheduled.schedule.parameters;
+    let organization = &run.organization;
+    judged(
+        &ground.store,
+        catalogue,
+        organization,
+        found,
+        |object, world| selects(query, object, &run.occasion, parameters, now, world),
+    )
+    .await
 }
 
 async fn finish(ground: &Ground, run: &ExpandingRun, revision: i64) -> Result<(), StoreError> {

@@ -231,7 +231,9 @@ pub fn cancel(task_id: &str, attempt: Option<i64>, worker: Option<&str>) -> Vec<
 
 /// The reply to a command, as long as commands on the bus are not taken.
 pub fn command_refusal(body: &[u8]) -> Vec<u8> {
-    let id = body::section(body).ok().and_then(|mut command| command.text("id").ok());
+    let id = body::section(body)
+        .ok()
+        .and_then(|mut command| command.text("id").ok());
     serde_json::json!({
         "id": id,
         "ok": false,

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::output::{listing, print, print_json};
 use super::{Failure, Output, declare, rules, serve};
 use crate::catalogue::Catalogue;
+use crate::ground::judged;
 use crate::moment::Moment;
 use crate::object::Object;
 use crate::query::narrow::narrow;
@@ -247,10 +248,9 @@ impl Asked {
         against: Against,
         output: Output,
     ) -> Result<(), Failure> {
-        if self.query.needs_history() || self.query.needs_relations() {
+        if self.query.needs_history() {
             return Err(Failure::Usage(
-                "the query asks history or other objects, which --against does not look up yet"
-                    .to_owned(),
+                "the query asks history, which --against does not look up yet".to_owned(),
             ));
         }
         let ground = rules::ground(settings).await?;
@@ -357,17 +357,17 @@ impl Asked {
                         .objects_after(organization, object_type, &after, PAGE, &narrowed)
                         .await?;
                     looked += page.len();
-                    for object in &page {
-                        match self.query.answers(&self.facts(object, catalogue)) {
-                            Ok(true) => found.push(object.snapshot()),
-                            Ok(false) => {}
-                            Err(_) => costly += 1,
-                        }
-                    }
-                    match page.last() {
-                        Some(last) if page.len() as i64 == PAGE => {
-                            after.clone_from(&last.key.primary_key)
-                        }
+                    let last = page.last().map(|last| last.key.primary_key.clone());
+                    let full = page.len() as i64 == PAGE;
+                    let ask = |object: &Object, world: &dyn World| {
+                        self.query.answers(&self.facts(object, world))
+                    };
+                    let (taken, refused) =
+                        judged(store, catalogue, organization, page, ask).await?;
+                    found.extend(taken.iter().map(Object::snapshot));
+                    costly += usize::try_from(refused).unwrap_or(0);
+                    match last {
+                        Some(last) if full => after = last,
                         _ => break,
                     }
                 }

@@ -201,7 +201,7 @@ pub fn object_set(table: &mut Table<'_, '_>, rules: &Rules) -> Option<ObjectSet>
         let context = Context::new("query", schema);
         table
             .get("query")
-            .and_then(|field| compiled(field, &context))
+            .and_then(|field| compiled(field, &context, Reach::Itself))
     });
     let keys = table.texts("keys").unwrap_or_default();
     if query.is_none() && keys.is_empty() && table.node("query").is_none() {
@@ -237,8 +237,16 @@ fn type_name(written: &str, rules: &Rules) -> Result<String, String> {
     Ok(ours)
 }
 
+/// What a query may ask beyond its subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    Itself,
+    /// What is stored.
+    Store,
+}
+
 /// A query in its context; its diagnostics become complaints at the place of the field.
-fn compiled(field: Field<'_, '_>, context: &Context<'_>) -> Option<Query> {
+fn compiled(field: Field<'_, '_>, context: &Context<'_>, reach: Reach) -> Option<Query> {
     let path = field.path().to_owned();
     let place = field.place();
     let mut field = field;
@@ -259,7 +267,9 @@ fn compiled(field: Field<'_, '_>, context: &Context<'_>) -> Option<Query> {
     let complaints = field.complaints();
     let file = complaints.file().to_owned();
     match Query::compile(&text, context) {
-        Ok(query) if query.needs_history() || query.needs_relations() => {
+        Ok(query)
+            if reach == Reach::Itself && (query.needs_history() || query.needs_relations()) =>
+        {
             let what = if query.needs_history() {
                 "ever(), always() and changed() ask the history of objects"
             } else {
@@ -268,7 +278,15 @@ fn compiled(field: Field<'_, '_>, context: &Context<'_>) -> Option<Query> {
             complaints.error(
                 place,
                 &path,
-                format!("{what}, which is not kept for schedules yet"),
+                format!("{what}, which only the queries of `input` can do so far"),
+            );
+            None
+        }
+        Ok(query) if query.needs_history() => {
+            complaints.error(
+                place,
+                &path,
+                "ever(), always() and changed() ask the history of objects, which is not kept for schedules yet",
             );
             None
         }
@@ -314,7 +332,7 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
         };
         table
             .get("plugins")
-            .and_then(|field| compiled(field, &context))
+            .and_then(|field| compiled(field, &context, Reach::Itself))
     } else {
         None
     };
@@ -340,7 +358,7 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
         };
         if let Some(query) = table
             .get("when")
-            .and_then(|field| compiled(field, &context))
+            .and_then(|field| compiled(field, &context, Reach::Itself))
         {
             when.insert(object_type.clone(), query);
         }
@@ -526,7 +544,7 @@ fn input(
                     parameters,
                     ..Context::new(&label, &schema)
                 };
-                Selection::Query(Box::new(compiled(field, &context)?))
+                Selection::Query(Box::new(compiled(field, &context, Reach::Store)?))
             }
         };
         Some((object_type, selection))

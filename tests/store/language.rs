@@ -1,5 +1,6 @@
 //! The query language on stored objects: databases narrow, and never leave out what the judge accepts.
 
+use muster::ground::judged;
 use muster::moment::Moment;
 use muster::object::{Change, Level, Object, Rank, Told, Word};
 use muster::query::narrow::{Narrow, narrow};
@@ -116,12 +117,14 @@ pub async fn whatever_is_accepted_is_let_through(house: House) {
     );
 }
 
+/// And the judge finds on the store what it finds in memory.
 pub async fn whatever_is_accepted_for_its_relations_is_let_through(house: House) {
     let mut runner = TestRunner::deterministic();
     let (inventories, queries, names) = (inventory(), related_query(), name());
     let types = types();
     let schema = types.schema("T");
     let nothing = Map::new();
+    let catalogue = house.catalogue().await;
     let (mut accepted, mut left_out) = (0, 0);
     for round in 1..=i64::from(rounds(40)) {
         let told: Vec<Told> = some(&inventories, &mut runner)
@@ -158,6 +161,25 @@ pub async fn whatever_is_accepted_for_its_relations_is_let_through(house: House)
             let (these, those) = tried(&house, &all, &query, facts).await;
             accepted += these;
             left_out += those;
+            let ask = |object: &Object, world: &dyn World| {
+                query.answers(&Facts {
+                    subject: object,
+                    trigger: Some(&trigger),
+                    previous: None,
+                    parameters: &nothing,
+                    now: Moment::EPOCH,
+                    world,
+                })
+            };
+            let (taken, costly) = judged(&house.store, &catalogue, "acme", all.clone(), ask)
+                .await
+                .expect("judged");
+            let expected: Vec<&Object> = all
+                .iter()
+                .filter(|object| ask(object, &world) == Ok(true))
+                .collect();
+            assert_eq!(taken.iter().collect::<Vec<_>>(), expected, "{text}");
+            assert_eq!(costly, 0);
         }
     }
     assert!(

@@ -1,0 +1,45 @@
+//! Stored objects before the judge, with all that their query asks of other objects and of their past.
+
+use crate::catalogue::{Catalogue, Known};
+use crate::object::Object;
+use crate::query::World;
+use crate::store::{Store, StoreError};
+
+/// How often more is fetched for one page. Each time takes a query one step further from its subject, and a query has
+/// fewer steps than this.
+const ROUNDS: usize = 64;
+
+/// The objects that the answer takes, in the order of their keys, and for how many it was too costly. All are of one
+/// organisation.
+pub async fn judged<E>(
+    store: &Store,
+    catalogue: &Catalogue,
+    organization: &str,
+    objects: Vec<Object>,
+    ask: impl Fn(&Object, &dyn World) -> Result<bool, E>,
+) -> Result<(Vec<Object>, i64), StoreError> {
+    let mut known = Known::new(catalogue);
+    let (mut taken, mut costly) = (Vec::new(), 0);
+    let mut open = objects;
+    for _ in 0..ROUNDS {
+        let mut waiting = Vec::new();
+        for object in open {
+            match known.answer(|world| ask(&object, world).ok()) {
+                None => waiting.push(object),
+                Some(Some(true)) => taken.push(object),
+                Some(Some(false)) => {}
+                Some(None) => costly += 1,
+            }
+        }
+        open = waiting;
+        if open.is_empty() {
+            break;
+        }
+        let missing = known.missing();
+        let found = store.look_up(organization, &missing).await?;
+        known.learn(missing, found);
+    }
+    costly += i64::try_from(open.len()).unwrap_or(i64::MAX);
+    taken.sort_by(|a, b| a.key.cmp(&b.key));
+    Ok((taken, costly))
+}

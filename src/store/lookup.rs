@@ -1,0 +1,81 @@
+//! What queries ask beyond their subjects: one statement for objects by their keys, one for each field that points to
+//! some, one for histories.
+
+use serde::Serialize;
+use sqlx::AssertSqlSafe;
+
+use super::world::{OBJECT_COLUMNS, read_object};
+use super::{Store, StoreError, json_rows};
+use crate::catalogue::{Found, Keys, Missing, Pointer};
+use crate::object::Object;
+
+#[derive(Serialize)]
+struct KeyRow<'a> {
+    k: &'a str,
+}
+
+pub(super) fn key_rows(keys: &Keys) -> String {
+    let rows: Vec<KeyRow<'_>> = keys.iter().map(|k| KeyRow { k }).collect();
+    json_rows(&rows)
+}
+
+impl Store {
+    /// Fetches what is missing, of the live objects of one organisation.
+    pub async fn look_up(
+        &self,
+        organization: &str,
+        missing: &Missing,
+    ) -> Result<Found, StoreError> {
+        let mut found = Found::default();
+        if !missing.objects.is_empty() {
+            let sql = format!(
+                "SELECT {OBJECT_COLUMNS}, {} AS attributes FROM {} \
+                 JOIN object o ON o.organization = $2 AND o.primary_key = r.k WHERE o.live = 1",
+                self.dialect.json_text("o.attributes"),
+                self.dialect.rows("$1", "k text")
+            );
+            let rows = sqlx::query(AssertSqlSafe(sql))
+                .bind(key_rows(&missing.objects))
+                .bind(organization)
+                .fetch_all(&self.pool)
+                .await?;
+            for row in &rows {
+                found.objects.push(read_object(row)?.0);
+            }
+        }
+        for (pointer, keys) in &missing.referrers {
+            let objects = self.referrers(organization, pointer, keys).await?;
+            found.referrers.insert(pointer.clone(), objects);
+        }
+        Ok(found)
+    }
+
+    /// The objects of a type whose field holds one of the keys, alone or in a list.
+    async fn referrers(
+        &self,
+        organization: &str,
+        (object_type, field): &Pointer,
+        keys: &Keys,
+    ) -> Result<Vec<Object>, StoreError> {
+        let sql = format!(
+            "SELECT {OBJECT_COLUMNS}, {} AS attributes FROM object o \
+             WHERE o.organization = $2 AND o.object_type = $3 AND o.live = 1 AND {} ORDER BY o.primary_key",
+            self.dialect.json_text("o.attributes"),
+            self.dialect.points("o.attributes", "$4", "$1")
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(key_rows(keys))
+            .bind(organization)
+            .bind(object_type)
+            .bind(self.dialect.step(field))
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                read_object(row)
+                    .map(|(object, _)| object)
+                    .map_err(Into::into)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,190 @@
+//! Queries about other objects and about the past, on the whole way from the events to the tasks and in `muster query`.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use support::process::House;
+use support::servers::Postgres;
+
+const TYPES: &str = r#"
+[object_types.hostname]
+fields = { name = "text" }
+[object_types.ip_address]
+fields = { hostnames = "many(hostname)", ports = "list({protocol = \"text\", port = \"int\"})" }
+"#;
+
+/// One house on each database.
+fn houses() -> (Postgres, Vec<House>) {
+    let postgres = Postgres::start();
+    let houses = vec![
+        House::embedded(TYPES),
+        House::new(&postgres.url(), "lines:", TYPES),
+    ];
+    (postgres, houses)
+}
+
+/// A schedule on created host names, over the addresses that its query finds.
+fn apply(house: &House, query: &str) {
+    let declared = json!([
+        {"kind": "organization", "id": "acme"},
+        {"kind": "organization", "id": "other"},
+        {"kind": "plugin", "plugin_id": "databases", "worker_type": "generic", "scan_level": 1, "oci_arguments": ["{ip_address}"]},
+        {"name": "open-databases", "run_on": "hostname", "operation": "created", "plugins": "True",
+         "input": {"ip_address": query}},
+    ]);
+    house.apply("declared.json", &declared.to_string());
+}
+
+struct Events {
+    number: usize,
+    lines: Vec<String>,
+}
+
+impl Events {
+    fn new() -> Events {
+        Events {
+            number: 0,
+            lines: Vec::new(),
+        }
+    }
+
+    fn say(
+        &mut self,
+        what: &str,
+        organization: &str,
+        object_type: &str,
+        key: &str,
+        attributes: Value,
+    ) {
+        self.number += 1;
+        let event = json!({
+            "specversion": "1.0", "id": format!("e{}", self.number), "source": "/test", "type": format!("object.{what}"),
+            "time": format!("2026-03-01T00:{:02}:{:02}Z", self.number / 60, self.number % 60),
+            "data": {"organization": organization, "object_type": object_type, "primary_key": key, "scan_level": 2,
+                     "attributes": attributes},
+        });
+        self.lines.push(event.to_string());
+    }
+
+    fn input(&self) -> Vec<u8> {
+        (self.lines.join("\n") + "\n").into_bytes()
+    }
+}
+
+/// The inputs of the tasks that the events give.
+fn inputs(house: &House, events: &Events) -> BTreeSet<String> {
+    let tasks = house.lines(events.input());
+    let keys: Vec<String> = tasks
+        .iter()
+        .map(|task| {
+            assert_eq!(task["organization"], "acme", "{task}");
+            task["inputs"][0]["primary_key"]
+                .as_str()
+                .expect("a key")
+                .to_owned()
+        })
+        .collect();
+    let set: BTreeSet<String> = keys.iter().cloned().collect();
+    assert_eq!(set.len(), keys.len(), "no input comes twice: {keys:?}");
+    set
+}
+
+/// The keys that `muster query --against objects` finds for a trigger.
+fn found(house: &House, query: &str, trigger: &Value) -> BTreeSet<String> {
+    let file = house.write("trigger.json", trigger.to_string().as_bytes());
+    let file = file.display().to_string();
+    let answer = house.json(&[
+        "query",
+        query,
+        "--against",
+        "objects",
+        "--type",
+        "ip_address",
+        "--organization",
+        "acme",
+        "--trigger",
+        &file,
+        "--trigger-type",
+        "hostname",
+    ]);
+    let matches = answer["matches"].as_array().expect("a list");
+    assert_eq!(answer["count"], matches.len());
+    assert_eq!(answer["too_costly"], 0);
+    matches
+        .iter()
+        .map(|row| row["primary_key"].as_str().expect("a key").to_owned())
+        .collect()
+}
+
+fn keys(keys: &[&str]) -> BTreeSet<String> {
+    keys.iter().map(|&key| key.to_owned()).collect()
+}
+
+#[test]
+fn a_new_host_name_finds_the_addresses_that_point_to_it() {
+    let (_postgres, houses) = houses();
+    for house in &houses {
+        let query = "any(hostnames: name = trigger.name)";
+        apply(house, query);
+        let mut events = Events::new();
+        let points = |names: &[&str]| json!({"hostnames": names, "ports": []});
+        events.say(
+            "created",
+            "acme",
+            "ip_address",
+            "ip|1",
+            points(&["host|www"]),
+        );
+        events.say(
+            "created",
+            "acme",
+            "ip_address",
+            "ip|2",
+            points(&["host|mail", "host|www"]),
+        );
+        events.say(
+            "created",
+            "acme",
+            "ip_address",
+            "ip|3",
+            points(&["host|mail", "host|gone"]),
+        );
+        events.say("created", "acme", "ip_address", "ip|4", points(&[]));
+        events.say(
+            "created",
+            "other",
+            "ip_address",
+            "ip|5",
+            points(&["host|www"]),
+        );
+        events.say(
+            "created",
+            "acme",
+            "hostname",
+            "host|www",
+            json!({"name": "www.example.com"}),
+        );
+        assert_eq!(inputs(house, &events), keys(&["ip|1", "ip|2"]));
+        let trigger = json!({"name": "www.example.com"});
+        assert_eq!(found(house, query, &trigger), keys(&["ip|1", "ip|2"]));
+        let without = "none(hostnames: name = trigger.name)";
+        assert_eq!(found(house, without, &trigger), keys(&["ip|3", "ip|4"]));
+    }
+}
+
+#[test]
+fn only_the_queries_of_input_may_ask_other_objects() {
+    let house = House::embedded(TYPES);
+    let schedule = json!([{"name": "x", "run_on": "ip_address", "operation": "created", "plugins": "True",
+        "when": "any(hostnames: name = 'www')"}]);
+    let file = house.write("when.json", schedule.to_string().as_bytes());
+    let output = house.run(&["apply", &file.display().to_string()]);
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("it asks other objects through a relation, which only the queries of `input` can do so far"),
+        "{said}"
+    );
+}
