@@ -559,6 +559,26 @@ fn explain_tells_why_a_message_would_be_a_dead_letter() {
     );
 }
 
+#[test]
+fn an_attribute_that_breaks_its_declared_type_is_a_dead_letter_and_explain_says_so_before() {
+    let house = House::embedded("[object_types]\nhostname = { fields = { name = \"text\" } }\n");
+    let wrong = EVENT.replace("\"name\":\"www.example.com\"", "\"name\":7");
+    let (code, out, _) = piped(&house, &["explain", "-"], wrong.as_bytes());
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("data.attributes.name"), "{out}");
+    let more = EVENT
+        .replace("e-1", "e-2")
+        .replace("\"name\":", "\"more\":7,\"name\":");
+    house.lines(format!("{wrong}\n{more}\n").into_bytes());
+    let letters = house.json(&["dead-letter", "list"]);
+    assert_eq!(letters[0]["reason"], "wrong_type");
+    assert_eq!(
+        house.json(&["object", "list"]).as_array().map(Vec::len),
+        Some(1),
+        "expected an attribute that is not declared to be kept"
+    );
+}
+
 // --- Dead letters ---------------------------------------------------------------------------------------------------
 
 #[test]

@@ -16,7 +16,7 @@ use muster::moment::{Moment, Span};
 use muster::object::{Change, Level, Object, ObjectKey, Operation, Rank, Told, Word, merge};
 use muster::rules::Rules;
 use muster::run::{Cause, Occasion, Reason, RunDraft};
-use muster::schedule::Organization;
+use muster::schedule::{Input, Organization};
 use muster::settings::Settings;
 use muster::task::{Ids, TaskState};
 use muster::trigger::Untouched;
@@ -862,6 +862,56 @@ const GATES_ON_CREATED: &str = r#"
 "#;
 
 #[test]
+fn a_plugins_own_recurrences_are_a_schedule_over_all_that_it_takes_in_the_configured_zone_and_spread()
+ {
+    let settings = format!(
+        "{SETTINGS}\n[plugin_recurrences]\ntimezone = \"Europe/Amsterdam\"\nspread = \"5h\"\n"
+    );
+    let text = r#"
+- {kind: plugin, plugin_id: "it's \"odd\"", worker_type: reader, consumes: [hostname, ip_address], recurrences: "0 3 * * 1"}
+- {kind: plugin, plugin_id: alone, worker_type: reader, recurrences: daily}
+- {kind: plugin, plugin_id: without, worker_type: reader}
+"#;
+    let case = Case::with(&settings, text);
+    let told: Vec<(&str, Vec<&str>, Vec<&str>)> = case
+        .catalogue
+        .schedules
+        .iter()
+        .map(|scheduled| {
+            let schedule = &scheduled.schedule;
+            assert_eq!(
+                (
+                    schedule.timezone.as_str(),
+                    schedule.spread,
+                    schedule.of_plugin()
+                ),
+                ("Europe/Amsterdam", span("5h"), true)
+            );
+            let types = match &schedule.input {
+                Input::Given => Vec::new(),
+                Input::Selected(selections) => selections.keys().map(String::as_str).collect(),
+            };
+            let selected = scheduled
+                .selected
+                .iter()
+                .map(|plugin| plugin.plugin_id.as_str());
+            (schedule.name.as_str(), types, selected.collect())
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("plugin:alone", vec![], vec!["alone"]),
+            (
+                "plugin:it's \"odd\"",
+                vec!["hostname", "ip_address"],
+                vec!["it's \"odd\""]
+            ),
+        ]
+    );
+}
+
+#[test]
 fn an_event_that_makes_no_task_leaves_no_run() {
     let text = r#"
 - {kind: plugin, plugin_id: high, worker_type: boefje, scan_level: 4, consumes: [hostname]}
@@ -1052,12 +1102,15 @@ fn a_more_urgent_duplicate_makes_the_open_task_urgent_and_a_less_urgent_one_does
 - {name: first, run_on: hostname, operation: created, plugins: "True", priority: 5}
 - {name: later, run_on: hostname, operation: updated, when: urgent = True, plugins: "True", priority: 1}
 - {name: never, run_on: hostname, operation: updated, when: urgent = False, plugins: "True", priority: 9}
+- {name: same, run_on: hostname, operation: updated, when: urgent = None, plugins: "True", priority: 5}
 "#;
     let mut case = Case::new(text);
     let first = case.created("www", None);
     assert_eq!(first.tasks[0].priority, 5);
     let plan = case.updated("www", json!({ "urgent": false }));
     assert_eq!(plan.urgent, []);
+    let plan = case.updated("www", json!({ "urgent": null }));
+    assert_eq!(plan.urgent, [], "expected equals to leave it alone");
     let plan = case.updated("www", json!({ "urgent": true }));
     assert_eq!(plan.urgent, [(first.tasks[0].id.clone(), 1)]);
 }

@@ -72,7 +72,11 @@ pub async fn run(settings: &Settings, explain: &Explain, output: Output) -> Resu
         Output::Table => as_text(&explained, &told),
     }
     ground.store.close().await;
-    Ok(())
+    // A dead letter is a no, whoever finds it to be one.
+    match explained.impossible {
+        Some(_) => Err(Failure::Found(String::new())),
+        None => Ok(()),
+    }
 }
 
 fn as_json(explained: &Explained) -> Value {
