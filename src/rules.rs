@@ -26,7 +26,7 @@ pub struct Rules {
     pub natural_names: BTreeMap<String, String>,
     pub workers: BTreeMap<String, WorkerSettings>,
     /// Compiled splits of a worker type's queue: the first that matches takes the plugin's tasks.
-    pub splits: BTreeMap<String, Vec<(String, Query)>>,
+    pub splits: Splits,
     pub defaults: Defaults,
     pub open_organizations: bool,
     /// The zone of recurrences that plugins bring along; nothing is UTC.
@@ -207,10 +207,11 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
+/// Parts of worker types with queues of their own: queue and query, by worker type.
+pub type Splits = BTreeMap<String, Vec<(String, Query)>>;
+
 /// The splits of a worker type, compiled.
-pub fn compile_splits(
-    workers: &BTreeMap<String, WorkerSettings>,
-) -> Result<BTreeMap<String, Vec<(String, Query)>>, Vec<String>> {
+pub fn compile_splits(workers: &BTreeMap<String, WorkerSettings>) -> Result<Splits, Vec<String>> {
     let schema = Schema::plugin();
     let mut splits = BTreeMap::new();
     let mut wrong = Vec::new();

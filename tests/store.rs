@@ -740,7 +740,7 @@ async fn a_step_is_applied_only_where_the_task_still_stands_so(house: House) {
         .await;
     assert_eq!(
         stale,
-        [task.clone()],
+        std::slice::from_ref(&task),
         "what was read before the acceptance holds no more"
     );
     assert_eq!(house.state(&task).await.0, "running");

@@ -1,7 +1,7 @@
 //! A query, asked of one object, of what is stored, or of many lines.
 
 use std::io::{BufRead, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
@@ -109,7 +109,7 @@ fn parameters(pairs: &[String]) -> Result<Map<String, Value>, Failure> {
         .collect()
 }
 
-fn table_in(file: &PathBuf, what: &str) -> Result<Map<String, Value>, Failure> {
+fn table_in(file: &Path, what: &str) -> Result<Map<String, Value>, Failure> {
     let bytes = declare::bytes_of(file)?;
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(map)) => Ok(map),

@@ -134,9 +134,16 @@ async fn go<B: Bus>(
         events: settings.retention.events,
         tombstones: settings.retention.tombstones,
     };
-    processor::run(ground, Arc::new(bus), size, keep, lines).await?;
+    let bus = Arc::new(bus);
+    processor::run(ground, bus.clone(), size, keep, lines).await?;
     tracing::info!("muster ends");
-    Ok(())
+    // With lines nobody is left who would try again: a script has to be told.
+    match bus.condition().trouble.filter(|_| lines) {
+        Some(trouble) => Err(Failure::Found(format!(
+            "{trouble}; what is stored and was not written is written by the next run"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// The schema up to date and the catalogue loaded; waits for the database where it is away.

@@ -365,7 +365,8 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
     }
     let input = input(table, rules, &run_on, &parameter_types);
     let recurrences = recurrences(table);
-    let said = |table: &mut Table<'_, '_>, name| table.node(name).is_some_and(|node| !node.is_null());
+    let said =
+        |table: &mut Table<'_, '_>, name| table.node(name).is_some_and(|node| !node.is_null());
     // What was written and could not be read has been complained about already.
     if !said(table, "recurrences") && !said(table, "run_on") {
         table.complain(

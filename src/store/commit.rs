@@ -338,8 +338,12 @@ impl Store {
                 .await?;
         }
         if let Some(expansion) = &commit.expansion {
-            self.end_runs(connection, &[expansion.run_id.clone()], commit.now)
-                .await?;
+            self.end_runs(
+                connection,
+                std::slice::from_ref(&expansion.run_id),
+                commit.now,
+            )
+            .await?;
         }
         Ok(Committed::Done)
     }

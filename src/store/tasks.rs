@@ -62,6 +62,9 @@ pub struct Reported {
     pub step: Taken,
 }
 
+/// What an offer tells of its run: the schedule, its id, and what set it off.
+type KnownRun = (String, String, Arc<Map<String, Value>>);
+
 /// Before which instants history is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Older {
@@ -267,7 +270,7 @@ impl Store {
             "SELECT u.id, u.schedule, u.schedule_id, u.occasion FROM {} JOIN run u ON u.id = r.id",
             self.dialect.rows("$1", "id text")
         );
-        let mut known: HashMap<String, (String, String, Arc<Map<String, Value>>)> = HashMap::new();
+        let mut known: HashMap<String, KnownRun> = HashMap::new();
         for row in sqlx::query(AssertSqlSafe(sql))
             .bind(json_rows(&rows))
             .fetch_all(&mut *connection)
