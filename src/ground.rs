@@ -161,7 +161,7 @@ impl Ground {
             .clone()
     }
 
-    /// Patience with the store, for [`persist`].
+    /// Patience with the store, for the macro `persist`.
     pub fn patience<'a>(&'a self, what: &'a str) -> Patience<'a> {
         Patience {
             ground: self,

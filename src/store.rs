@@ -1,6 +1,6 @@
 //! What lasts: one struct for PostgreSQL and SQLite, one SQL text wherever they agree.
 //!
-//! Sets of rows travel as one JSON parameter, which both databases read as a table ([`Dialect::rows`]). Nothing
+//! Sets of rows travel as one JSON parameter, which both databases read as a table (`Dialect::rows`). Nothing
 //! reads inside a transaction in order to decide: a decision is made on what was read before, and
 //! [`commit`](Store::commit) stores it only if that is still so.
 
