@@ -2,7 +2,7 @@
 
 mod known;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -14,7 +14,7 @@ use crate::object::{FILE, Object};
 use crate::plugin::Plugin;
 use crate::query::{Facts, Fields, Nowhere, Version, World};
 use crate::rules::Rules;
-use crate::schedule::{OF_PLUGIN, ObjectSet, Organization, Schedule};
+use crate::schedule::{Input, OF_PLUGIN, ObjectSet, Organization, Schedule, Selection};
 use crate::trigger::{Index, Scheduled};
 
 pub use known::{Found, Keys, Known, Missing, Past, Pointer};
@@ -41,6 +41,8 @@ pub struct Catalogue {
     /// In the order of their names.
     pub schedules: Vec<Arc<Scheduled>>,
     pub index: Index,
+    /// Types of objects whose versions are kept, because some schedule asks for them.
+    pub historied: BTreeSet<String>,
     /// The queue of each plugin, by its id.
     queues: BTreeMap<String, String>,
     /// What is stored and can no longer be read.
@@ -127,6 +129,17 @@ impl Catalogue {
             })
             .collect();
         catalogue.index = Index::of(&catalogue.schedules);
+        for scheduled in &catalogue.schedules {
+            if let Input::Selected(selections) = &scheduled.schedule.input {
+                for selection in selections.values() {
+                    if let Selection::Query(query) = selection {
+                        catalogue
+                            .historied
+                            .extend(query.histories().iter().cloned());
+                    }
+                }
+            }
+        }
         catalogue
     }
 

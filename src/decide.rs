@@ -55,6 +55,8 @@ pub struct Ended {
 pub struct Plan {
     /// Entries of the world that differ from what was stored.
     pub changed: Vec<ObjectKey>,
+    /// What became of objects whose history is kept, in the order in which it did.
+    pub versions: Vec<Lived>,
     pub organizations: Vec<Organization>,
     pub runs: Vec<RunDraft>,
     pub tasks: Vec<TaskDraft>,
@@ -66,6 +68,13 @@ pub struct Plan {
     pub refused: HashMap<Reason, u64>,
     pub late: u64,
     pub unchanged: u64,
+}
+
+/// An object is different from now on, or gone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lived {
+    pub key: ObjectKey,
+    pub as_it_is: Option<Object>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,6 +145,14 @@ impl Object {
         all
     }
 
+    /// Whether no query could tell them apart.
+    fn looks_like(&self, other: &Object) -> bool {
+        self.object_type == other.object_type
+            && self.attributes == other.attributes
+            && self.level == other.level
+            && self.profile_type == other.profile_type
+    }
+
     fn mime_types(&self) -> Vec<&str> {
         match self.attributes.get("mime_types") {
             Some(Value::Array(types)) => types.iter().filter_map(Value::as_str).collect(),
@@ -195,6 +212,19 @@ pub fn change(desk: &mut Desk<'_>, world: &mut World, told: &Told) -> Result<(),
     })?;
     if merged.changed {
         desk.plan.changed.push(key.clone());
+        if catalogue.historied.contains(&object.object_type) {
+            let as_it_is = object.live().then(|| object.clone());
+            let differs = match (&before, &as_it_is) {
+                (Some(before), Some(after)) => !before.looks_like(after),
+                (before, after) => before.is_some() != after.is_some(),
+            };
+            if differs {
+                desk.plan.versions.push(Lived {
+                    key: key.clone(),
+                    as_it_is,
+                });
+            }
+        }
     }
     if merged.late {
         desk.plan.late += 1;

@@ -140,6 +140,11 @@ impl Query {
         self.inner.needs.history
     }
 
+    /// The types of the objects whose history it asks for: its own, or that of a relation.
+    pub fn histories(&self) -> &BTreeSet<String> {
+        &self.inner.needs.histories
+    }
+
     /// Whether an answer may need other objects than the subject.
     pub fn needs_relations(&self) -> bool {
         self.inner.needs.relations

@@ -25,6 +25,7 @@ const GAUGES_EVERY: u64 = 10;
 pub struct Keep {
     pub events: Span,
     pub tombstones: Span,
+    pub versions: Span,
 }
 
 /// The loop.
@@ -77,6 +78,7 @@ async fn look(ground: &Ground, keep: Keep, started: Moment) -> Result<(), StoreE
     let older = Older {
         events: now.minus(keep.events),
         tombstones: now.minus(keep.tombstones),
+        versions: now.minus(keep.versions),
     };
     for _ in 0..TIMES {
         if ground.store.forget(&older, AT_ONCE).await? < AT_ONCE as u64 {

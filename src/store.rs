@@ -14,6 +14,7 @@ use crate::moment::Moment;
 
 mod commit;
 mod declared;
+mod history;
 mod letters;
 mod listing;
 mod lookup;
@@ -102,12 +103,20 @@ pub struct Store {
 }
 
 /// The numbered changes of the schema, in order, for each database.
-const MIGRATIONS: [(i64, &str, &str, &str); 1] = [(
-    1,
-    "house",
-    include_str!("../migrations/postgres/0001_house.sql"),
-    include_str!("../migrations/sqlite/0001_house.sql"),
-)];
+const MIGRATIONS: [(i64, &str, &str, &str); 2] = [
+    (
+        1,
+        "house",
+        include_str!("../migrations/postgres/0001_house.sql"),
+        include_str!("../migrations/sqlite/0001_house.sql"),
+    ),
+    (
+        2,
+        "history",
+        include_str!("../migrations/postgres/0002_history.sql"),
+        include_str!("../migrations/sqlite/0002_history.sql"),
+    ),
+];
 
 /// Any number that no other program uses: the key of the advisory lock around migrations.
 const MIGRATION_LOCK: i64 = 0x6d75_7374_6572;

@@ -411,6 +411,7 @@ async fn select(
         &ground.store,
         catalogue,
         organization,
+        now,
         found,
         |object, world| selects(query, object, &run.occasion, parameters, now, world),
     )

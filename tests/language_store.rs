@@ -188,3 +188,88 @@ fn only_the_queries_of_input_may_ask_other_objects() {
         "{said}"
     );
 }
+
+const FLAGSHIP: &str = "any(hostnames: name = trigger.name) and ever(any(ports: protocol = \"TCP\" and \
+     port in (1433, 1434, 3050, 3306, 5432)))";
+
+/// RFD 0010: a newly created host name, if there was ever an address with an open database port that now points to it.
+#[test]
+fn a_new_host_name_finds_the_addresses_that_ever_had_an_open_database_port() {
+    let (_postgres, houses) = houses();
+    for house in &houses {
+        // One address had its port open and shut before anybody asked for history: that is not known.
+        let mut events = Events::new();
+        let open = |port: u16, names: &[&str]| json!({"hostnames": names, "ports": [{"protocol": "TCP", "port": port}]});
+        let shut = |names: &[&str]| json!({"hostnames": names, "ports": []});
+        house.apply(
+            "before.json",
+            r#"[{"kind": "organization", "id": "acme"}, {"kind": "organization", "id": "other"}]"#,
+        );
+        events.say(
+            "created",
+            "acme",
+            "ip_address",
+            "ip|unknown",
+            open(5432, &[]),
+        );
+        events.say("updated", "acme", "ip_address", "ip|unknown", shut(&[]));
+        // And one still has it open when the schedule is declared.
+        events.say(
+            "created",
+            "acme",
+            "ip_address",
+            "ip|before",
+            open(3306, &[]),
+        );
+        assert_eq!(inputs(house, &events), keys(&[]));
+        events.lines.clear();
+        apply(house, FLAGSHIP);
+        let named = ["host|www"];
+        events.say("updated", "acme", "ip_address", "ip|unknown", shut(&named));
+        events.say("updated", "acme", "ip_address", "ip|before", shut(&named));
+        // In one batch: open, then shut.
+        events.say("created", "acme", "ip_address", "ip|was", open(5432, &[]));
+        events.say("updated", "acme", "ip_address", "ip|was", shut(&named));
+        events.say("created", "acme", "ip_address", "ip|is", open(1433, &named));
+        events.say("created", "acme", "ip_address", "ip|web", open(443, &named));
+        events.say(
+            "created",
+            "acme",
+            "ip_address",
+            "ip|away",
+            open(5432, &named),
+        );
+        events.say("updated", "acme", "ip_address", "ip|away", open(5432, &[]));
+        // Never both in one version: TCP on another port, and the port by UDP.
+        let mixed = json!({"hostnames": named, "ports": [{"protocol": "UDP", "port": 5432}, {"protocol": "TCP", "port": 80}]});
+        events.say("created", "acme", "ip_address", "ip|mixed", mixed);
+        events.say(
+            "created",
+            "other",
+            "ip_address",
+            "ip|other",
+            open(5432, &named),
+        );
+        events.say(
+            "created",
+            "acme",
+            "hostname",
+            "host|www",
+            json!({"name": "www.example.com"}),
+        );
+        let expected = keys(&["ip|before", "ip|was", "ip|is"]);
+        assert_eq!(inputs(house, &events), expected);
+        let trigger = json!({"name": "www.example.com"});
+        assert_eq!(found(house, FLAGSHIP, &trigger), expected);
+        let changed = "changed(ports) and any(hostnames: name = trigger.name)";
+        assert_eq!(
+            found(house, changed, &trigger),
+            keys(&["ip|before", "ip|was"])
+        );
+        let always = "always(any(ports: port = 1433)) and hostnames != None";
+        assert_eq!(found(house, always, &trigger), keys(&["ip|is"]));
+        let since = "ever(any(ports: port = 5432), since: \"2020-01-01\")";
+        let found = found(house, since, &trigger);
+        assert_eq!(found, keys(&["ip|was", "ip|away", "ip|mixed"]));
+    }
+}

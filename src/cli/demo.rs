@@ -273,6 +273,7 @@ async fn through(ground: &Arc<Ground>, input: String, tasks: Collected) -> Resul
     let keep = Keep {
         events: Span::seconds(604_800),
         tombstones: Span::seconds(604_800),
+        versions: Span::seconds(86_400 * 30),
     };
     processor::run(ground.clone(), Arc::new(bus), size, keep, true).await?;
     Ok(())

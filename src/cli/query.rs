@@ -248,14 +248,14 @@ impl Asked {
         against: Against,
         output: Output,
     ) -> Result<(), Failure> {
-        if self.query.needs_history() {
-            return Err(Failure::Usage(
-                "the query asks history, which --against does not look up yet".to_owned(),
-            ));
-        }
         let ground = rules::ground(settings).await?;
         serve::prepare(&ground).await?;
         let catalogue = ground.catalogue();
+        for object_type in self.query.histories().difference(&catalogue.historied) {
+            eprintln!(
+                "note: no schedule asks for the history of `{object_type}`, so it is not kept: such an object is judged as it is"
+            );
+        }
         let started = Instant::now();
         let (columns, found, looked, costly): (&[&str], Vec<Map<String, Value>>, usize, usize) =
             match against {
@@ -363,7 +363,7 @@ impl Asked {
                         self.query.answers(&self.facts(object, world))
                     };
                     let (taken, refused) =
-                        judged(store, catalogue, organization, page, ask).await?;
+                        judged(store, catalogue, organization, self.now, page, ask).await?;
                     found.extend(taken.iter().map(Object::snapshot));
                     costly += usize::try_from(refused).unwrap_or(0);
                     match last {

@@ -133,6 +133,7 @@ async fn go<B: Bus>(
     let keep = Keep {
         events: settings.retention.events,
         tombstones: settings.retention.tombstones,
+        versions: settings.retention.versions,
     };
     let bus = Arc::new(bus);
     processor::run(ground, bus.clone(), size, keep, lines).await?;

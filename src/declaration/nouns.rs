@@ -282,14 +282,6 @@ fn compiled(field: Field<'_, '_>, context: &Context<'_>, reach: Reach) -> Option
             );
             None
         }
-        Ok(query) if query.needs_history() => {
-            complaints.error(
-                place,
-                &path,
-                "ever(), always() and changed() ask the history of objects, which is not kept for schedules yet",
-            );
-            None
-        }
         Ok(query) => {
             for warning in query.warnings() {
                 complaints.push(Complaint::warning(

@@ -1,6 +1,7 @@
 //! Stored objects before the judge, with all that their query asks of other objects and of their past.
 
 use crate::catalogue::{Catalogue, Known};
+use crate::moment::Moment;
 use crate::object::Object;
 use crate::query::World;
 use crate::store::{Store, StoreError};
@@ -15,6 +16,7 @@ pub async fn judged<E>(
     store: &Store,
     catalogue: &Catalogue,
     organization: &str,
+    now: Moment,
     objects: Vec<Object>,
     ask: impl Fn(&Object, &dyn World) -> Result<bool, E>,
 ) -> Result<(Vec<Object>, i64), StoreError> {
@@ -36,7 +38,7 @@ pub async fn judged<E>(
             break;
         }
         let missing = known.missing();
-        let found = store.look_up(organization, &missing).await?;
+        let found = store.look_up(organization, &missing, now).await?;
         known.learn(missing, found);
     }
     costly += i64::try_from(open.len()).unwrap_or(i64::MAX);

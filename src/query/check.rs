@@ -22,6 +22,8 @@ pub(crate) struct Needs {
     pub history: bool,
     pub relations: bool,
     pub clock: bool,
+    /// The types of the objects whose versions it asks for.
+    pub histories: BTreeSet<String>,
     pub sets: BTreeSet<String>,
     pub parameters: BTreeSet<String>,
 }
@@ -611,6 +613,9 @@ impl Checker<'_> {
             Names::Dynamic => true,
         };
         if has {
+            if let Names::Schema(schema) = &scope.names {
+                self.needs.histories.insert(schema.name().to_owned());
+            }
             return Some(());
         }
         let noun = scope.names.noun().replace('_', " ");

@@ -321,6 +321,8 @@ impl Store {
         {
             return Ok(Committed::Stale("position"));
         }
+        self.write_versions(connection, &plan.versions, commit.now)
+            .await?;
         if !self.write_objects(connection, commit).await? {
             return Ok(Committed::Stale("objects"));
         }

@@ -7,6 +7,7 @@ use sqlx::AssertSqlSafe;
 use super::world::{OBJECT_COLUMNS, read_object};
 use super::{Store, StoreError, json_rows};
 use crate::catalogue::{Found, Keys, Missing, Pointer};
+use crate::moment::Moment;
 use crate::object::Object;
 
 #[derive(Serialize)]
@@ -25,6 +26,7 @@ impl Store {
         &self,
         organization: &str,
         missing: &Missing,
+        now: Moment,
     ) -> Result<Found, StoreError> {
         let mut found = Found::default();
         if !missing.objects.is_empty() {
@@ -46,6 +48,11 @@ impl Store {
         for (pointer, keys) in &missing.referrers {
             let objects = self.referrers(organization, pointer, keys).await?;
             found.referrers.insert(pointer.clone(), objects);
+        }
+        if !missing.histories.is_empty() {
+            found.histories = self
+                .histories(organization, &missing.histories, now)
+                .await?;
         }
         Ok(found)
     }

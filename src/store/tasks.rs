@@ -70,6 +70,8 @@ type KnownRun = (String, String, Arc<Map<String, Value>>);
 pub struct Older {
     pub events: Moment,
     pub tombstones: Moment,
+    /// What objects no longer are since then.
+    pub versions: Moment,
 }
 
 /// A replica that has been silent for so long is no longer shown.
@@ -706,6 +708,12 @@ impl Store {
                 "DELETE FROM object WHERE (organization, primary_key) IN (SELECT organization, primary_key FROM object \
               WHERE deleted_at IS NOT NULL AND live = 0 AND deleted_at < $1 LIMIT $2)",
                 older.tombstones,
+            ),
+            (
+                "DELETE FROM object_version WHERE (organization, primary_key, valid_from) IN \
+              (SELECT organization, primary_key, valid_from FROM object_version \
+              WHERE valid_to IS NOT NULL AND valid_to < $1 LIMIT $2)",
+                older.versions,
             ),
         ] {
             gone += sqlx::query(sql)

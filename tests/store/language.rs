@@ -1,11 +1,12 @@
 //! The query language on stored objects: databases narrow, and never leave out what the judge accepts.
 
+use muster::catalogue::Missing;
 use muster::ground::judged;
 use muster::moment::Moment;
 use muster::object::{Change, Level, Object, Rank, Told, Word};
 use muster::query::narrow::{Narrow, narrow};
 use muster::query::{Context, Facts, Fields, Query, World, print};
-use muster::store::Committed;
+use muster::store::{Committed, Older};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -171,9 +172,10 @@ pub async fn whatever_is_accepted_for_its_relations_is_let_through(house: House)
                     world,
                 })
             };
-            let (taken, costly) = judged(&house.store, &catalogue, "acme", all.clone(), ask)
-                .await
-                .expect("judged");
+            let (taken, costly) =
+                judged(&house.store, &catalogue, "acme", at(100), all.clone(), ask)
+                    .await
+                    .expect("judged");
             let expected: Vec<&Object> = all
                 .iter()
                 .filter(|object| ask(object, &world) == Ok(true))
@@ -186,4 +188,58 @@ pub async fn whatever_is_accepted_for_its_relations_is_let_through(house: House)
         accepted > 1_000 && left_out > 1_000,
         "{accepted}, {left_out}"
     );
+}
+
+pub async fn versions_are_kept_only_of_types_whose_history_is_asked_for_and_forgotten_by_age(
+    house: House,
+) {
+    house
+        .declare(
+            "- {name: asks, run_on: hostname, operation: created, plugins: 'True', input: {thing: 'ever(a = 1)'}}",
+        )
+        .await;
+    let attributes = |a: i64| Map::from_iter([("a".to_owned(), Value::from(a))]);
+    for object_type in ["thing", "other"] {
+        let told: Vec<Told> = [1, 2, 2, 3]
+            .into_iter()
+            .zip(1..)
+            .map(|(a, number)| is(object_type, object_type, number, attributes(a)))
+            .collect();
+        store(&house, &told, 1).await;
+    }
+    let missing = Missing {
+        histories: ["thing", "other"].map(str::to_owned).into(),
+        ..Missing::default()
+    };
+    let look = async || {
+        let found = house
+            .store
+            .look_up("acme", &missing, at(300))
+            .await
+            .expect("looked up");
+        let mut histories = found.histories;
+        let things = histories.remove("thing").unwrap_or_default();
+        assert!(histories.is_empty(), "of the other type nothing is kept");
+        things
+    };
+    // What did not change anything is no version.
+    let things = look().await;
+    let seen: Vec<i64> = things
+        .iter()
+        .map(|past| past.object.attributes["a"].as_i64().expect("a number"))
+        .collect();
+    assert_eq!(seen, [1, 2, 3]);
+    assert_eq!(things[0].from, at(100));
+    assert_eq!(things[0].until, Some(things[1].from));
+    assert_eq!(things[1].until, Some(things[2].from));
+    assert_eq!(things[2].until, None);
+    for (versions, left) in [(at(99), 3), (at(101), 1)] {
+        let older = Older {
+            events: at(0),
+            tombstones: at(0),
+            versions,
+        };
+        house.store.forget(&older, 100).await.expect("forgotten");
+        assert_eq!(look().await.len(), left);
+    }
 }
