@@ -260,18 +260,38 @@ fn short_hex(hash: Sha256) -> String {
 #[derive(Clone, Debug)]
 pub struct Ids {
     seed: u64,
+    /// The millisecond of the last id, and how many it had before.
+    last: u64,
+    made: u16,
 }
 
 impl Ids {
     pub fn seeded(seed: u64) -> Ids {
-        Ids { seed }
+        Ids {
+            seed,
+            last: 0,
+            made: 0,
+        }
     }
 
     pub fn next(&mut self, now: Moment) -> String {
         let mut random = [0; 10];
         random[..8].copy_from_slice(&self.draw().to_le_bytes());
         random[8..].copy_from_slice(&self.draw().to_le_bytes()[..2]);
-        let millis = u64::try_from(now.micros() / 1000).unwrap_or(0);
+        let mut millis = u64::try_from(now.micros() / 1000).unwrap_or(0);
+        // Those of one millisecond are counted in the twelve bits after it, and what does not fit is a millisecond on.
+        if millis > self.last {
+            self.made = 0;
+        } else {
+            millis = self.last;
+            self.made += 1;
+            if self.made > 0xfff {
+                self.made = 0;
+                millis += 1;
+            }
+        }
+        self.last = millis;
+        random[..2].copy_from_slice(&self.made.to_be_bytes());
         uuid::Builder::from_unix_timestamp_millis(millis, &random)
             .into_uuid()
             .to_string()
@@ -352,4 +372,20 @@ pub struct Ending {
     pub log_ref: Option<String>,
     pub log_tail: Option<String>,
     pub outputs: Option<Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_rise_in_the_order_of_their_making_also_within_a_millisecond() {
+        let mut ids = Ids::seeded(7);
+        let now = Moment::from_micros(1_790_000_000_000_000);
+        let made: Vec<String> = (0..10_000).map(|_| ids.next(now)).collect();
+        assert!(
+            made.is_sorted_by(|a, b| a < b),
+            "each is after the one before"
+        );
+    }
 }
