@@ -12,7 +12,7 @@ use crate::document::Complaint;
 use crate::ground::{Ground, IntakeRule};
 use crate::moment::Moment;
 use crate::object::TypeNames;
-use crate::policy::{Order, Rank};
+use crate::policy::{Order, Rank, WorkerSettings};
 use crate::query::Types;
 use crate::rules::{Rules, compile_splits};
 use crate::settings::{EVENTS, Settings, variables};
@@ -44,11 +44,37 @@ pub(super) fn without_effect(settings: &Settings) -> Vec<Complaint> {
         if worker.rank != Rank::Fifo {
             say(&path("rank"), "a rank other than fifo");
         }
+        let usual = WorkerSettings::for_type(name);
+        // Offers are unlimited for now, which is what 0 says.
+        if worker.credit != 0 && worker.credit != usual.credit {
+            say(&path("credit"), "a credit window");
+        }
+        for (key, differs) in [
+            ("limit", worker.limit != usual.limit),
+            ("stored_limit", worker.stored_limit != usual.stored_limit),
+            (
+                "lower_class_every",
+                worker.lower_class_every != usual.lower_class_every,
+            ),
+        ] {
+            if differs {
+                say(&path(key), "a bound on what waits");
+            }
+        }
         if worker.run_on_enable {
             say(&path("run_on_enable"), "running on what is there");
         }
         if worker.share {
             say(&path("share"), "sharing between organisations");
+        }
+    }
+    let usual = Settings::default().retention;
+    for (key, differs) in [
+        ("retention.tasks", settings.retention.tasks != usual.tasks),
+        ("retention.runs", settings.retention.runs != usual.runs),
+    ] {
+        if differs {
+            say(key, "forgetting tasks and runs");
         }
     }
     if settings.require_signatures {

@@ -316,6 +316,11 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
         })
         .unwrap_or_default();
     let operations = read_operations(table, &run_on);
+    // Nothing tells of the ends of runs and tasks so far.
+    let chained = run_on
+        .iter()
+        .any(|name| matches!(name.as_str(), "run" | "task"));
+    without_effect(table, "run_on", chained);
     let plugin_schema = Schema::plugin();
     let plugins = if table.require("plugins") {
         let context = Context {
