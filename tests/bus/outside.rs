@@ -266,12 +266,19 @@ pub mod on_rabbit {
                 passive: true,
                 ..Default::default()
             };
-            let state = channel
-                .queue_declare(queue.into(), options, FieldTable::default())
-                .await;
-            let state = state.expect("the queue exists");
-            assert_eq!(state.consumer_count(), 0, "{queue} is still read");
-            u64::from(state.message_count())
+            // A connection that was closed is seen to be gone a moment later.
+            soon("the queue without a reader", async {
+                loop {
+                    let declared =
+                        channel.queue_declare(queue.into(), options, FieldTable::default());
+                    let state = declared.await.expect("the queue exists");
+                    if state.consumer_count() == 0 {
+                        return u64::from(state.message_count());
+                    }
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await
         }
 
         async fn ask(&self, body: &[u8]) -> Message {

@@ -206,8 +206,9 @@ async fn receipts_of_a_dead_connection_are_void(broker: &Server) {
     )
     .await;
     done(bus).await;
-    assert_eq!(broker.kept(names::EVENTS).await, 1);
+    // What is handed back is in the queue a moment later.
     assert_eq!(broker.fetch(names::EVENTS).await.data, b"2");
+    assert_eq!(broker.kept(names::EVENTS).await, 0);
 }
 
 async fn an_exchange_that_is_deleted_is_made_again(broker: &Server) {
