@@ -377,7 +377,8 @@ async fn stop_hands_back_what_was_buffered<B: Broker>(broker: &B) {
     }
     let taken = next(&bus).await;
     soon("stop", bus.stop()).await;
-    // In less time than it takes to lose patience with a dead reader.
+    // NATS 2.9 can lose a message that is handed back while only dead readers ask, and brings it when it loses patience
+    // with us (15 s); RabbitMQ has it at once.
     let other = broker.open(&topology()).await;
     let mut came = Vec::new();
     let others = async {
@@ -387,9 +388,7 @@ async fn stop_hands_back_what_was_buffered<B: Broker>(broker: &B) {
             settle(&other, got, Verdict::Done).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(8), others)
-        .await
-        .expect("handed back at once");
+    soon("what was handed back", others).await;
     settle(&bus, taken, Verdict::Done).await;
     soon("close", bus.close()).await;
     came.sort();

@@ -77,15 +77,19 @@ pub(super) fn without_effect(settings: &Settings) -> Vec<Complaint> {
             say(key, "forgetting tasks and runs");
         }
     }
-    if settings.require_signatures {
-        say("require_signatures", "checking signatures");
-    }
     said
 }
 
 /// Compiles what the settings say about deciding.
 pub fn rules(settings: &Settings) -> Result<Rules, Vec<Complaint>> {
     let mut wrong = Vec::new();
+    // Better not at all than unchecked.
+    if settings.require_signatures {
+        wrong.push(settings.complaint(
+            "require_signatures",
+            "signatures are not checked yet, so nothing would refuse what has none; set it to false",
+        ));
+    }
     let mut names = TypeNames {
         open: settings.open_types,
         ..TypeNames::default()

@@ -136,6 +136,9 @@ async fn go<B: Bus>(
         versions: settings.retention.versions,
     };
     let bus = Arc::new(bus);
+    if lines && ground.store.one_writer() {
+        ground.store.release_claims().await?;
+    }
     processor::run(ground, bus.clone(), size, keep, lines).await?;
     tracing::info!("muster ends");
     // With lines nobody is left who would try again: a script has to be told.

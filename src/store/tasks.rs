@@ -75,7 +75,7 @@ pub struct Older {
 }
 
 /// A replica that has been silent for so long is no longer shown.
-const FORGOTTEN: Span = Span::seconds(3600);
+const FORGOTTEN: Span = Span::seconds(120);
 
 /// How far a batch of statuses was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -389,6 +389,14 @@ impl Store {
             write_rows(&mut transaction, sql, &rows).await?;
         }
         transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Where no other process publishes, what a dead one had claimed need not wait for the end of its lease.
+    pub async fn release_claims(&self) -> Result<(), StoreError> {
+        sqlx::query("UPDATE attempt SET claimed_until = 0 WHERE claimed_until > 0")
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 
