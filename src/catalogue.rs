@@ -173,12 +173,7 @@ impl Catalogue {
     /// Whether a plugin takes this object: by its type, or because a set that it names holds it.
     pub fn takes(&self, plugin: &Plugin, object: &Object, mime_types: &[&str]) -> bool {
         plugin.takes_type(&object.object_type, mime_types)
-            || plugin.sets_taken().any(|name| self.set_holds(name, object))
-    }
-
-    /// Whether a named set holds this object.
-    pub fn set_holds(&self, name: &str, object: &Object) -> bool {
-        self.set_has(name, object)
+            || plugin.sets_taken().any(|name| self.set_has(name, object))
     }
 
     /// Whether a named set holds what has these fields.

@@ -32,7 +32,6 @@ pub struct Schedule {
     pub operations: Vec<Operation>,
     /// On the trigger, by type, because each type has its own fields.
     pub when: BTreeMap<String, Query>,
-    pub when_text: Option<String>,
     pub plugins: Query,
     pub input: Input,
     pub target: Option<String>,

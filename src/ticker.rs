@@ -400,7 +400,7 @@ async fn select(
         Selection::Set(name) => {
             let held = found
                 .into_iter()
-                .filter(|object| catalogue.set_holds(name, object));
+                .filter(|object| catalogue.set_has(name, object));
             return Ok((held.collect(), 0));
         }
         Selection::Query(query) => query,

@@ -333,12 +333,6 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
     } else {
         None
     };
-    let when_text = table
-        .get("when")
-        .and_then(|field| match &field.node().value {
-            Value::Text(text) => Some(text.clone()),
-            _ => None,
-        });
     let mut when = BTreeMap::new();
     if run_on.is_empty() && table.node("when").is_some_and(|node| !node.is_null()) {
         table.complain(
@@ -426,7 +420,6 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
         run_on,
         operations,
         when,
-        when_text,
         target,
         overlap,
         manual_supersedes: table
