@@ -38,8 +38,10 @@ pub struct Ground {
     pub intakes: Vec<IntakeRule>,
     /// Something may be offered.
     pub dispatch: Notify,
-    /// Something may be due, or is to be expanded.
+    /// Something may be due.
     pub tick: Notify,
+    /// A run looks for its inputs.
+    pub expand: Notify,
     /// Take nothing new.
     pub stop: CancellationToken,
     pub replica: String,
@@ -51,6 +53,30 @@ pub struct Ground {
 /// The first and the longest pause between tries of the store.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest sleep of a loop that waits for an instant.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// Tries until the store has answered, or somebody wants to stop; errors that will not pass are answered with.
+/// A macro, because a function that takes an async closure cannot yet say that its future may be sent.
+macro_rules! persist {
+    ($ground:expr, $what:expr, $attempt:expr) => {{
+        let mut patience = $ground.patience($what);
+        loop {
+            match $attempt.await {
+                Ok(done) => {
+                    patience.over();
+                    break Ok(done);
+                }
+                Err(error) => {
+                    if let Err(error) = patience.wait(error).await {
+                        break Err(error);
+                    }
+                }
+            }
+        }
+    }};
+}
+pub(crate) use persist;
 
 impl Ground {
     pub fn new(
@@ -67,6 +93,7 @@ impl Ground {
             intakes,
             dispatch: Notify::new(),
             tick: Notify::new(),
+            expand: Notify::new(),
             stop,
             replica: Ids::seeded(seed).next(now),
             catalogue: RwLock::new(Arc::new(Catalogue::empty(rules.clone()))),
@@ -161,6 +188,57 @@ impl Ground {
             .clone()
     }
 
+    /// The shape of a loop that looks, and sleeps until the instant that it has found, a call, or at most a second
+    /// because things can change beside this process.
+    pub async fn by_turns<S, F>(
+        &self,
+        name: &'static str,
+        call: &Notify,
+        step: S,
+    ) -> Result<(), StoreError>
+    where
+        S: Fn() -> F,
+        F: Future<Output = Result<Option<Moment>, StoreError>>,
+    {
+        while !self.stop.is_cancelled() {
+            self.beat(name);
+            // Asked for before looking, so that no call is lost between the look and the sleep.
+            let called = call.notified();
+            match persist!(self, name, step()) {
+                Ok(next) => {
+                    let pause = next.map_or(LONGEST_SLEEP, |next| {
+                        next.since(self.clock.now()).as_duration()
+                    });
+                    tokio::select! {
+                        () = called => {}
+                        () = tokio::time::sleep(pause.min(LONGEST_SLEEP)) => {}
+                        () = self.stop.cancelled() => {}
+                    }
+                }
+                Err(error) if error.passing() => {}
+                Err(error @ StoreError::Statement(_)) => {
+                    tracing::error!("{name}: {error}");
+                    tokio::select! {
+                        () = tokio::time::sleep(LONGEST_SLEEP) => {}
+                        () = self.stop.cancelled() => {}
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls whoever has something to do after a plan was committed.
+    pub fn wake(&self, plan: &Plan) {
+        if !plan.tasks.is_empty() {
+            self.dispatch.notify_one();
+        }
+        if plan.runs.iter().any(|run| run.expands) {
+            self.expand.notify_one();
+        }
+    }
+
     /// Patience with the store, for the macro `persist`.
     pub fn patience<'a>(&'a self, what: &'a str) -> Patience<'a> {
         Patience {
@@ -227,25 +305,3 @@ impl Patience<'_> {
         }
     }
 }
-
-/// Tries until the store has answered, or somebody wants to stop; errors that will not pass are answered with.
-/// A macro, because a function that takes an async closure cannot yet say that its future may be sent.
-macro_rules! persist {
-    ($ground:expr, $what:expr, $attempt:expr) => {{
-        let mut patience = $ground.patience($what);
-        loop {
-            match $attempt.await {
-                Ok(done) => {
-                    patience.over();
-                    break Ok(done);
-                }
-                Err(error) => {
-                    if let Err(error) = patience.wait(error).await {
-                        break Err(error);
-                    }
-                }
-            }
-        }
-    }};
-}
-pub(crate) use persist;

@@ -10,7 +10,7 @@
 //! | Floor | Rooms |
 //! |:--|:--|
 //! | 4 door | [`cli`], [`settings`], [`telemetry`] |
-//! | 3 loops | [`processor`], [`intake`], [`ticker`], [`dispatch`], [`reaper`], on their [`ground`] |
+//! | 3 loops | [`processor`], [`intake`], [`ticker`], [`expansion`], [`dispatch`], [`reaper`], on their [`ground`] |
 //! | 2 keeping and carrying | [`store`], [`bus`] |
 //! | 1 decisions | [`trigger`], [`catalogue`], [`decide`], [`progress`] |
 //! | 0 words | [`moment`], [`document`], [`policy`], [`object`], [`query`], [`recurrence`], [`schedule`], [`plugin`], [`run`], [`task`], [`rules`], [`declaration`], [`wire`] |
@@ -41,8 +41,9 @@
 //!    run.
 //! 3. [`decide::occurrence`] plans a run an organisation; [`store::Store::commit`] moves the cursor in the same
 //!    transaction. Another replica finds it moved and stores nothing: there is no leader in this house.
-//! 4. A run over the inventory is found a page at a time ([`store::Store::objects_after`], [`decide::page`]), its
-//!    position stored with its tasks. So is the run of an event whose schedule selects its inputs.
+//! 4. [`expansion::run`] finds the inputs of a run over the inventory a page at a time
+//!    ([`store::Store::objects_after`], [`decide::page`]), its position stored with its tasks. So it does for the run of
+//!    an event whose schedule selects its inputs.
 //!
 //! # A worker's status
 //!
@@ -74,6 +75,7 @@ pub mod decide;
 pub mod declaration;
 pub mod dispatch;
 pub mod document;
+pub mod expansion;
 pub mod ground;
 pub mod intake;
 pub mod moment;

@@ -1,4 +1,4 @@
-//! Wires the four loops to one store and one bus; stops them in order.
+//! Wires the loops to one store and one bus; stops them in order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::ground::{Ground, persist};
 use crate::intake::BatchSize;
 use crate::reaper::Keep;
 use crate::store::StoreError;
-use crate::{dispatch, intake, reaper, ticker};
+use crate::{dispatch, expansion, intake, reaper, ticker};
 
 /// How long the end may take; what is not finished then is offered again by whoever is next.
 const END_WITHIN: Duration = Duration::from_secs(20);
@@ -44,7 +44,7 @@ pub async fn run<B: Bus>(
         let hook = ground.clone();
         async move {
             let tick = async || {
-                if let Err(error) = persist!(hook, "ticker", ticker::step(&hook)) {
+                if let Err(error) = due(&hook).await {
                     tracing::error!("ticker: {error}");
                 }
             };
@@ -52,6 +52,7 @@ pub async fn run<B: Bus>(
         }
     };
     loops.spawn(ticker::run(ground.clone()));
+    loops.spawn(expansion::run(ground.clone()));
     loops.spawn(dispatch::run(ground.clone(), bus.clone()));
     loops.spawn(reaper::run(ground.clone(), bus.clone(), keep));
     let mut failed;
@@ -103,10 +104,17 @@ fn trouble(ended: Ended) -> Option<StoreError> {
     }
 }
 
+/// Everything that is due by now is decided and expanded.
+async fn due(ground: &Ground) -> Result<(), StoreError> {
+    persist!(ground, "ticker", ticker::step(ground))?;
+    persist!(ground, "expansion", expansion::step(ground))?;
+    Ok(())
+}
+
 /// The input has ended: what is due is decided, what can be found is found, what can be offered is offered.
 async fn drain<B: Bus>(ground: &Ground, bus: &B) -> Result<(), StoreError> {
     loop {
-        persist!(ground, "ticker", ticker::step(ground))?;
+        due(ground).await?;
         let moved = persist!(ground, "dispatch", dispatch::round(ground, bus))?;
         if moved == 0 {
             return Ok(());

@@ -20,7 +20,7 @@ use muster::moment::{Moment, Span};
 use muster::rules::Rules;
 use muster::settings::Settings;
 use muster::store::{Applied, Edit, Page, Store};
-use muster::{dispatch, ticker};
+use muster::{dispatch, expansion, ticker};
 use serde_json::{Value, json};
 use support::broker::{Broker, OnRabbit};
 use support::process::{House, until};
@@ -224,6 +224,7 @@ impl Kat {
     /// What is due is decided and everything that may go out goes out; answers with what was new.
     async fn tasks(&mut self) -> Vec<Value> {
         ticker::step(&self.ground).await.expect("a tick");
+        expansion::step(&self.ground).await.expect("an expansion");
         while dispatch::round(&self.ground, &self.bus)
             .await
             .expect("a round")

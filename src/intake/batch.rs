@@ -415,20 +415,10 @@ async fn take_events(
                 handled.tasks += plan.tasks.len() as u64;
                 handled.dead.extend(dead);
                 count(events, &plan, duplicates, &catalogue);
-                wake(ground, &plan);
+                ground.wake(&plan);
                 return Ok(());
             }
         }
-    }
-}
-
-/// Who has something to do now.
-fn wake(ground: &Ground, plan: &Plan) {
-    if !plan.tasks.is_empty() {
-        ground.dispatch.notify_one();
-    }
-    if plan.runs.iter().any(|run| run.expands) {
-        ground.tick.notify_one();
     }
 }
 
