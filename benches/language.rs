@@ -29,7 +29,7 @@ const BY_HAND: &str = "SELECT primary_key, attributes::text FROM object WHERE or
      AND object_type = 'hostname' AND live = 1 AND scan_level > 2 AND right(lower(attributes ->> 'name'), 3) = '.nl'";
 const QUERIES: usize = 10_000;
 /// Rows that are looked at in one go, as an expansion does it.
-const PAGE: i64 = 500;
+const PAGE: usize = 500;
 
 fn main() {
     let (mut objects, mut rounds) = (1_000_000_usize, 5_usize);
@@ -188,15 +188,11 @@ async fn stored(objects: usize, rounds: usize) -> (f64, f64, usize) {
         let mut found: BTreeSet<String> = BTreeSet::new();
         let nobody = Object::default();
         let narrowed = narrow(&query, &facts(&nobody, &nothing, &Nowhere));
-        let mut after = String::new();
+        let mut reading = store.reading("acme", "hostname", "", &narrowed);
         loop {
-            let page = store
-                .objects_after("acme", "hostname", &after, PAGE, &narrowed)
-                .await
-                .expect("a page");
-            let full = page.len() as i64 == PAGE;
-            if let Some(last) = page.last() {
-                after.clone_from(&last.key.primary_key);
+            let page = reading.page(PAGE).await.expect("a page");
+            if page.is_empty() {
+                break;
             }
             let ask =
                 |object: &Object, world: &dyn World| query.answers(&facts(object, &nothing, world));
@@ -204,9 +200,6 @@ async fn stored(objects: usize, rounds: usize) -> (f64, f64, usize) {
                 .await
                 .expect("judged");
             found.extend(taken.into_iter().map(|object| object.key.primary_key));
-            if !full {
-                break;
-            }
         }
         let by_muster = begun.elapsed().as_secs_f64() * 1e3;
         let begun = Instant::now();

@@ -18,6 +18,7 @@ mod history;
 mod letters;
 mod listing;
 mod lookup;
+mod reading;
 mod tasks;
 mod world;
 
@@ -25,6 +26,7 @@ pub use commit::{Commit, Committed, CursorMove, ExpandingRun, Expansion};
 pub use declared::{Applied, Edit};
 pub use letters::{DeadLetter, StoredLetter};
 pub use listing::{Listing, Page};
+pub use reading::Reading;
 pub use tasks::{Claimed, ClaimedInput, Older, Published, Reported, Written};
 pub use world::{Gathered, Wanted};
 

@@ -333,7 +333,7 @@ impl Asked {
         catalogue: &Catalogue,
         ask: &Ask,
     ) -> Result<(Vec<Map<String, Value>>, usize, usize), Failure> {
-        const PAGE: i64 = 1000;
+        const PAGE: usize = 1000;
         let wanted = ask
             .object_type
             .as_ref()
@@ -351,14 +351,13 @@ impl Asked {
         let (mut found, mut looked, mut costly) = (Vec::new(), 0, 0);
         for organization in &organizations {
             for object_type in &types {
-                let mut after = String::new();
+                let mut reading = store.reading(organization, object_type, "", &narrowed);
                 loop {
-                    let page: Vec<Object> = store
-                        .objects_after(organization, object_type, &after, PAGE, &narrowed)
-                        .await?;
+                    let page = reading.page(PAGE).await?;
+                    if page.is_empty() {
+                        break;
+                    }
                     looked += page.len();
-                    let last = page.last().map(|last| last.key.primary_key.clone());
-                    let full = page.len() as i64 == PAGE;
                     let ask = |object: &Object, world: &dyn World| {
                         self.query.answers(&self.facts(object, world))
                     };
@@ -366,10 +365,6 @@ impl Asked {
                         judged(store, catalogue, organization, self.now, page, ask).await?;
                     found.extend(taken.iter().map(Object::snapshot));
                     costly += usize::try_from(refused).unwrap_or(0);
-                    match last {
-                        Some(last) if full => after = last,
-                        _ => break,
-                    }
                 }
             }
         }

@@ -362,7 +362,9 @@ impl Writer<'_> {
                 format!("({kind} = 'number' AND {value} {sign} {place})")
             }
             probe => match self.text_test(&text, probe) {
-                Some(test) => format!("({kind} = 'string' AND {test})"),
+                // What is no string may pass here as its own text; that is for the judge. The complement must be exact.
+                Some(test) if negated => format!("({kind} = 'string' AND {test})"),
+                Some(test) => test,
                 None => return "TRUE".to_owned(),
             },
         };
