@@ -21,6 +21,10 @@ use crate::task::{Ids, InputDraft, TaskDraft, TaskState, digest, stable_number, 
 use crate::trigger::Scheduled;
 use crate::trigger::{Untouched, touches};
 
+mod page;
+
+pub use page::{Carried, Inputs, asks_for_ends, page};
+
 /// What is known before a decision, of the objects that it may touch. The decision keeps it up to date, so that
 /// the changes of one batch see each other.
 #[derive(Debug, Default)]
@@ -388,29 +392,6 @@ pub fn occurrence(
     desk.plan.runs.push(run);
 }
 
-/// A page of the inventory for a run that expands: each object by each plugin. The run's counters grow.
-pub fn page(
-    desk: &mut Desk<'_>,
-    world: &mut World,
-    scheduled: &Scheduled,
-    organization: &Organization,
-    run: &mut RunDraft,
-    inputs: &[Object],
-) {
-    for input in inputs {
-        consider(
-            desk,
-            world,
-            scheduled,
-            organization,
-            run,
-            Some(input),
-            &[],
-            &mut Vec::new(),
-        );
-    }
-}
-
 fn open_run(
     desk: &mut Desk<'_>,
     scheduled: &Scheduled,
@@ -449,25 +430,50 @@ fn consider(
 ) {
     let explaining = desk.findings.is_some();
     for plugin in &scheduled.selected {
-        let outcome = takes(desk.catalogue, plugin, organization, input)
-            .and_then(|()| recurs(plugin, scheduled, run.cause))
-            .and_then(|()| permits(desk.catalogue, plugin, organization, input, operations))
-            .and_then(|()| claim(desk, world, scheduled, run, plugin, input));
-        if let Err(refusal) = &outcome {
-            *desk.plan.refused.entry(refusal.reason).or_default() += 1;
-            match run
-                .refused
-                .iter_mut()
-                .find(|(reason, _)| *reason == refusal.reason)
-            {
-                Some((_, count)) => *count += 1,
-                None => run.refused.push((refusal.reason, 1)),
-            }
-        }
+        let outcome = consider_one(
+            desk,
+            world,
+            scheduled,
+            organization,
+            run,
+            plugin,
+            input,
+            operations,
+        );
         if explaining {
             considered.push((plugin.plugin_id.clone(), outcome));
         }
     }
+}
+
+/// Takes one plugin through the gates and makes its task, or counts why not.
+#[allow(clippy::too_many_arguments)] // the parties to one decision
+fn consider_one(
+    desk: &mut Desk<'_>,
+    world: &mut World,
+    scheduled: &Scheduled,
+    organization: &Organization,
+    run: &mut RunDraft,
+    plugin: &Arc<Plugin>,
+    input: Option<&Object>,
+    operations: &[Operation],
+) -> Result<String, Refusal> {
+    let outcome = takes(desk.catalogue, plugin, organization, input)
+        .and_then(|()| recurs(plugin, scheduled, run.cause))
+        .and_then(|()| permits(desk.catalogue, plugin, organization, input, operations))
+        .and_then(|()| claim(desk, world, scheduled, run, plugin, input));
+    if let Err(refusal) = &outcome {
+        *desk.plan.refused.entry(refusal.reason).or_default() += 1;
+        match run
+            .refused
+            .iter_mut()
+            .find(|(reason, _)| *reason == refusal.reason)
+        {
+            Some((_, count)) => *count += 1,
+            None => run.refused.push((refusal.reason, 1)),
+        }
+    }
+    outcome
 }
 
 fn refuse<T>(reason: Reason, detail: impl FnOnce() -> String) -> Result<T, Refusal> {
@@ -671,12 +677,7 @@ fn claim(
             catalogue.rules.ignored(&object.object_type),
         )
     });
-    let from_event = run.cause == Cause::Event;
-    let grace = plugin
-        .grace
-        .or(schedule.grace)
-        .or(from_event.then_some(catalogue.rules.defaults.grace))
-        .unwrap_or(Span::ZERO);
+    let grace = grace(catalogue, scheduled, plugin, run.cause);
     if let Some(ended) = world.ended.get(&unique)
         && ended.at.plus(grace) > desk.now
         && ended.digest == seen
@@ -720,6 +721,17 @@ fn claim(
         state: TaskState::Queued,
     });
     Ok(id)
+}
+
+/// How long the last end of a task keeps the next one away: the plugin's own word, else the schedule's, and the configured
+/// one for events alone.
+fn grace(catalogue: &Catalogue, scheduled: &Scheduled, plugin: &Plugin, cause: Cause) -> Span {
+    let from_event = cause == Cause::Event;
+    plugin
+        .grace
+        .or(scheduled.schedule.grace)
+        .or(from_event.then_some(catalogue.rules.defaults.grace))
+        .unwrap_or(Span::ZERO)
 }
 
 /// When a task of the clock may begin at the earliest, where its schedule spreads them: by a stable hash of schedule

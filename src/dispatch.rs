@@ -21,7 +21,7 @@ use crate::object::{FILE, Object, ObjectKey};
 use crate::plugin::{Plugin, fill};
 use crate::policy::{Acknowledge, Envelope};
 use crate::schedule::{SaidTimeouts, timeouts};
-use crate::store::{Claimed, ClaimedInput, Published, StoreError};
+use crate::store::{Claimed, ClaimedInput, Leaving, Published, StoreError};
 use crate::task::{Offer, OfferedInput};
 use crate::wire;
 
@@ -154,15 +154,21 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
         .await?;
     let now = ground.clock.now();
     let mut gone: Vec<String> = Vec::new();
+    let mut leaving: Vec<Leaving> = Vec::new();
     let mut letters = Vec::with_capacity(claimed.len());
     let mut offers = Vec::with_capacity(claimed.len());
     for mut task in claimed {
+        let refused = look_again(&catalogue, &mut task);
         match prepare(&catalogue, &mut task, now) {
-            Some(offer) => {
+            Some(offer) if refused.is_empty() || !task.inputs.is_empty() => {
                 letters.push(letter(&catalogue, &offer));
+                leaving.extend(refused.into_iter().map(|primary_key| Leaving {
+                    task_id: task.task_id.clone(),
+                    primary_key,
+                }));
                 offers.push((task, offer.expires_at));
             }
-            None => gone.push(task.task_id),
+            _ => gone.push(task.task_id),
         }
     }
     if !gone.is_empty() {
@@ -170,6 +176,13 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
             ground,
             "dispatch",
             ground.store.withdraw(&gone, "reason_gone", now)
+        )?;
+    }
+    if !leaving.is_empty() {
+        persist!(
+            ground,
+            "dispatch",
+            ground.store.leave_offer(&leaving, "reason_gone", now)
         )?;
     }
     let published = Instant::now();
@@ -282,29 +295,35 @@ fn queue_label(catalogue: &Catalogue, queue: &str) -> String {
     }
 }
 
-/// Looks again at what may have changed since the decision, and fills in what the message says.
-fn prepare(catalogue: &Catalogue, task: &mut Claimed, now: Moment) -> Option<Offer> {
-    let plugin = catalogue.plugins.get(&task.plugin_id)?;
-    let organization = catalogue.organizations.get(&task.organization)?;
+/// Looks again at what may have changed since the decision. Inputs that no longer pass leave their task; answers with
+/// their keys.
+fn look_again(catalogue: &Catalogue, task: &mut Claimed) -> Vec<String> {
+    let plugin = catalogue.plugins.get(&task.plugin_id);
+    let organization = catalogue.organizations.get(&task.organization);
+    let (Some(plugin), Some(organization)) = (plugin, organization) else {
+        return Vec::new();
+    };
     let of_deleted = task.occasion.get("deleted").is_some();
-    for input in &task.inputs {
-        let operations: &[_] = if of_deleted {
-            &[crate::object::Operation::Deleted]
-        } else {
-            &[]
-        };
+    let mut refused = Vec::new();
+    task.inputs.retain(|input| {
         let passes = match &input.object {
             // What is deleted keeps no level; it was looked at when it was decided.
             Some(_) if of_deleted => plugin.enabled_for(&organization.id),
-            Some(object) => {
-                gates(catalogue, plugin, organization, Some(object), operations).is_ok()
-            }
+            Some(object) => gates(catalogue, plugin, organization, Some(object), &[]).is_ok(),
             None => false,
         };
         if !passes {
-            return None;
+            refused.push(input.primary_key.clone());
         }
-    }
+        passes
+    });
+    refused
+}
+
+/// Fills in what the message says; nothing where there is no task any more.
+fn prepare(catalogue: &Catalogue, task: &mut Claimed, now: Moment) -> Option<Offer> {
+    let plugin = catalogue.plugins.get(&task.plugin_id)?;
+    let organization = catalogue.organizations.get(&task.organization)?;
     if task.inputs.is_empty() && gates(catalogue, plugin, organization, None, &[]).is_err() {
         return None;
     }

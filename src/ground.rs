@@ -251,14 +251,14 @@ impl Ground {
 }
 
 /// Counts what a plan made and refused, once it is committed.
-pub fn count_plan(plan: &Plan, catalogue: &Catalogue) {
+pub fn count_plan(plan: &Plan, rules: &Rules) {
     for (reason, many) in &plan.refused {
         counter!("muster_refusals_total", "reason" => reason.word()).increment(*many);
     }
     let mut by_worker: BTreeMap<(&str, &'static str), u64> = BTreeMap::new();
     for task in &plan.tasks {
         // Worker types are what settings and plugins name; those that no settings name share a label.
-        let named = catalogue.rules.workers.contains_key(&task.worker_type);
+        let named = rules.workers.contains_key(&task.worker_type);
         let worker_type = if named { &task.worker_type } else { "other" };
         *by_worker
             .entry((worker_type, task.cause.word()))

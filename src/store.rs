@@ -14,7 +14,9 @@ use crate::moment::Moment;
 
 mod commit;
 mod declared;
+mod expanding;
 mod history;
+mod leaving;
 mod letters;
 mod listing;
 mod lookup;
@@ -22,8 +24,10 @@ mod reading;
 mod tasks;
 mod world;
 
-pub use commit::{Commit, Committed, CursorMove, ExpandingRun, Expansion};
+pub use commit::{Commit, Committed, CursorMove};
 pub use declared::{Applied, Edit};
+pub use expanding::{ExpandingRun, Expansion};
+pub use leaving::Leaving;
 pub use letters::{DeadLetter, StoredLetter};
 pub use listing::{Listing, Page};
 pub use reading::Reading;
@@ -105,7 +109,7 @@ pub struct Store {
 }
 
 /// The numbered changes of the schema, in order, for each database.
-const MIGRATIONS: [(i64, &str, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 3] = [
     (
         1,
         "house",
@@ -118,7 +122,16 @@ const MIGRATIONS: [(i64, &str, &str, &str); 2] = [
         include_str!("../migrations/postgres/0002_history.sql"),
         include_str!("../migrations/sqlite/0002_history.sql"),
     ),
+    (
+        4,
+        "turns",
+        include_str!("../migrations/postgres/0004_turns.sql"),
+        include_str!("../migrations/sqlite/0004_turns.sql"),
+    ),
 ];
+
+/// The number of the last change of the schema.
+const NEWEST: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 
 /// Any number that no other program uses: the key of the advisory lock around migrations.
 const MIGRATION_LOCK: i64 = 0x6d75_7374_6572;
@@ -171,6 +184,14 @@ impl Dialect {
         match self {
             Dialect::Postgres => "FOR UPDATE SKIP LOCKED",
             Dialect::Sqlite => "",
+        }
+    }
+
+    /// Rows of one table of a join are locked.
+    pub(crate) fn for_update_of(self, table: &str) -> String {
+        match self {
+            Dialect::Postgres => format!("FOR UPDATE OF {table}"),
+            Dialect::Sqlite => String::new(),
         }
     }
 
@@ -353,10 +374,9 @@ impl Store {
                     .fetch_one(&mut *transaction)
                     .await?
                     .try_get("newest")?;
-            let ours = MIGRATIONS.len() as i64;
-            if newest > ours {
+            if newest > NEWEST {
                 return Err(StoreError::Unusable(format!(
-                    "the database has schema {newest}, and this program knows up to {ours}: use the newer program"
+                    "the database has schema {newest}, and this program knows up to {NEWEST}: use the newer program"
                 )));
             }
             if newest < number {
@@ -383,9 +403,7 @@ impl Store {
             .fetch_one(&self.pool)
             .await
         {
-            Ok(row) => Ok(
-                row.try_get::<Option<i64>, _>("newest")?.unwrap_or(0) >= MIGRATIONS.len() as i64
-            ),
+            Ok(row) => Ok(row.try_get::<Option<i64>, _>("newest")?.unwrap_or(0) >= NEWEST),
             Err(sqlx::Error::Database(_)) => Ok(false),
             Err(error) => Err(error.into()),
         }

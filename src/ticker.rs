@@ -199,7 +199,7 @@ async fn commit_occurrences(
         .await?;
     if committed == Committed::Done {
         counter!("muster_occurrences_decided_total").increment(chosen.len() as u64);
-        count_plan(&plan, catalogue);
+        count_plan(&plan, &catalogue.rules);
         ground.wake(&plan);
     }
     Ok(committed)

@@ -1,12 +1,12 @@
 //! The pure core, without any I/O: what a change triggers, which gate refuses it and under which name; unique keys and
 //! grace; what a worker's word does to a task; how changes of one object merge; how declarations and recurrences are read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use muster::catalogue::{Catalogue, Stored};
 use muster::cli::rules::rules;
-use muster::decide::{
+use muster::decide::{Inputs, 
     Desk, Ended, Finding, FindingOutcome, Impossible, Plan, Refusal, World, change, gates,
     occurrence, page,
 };
@@ -1002,7 +1002,11 @@ fn a_page_of_the_inventory_passes_the_same_gates() {
         &scheduled,
         &organization,
         &mut run,
-        &inputs,
+        &Inputs {
+            carried: &BTreeMap::new(),
+            found: &inputs,
+            last: true,
+        },
     );
     let keys: Vec<&str> = plan
         .tasks

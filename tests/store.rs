@@ -931,7 +931,11 @@ async fn an_expansion_moves_its_position_once(house: House) {
         plan,
     };
     assert_eq!(house.commit(&decided, &[]).await, Committed::Done);
-    let run = house.store.expanding(10).await.expect("runs").remove(0);
+    let claim = async || {
+        let claimed = house.store.claim_expansion("", &[], at(100), at(110)).await;
+        claimed.expect("an answer")
+    };
+    let run = claim().await.expect("the run is there");
     assert_eq!(run.position, "");
     let empty = Decided {
         gathered: Gathered {
@@ -944,8 +948,8 @@ async fn an_expansion_moves_its_position_once(house: House) {
         run_id: run.id.clone(),
         from: from.to_owned(),
         to: to.map(str::to_owned),
-        found: 0,
-        refused: Vec::new(),
+        until: at(120),
+        ..muster::store::Expansion::default()
     };
     for (from, to, expected) in [
         ("", Some("hostname|h5"), Committed::Done),
@@ -963,7 +967,7 @@ async fn an_expansion_moves_its_position_once(house: House) {
             "from {from:?} to {to:?}"
         );
     }
-    assert!(house.store.expanding(10).await.expect("runs").is_empty());
+    assert!(claim().await.is_none(), "there is nothing left to find");
     let runs = house
         .store
         .list(

@@ -51,7 +51,6 @@ pub(super) fn without_effect(settings: &Settings) -> Vec<Complaint> {
         }
         for (key, differs) in [
             ("limit", worker.limit != usual.limit),
-            ("stored_limit", worker.stored_limit != usual.stored_limit),
             (
                 "lower_class_every",
                 worker.lower_class_every != usual.lower_class_every,

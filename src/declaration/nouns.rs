@@ -129,7 +129,6 @@ pub fn plugin(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Plugin> {
         input_types: unique,
     };
     without_effect(table, "limits", !read.limits.is_empty());
-    without_effect(table, "batch_size", read.batch_size > 1);
     let plugin_id = plugin_id?;
     Some(Plugin {
         name: if read.name.is_empty() {

@@ -442,7 +442,7 @@ fn count(events: &[Read], plan: &Plan, duplicates: u64, catalogue: &crate::catal
             counter!("muster_event_effects_total", "effect" => outcome).increment(many);
         }
     }
-    count_plan(plan, catalogue);
+    count_plan(plan, &catalogue.rules);
 }
 
 /// A raw file that names its task ends it, where workers say nothing themselves. Whether they do is asked later.

@@ -1,20 +1,21 @@
 //! Everything that must be atomic about a decision, in one transaction: it is stored if what it was made from still
 //! holds, and otherwise nothing is.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::LazyLock;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
+use super::expanding::Expansion;
+use super::leaving::Offered;
 use super::letters::DeadLetter;
-use super::world::read_map;
-use super::{Store, StoreError, json_rows, moment, write_rows};
+use super::{Store, StoreError, json_rows, write_rows};
 use crate::decide::{Plan, World};
 use crate::moment::Moment;
 use crate::object::ObjectKey;
-use crate::run::{Cause, Occasion, Reason, RunDraft, RunState};
+use crate::run::{Reason, RunDraft, RunState};
 use crate::task::{TaskDraft, TaskState};
 
 /// What is to be stored, and what it rests on.
@@ -60,31 +61,6 @@ pub struct CursorMove {
     pub schedule_id: String,
     pub from: Moment,
     pub to: Moment,
-}
-
-/// A run found more of its inputs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Expansion {
-    pub run_id: String,
-    pub from: String,
-    /// `None`: there is nothing left to find.
-    pub to: Option<String>,
-    pub found: i64,
-    /// All refusals of the run up to now.
-    pub refused: Vec<(Reason, i64)>,
-}
-
-/// A run that still looks for its inputs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ExpandingRun {
-    pub id: String,
-    pub schedule_id: String,
-    pub organization: String,
-    pub cause: Cause,
-    pub scheduled_for: Moment,
-    pub position: String,
-    pub occasion: Occasion,
-    pub refused: Vec<(Reason, i64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +146,12 @@ struct InboxRow<'a> {
 }
 
 #[derive(Serialize)]
+struct UrgentRow<'a> {
+    id: &'a str,
+    priority: i64,
+}
+
+#[derive(Serialize)]
 struct IdRow<'a> {
     id: &'a str,
 }
@@ -200,7 +182,7 @@ fn occasion(run: &RunDraft) -> String {
 }
 
 /// Counts by the words of their reasons.
-fn counts(refused: &[(Reason, i64)]) -> Value {
+pub(super) fn counts(refused: &[(Reason, i64)]) -> Value {
     refused
         .iter()
         .map(|(reason, count)| (reason.word().to_owned(), json!(count)))
@@ -219,45 +201,6 @@ fn inputs(task: &TaskDraft) -> String {
 }
 
 impl Store {
-    /// Runs that still look for their inputs, the oldest first.
-    pub async fn expanding(&self, limit: i64) -> Result<Vec<ExpandingRun>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT id, schedule_id, organization, cause, scheduled_for, position, occasion, refused FROM run \
-             WHERE position IS NOT NULL ORDER BY id LIMIT $1",
-        )
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await?;
-        let mut runs = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let mut occasion = read_map(&row.try_get::<String, _>("occasion")?);
-            let mut table = |name: &str| match occasion.remove(name) {
-                Some(Value::Object(map)) => Some(map),
-                _ => None,
-            };
-            let (trigger, previous) = (table("trigger"), table("previous"));
-            let refused = read_map(&row.try_get::<String, _>("refused")?);
-            runs.push(ExpandingRun {
-                id: row.try_get("id")?,
-                schedule_id: row.try_get("schedule_id")?,
-                organization: row.try_get("organization")?,
-                cause: Cause::parse(&row.try_get::<String, _>("cause")?).unwrap_or(Cause::Event),
-                scheduled_for: moment(row, "scheduled_for")?,
-                position: row.try_get("position")?,
-                occasion: Occasion {
-                    trigger,
-                    previous,
-                    ..Occasion::default()
-                },
-                refused: refused
-                    .iter()
-                    .filter_map(|(word, count)| Some((Reason::parse(word)?, count.as_i64()?)))
-                    .collect(),
-            });
-        }
-        Ok(runs)
-    }
-
     /// Stores a decision, or nothing.
     pub async fn commit(&self, commit: &Commit<'_>) -> Result<Committed, StoreError> {
         let mut transaction = self.begin().await?;
@@ -316,11 +259,6 @@ impl Store {
         if !self.move_cursors(connection, commit.cursors).await? {
             return Ok(Committed::Stale("cursor"));
         }
-        if let Some(expansion) = &commit.expansion
-            && !self.move_position(connection, expansion).await?
-        {
-            return Ok(Committed::Stale("position"));
-        }
         self.write_versions(connection, &plan.versions, commit.now)
             .await?;
         if !self.write_objects(connection, commit).await? {
@@ -332,20 +270,20 @@ impl Store {
         if !self.write_tasks(connection, commit).await? {
             return Ok(Committed::Stale("tasks"));
         }
-        for (task_id, priority) in &plan.urgent {
-            sqlx::query("UPDATE task SET priority = $1 WHERE id = $2 AND state = 'queued' AND priority > $1")
-                .bind(priority)
-                .bind(task_id)
-                .execute(&mut *connection)
-                .await?;
-        }
+        self.write_urgent(connection, &plan.urgent).await?;
+        // At the end, because who reports on a task of this run waits for its row.
         if let Some(expansion) = &commit.expansion {
-            self.end_runs(
-                connection,
-                std::slice::from_ref(&expansion.run_id),
-                commit.now,
-            )
-            .await?;
+            if !self.move_position(connection, expansion).await? {
+                return Ok(Committed::Stale("position"));
+            }
+            if expansion.to.is_none() {
+                self.end_runs(
+                    connection,
+                    std::slice::from_ref(&expansion.run_id),
+                    commit.now,
+                )
+                .await?;
+            }
         }
         Ok(Committed::Done)
     }
@@ -408,27 +346,6 @@ impl Store {
             }
         }
         Ok(true)
-    }
-
-    async fn move_position(
-        &self,
-        connection: &mut AnyConnection,
-        expansion: &Expansion,
-    ) -> Result<bool, StoreError> {
-        let moved = sqlx::query(
-            "UPDATE run SET position = $1, total = total + $2, refused = $3, \
-             state = CASE WHEN $1 IS NULL THEN 'running' ELSE state END \
-             WHERE id = $4 AND position = $5",
-        )
-        .bind(expansion.to.clone())
-        .bind(expansion.found)
-        .bind(counts(&expansion.refused).to_string())
-        .bind(&expansion.run_id)
-        .bind(&expansion.from)
-        .execute(&mut *connection)
-        .await?
-        .rows_affected();
-        Ok(moved == 1)
     }
 
     async fn write_objects(
@@ -627,17 +544,41 @@ impl Store {
         connection: &mut AnyConnection,
         commit: &Commit<'_>,
     ) -> Result<(), StoreError> {
-        let mut by_reason: HashMap<&'static str, Vec<&str>> = HashMap::new();
+        let mut by_reason: BTreeMap<&'static str, Vec<(&str, &str)>> = BTreeMap::new();
         for withdrawal in &commit.plan.withdrawn {
             by_reason
                 .entry(withdrawal.reason)
                 .or_default()
-                .push(&withdrawal.task_id);
+                .push((&withdrawal.task_id, &withdrawal.key.primary_key));
         }
-        for (reason, ids) in by_reason {
-            self.withdraw_in(connection, &ids, reason, commit.now)
+        for (reason, leaving) in by_reason {
+            self.leave_in(connection, &leaving, reason, Offered::Void, commit.now)
                 .await?;
         }
+        Ok(())
+    }
+
+    /// Open tasks that a duplicate made more urgent; the most urgent word about one counts.
+    async fn write_urgent(
+        &self,
+        connection: &mut AnyConnection,
+        urgent: &[(String, i64)],
+    ) -> Result<(), StoreError> {
+        let mut most: BTreeMap<&str, i64> = BTreeMap::new();
+        for (task_id, priority) in urgent {
+            let known = most.entry(task_id).or_insert(*priority);
+            *known = (*known).min(*priority);
+        }
+        let rows: Vec<UrgentRow<'_>> = most
+            .into_iter()
+            .map(|(id, priority)| UrgentRow { id, priority })
+            .collect();
+        let sql = format!(
+            "UPDATE task SET priority = r.priority FROM {} \
+             WHERE task.id = r.id AND task.state = 'queued' AND task.priority > r.priority",
+            self.dialect.rows("$1", "id text, priority bigint")
+        );
+        write_rows(connection, sql, &rows).await?;
         Ok(())
     }
 

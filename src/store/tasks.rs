@@ -392,11 +392,14 @@ impl Store {
         Ok(())
     }
 
-    /// Where no other process publishes, what a dead one had claimed need not wait for the end of its lease.
+    /// Where no other process runs, what a dead one had claimed need not wait for the end of its lease.
     pub async fn release_claims(&self) -> Result<(), StoreError> {
-        sqlx::query("UPDATE attempt SET claimed_until = 0 WHERE claimed_until > 0")
-            .execute(&self.pool)
-            .await?;
+        for sql in [
+            "UPDATE attempt SET claimed_until = 0 WHERE claimed_until > 0",
+            "UPDATE run SET claimed_until = NULL WHERE position IS NOT NULL",
+        ] {
+            sqlx::query(sql).execute(&self.pool).await?;
+        }
         Ok(())
     }
 

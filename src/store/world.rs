@@ -110,14 +110,7 @@ impl Store {
             .fetch_all(&mut *connection)
             .await?
         {
-            let key = read_key(&row)?;
-            gathered.world.open.entry(key).or_default().push(OpenInput {
-                unique_key: row.try_get("unique_key")?,
-                task_id: row.try_get("task_id")?,
-                plugin_id: row.try_get("plugin_id")?,
-                running: row.try_get::<String, _>("state")? == "running",
-                priority: row.try_get("priority")?,
-            });
+            read_open(&row, &mut gathered.world)?;
         }
         let sql = format!(
             "SELECT e.unique_key, e.ended_at, e.digest FROM {source} \
@@ -128,13 +121,7 @@ impl Store {
             .fetch_all(&mut *connection)
             .await?
         {
-            gathered.world.ended.insert(
-                row.try_get("unique_key")?,
-                Ended {
-                    at: moment(&row, "ended_at")?,
-                    digest: row.try_get("digest")?,
-                },
-            );
+            read_ended(&row, &mut gathered.world)?;
         }
         let sql = format!(
             "SELECT s.unique_key, s.until FROM {source} \
@@ -208,6 +195,29 @@ fn read_key(row: &AnyRow) -> Result<ObjectKey, sqlx::Error> {
         organization: row.try_get("organization")?,
         primary_key: row.try_get("primary_key")?,
     })
+}
+
+/// One input of an open task becomes known.
+pub(super) fn read_open(row: &AnyRow, world: &mut World) -> Result<(), sqlx::Error> {
+    let open = OpenInput {
+        unique_key: row.try_get("unique_key")?,
+        task_id: row.try_get("task_id")?,
+        plugin_id: row.try_get("plugin_id")?,
+        running: row.try_get::<String, _>("state")? == "running",
+        priority: row.try_get("priority")?,
+    };
+    world.open.entry(read_key(row)?).or_default().push(open);
+    Ok(())
+}
+
+/// The last end of a unique key becomes known.
+pub(super) fn read_ended(row: &AnyRow, world: &mut World) -> Result<(), sqlx::Error> {
+    let ended = Ended {
+        at: moment(row, "ended_at")?,
+        digest: row.try_get("digest")?,
+    };
+    world.ended.insert(row.try_get("unique_key")?, ended);
+    Ok(())
 }
 
 /// An object and the version of its row.
