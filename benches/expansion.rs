@@ -89,7 +89,10 @@ async fn run(measure: &Measure) {
         .await
         .expect("connected");
     fill(&mut hand, measure).await;
-    let tasks = measure.objects.unsigned_abs().div_ceil(measure.batch.unsigned_abs());
+    let tasks = measure
+        .objects
+        .unsigned_abs()
+        .div_ceil(measure.batch.unsigned_abs());
     let tasks = i64::try_from(tasks).expect("a count");
     println!(
         "{} objects, one plugin with batches of {}: {tasks} tasks; {} rounds in turns",
@@ -99,7 +102,9 @@ async fn run(measure: &Measure) {
     let memory_before = resident();
     let mut peak = 0.0_f64;
     for round in 1..=measure.rounds {
-        bench.start_run(i64::try_from(round).expect("a count")).await;
+        bench
+            .start_run(i64::try_from(round).expect("a count"))
+            .await;
         forget_peak();
         let begun = Instant::now();
         expansion::step(&bench.ground).await.expect("expanded");
@@ -108,7 +113,11 @@ async fn run(measure: &Measure) {
         let made = count(&mut hand, "SELECT count(*) FROM task").await;
         assert_eq!(made, tasks, "{}", run_row(&mut hand).await);
         assert_eq!(
-            count(&mut hand, "SELECT count(DISTINCT primary_key) FROM open_input").await,
+            count(
+                &mut hand,
+                "SELECT count(DISTINCT primary_key) FROM open_input"
+            )
+            .await,
             measure.objects
         );
         let by_hand = insert_bare(&mut hand).await;
@@ -130,7 +139,11 @@ async fn run(measure: &Measure) {
     let delays = events.await.expect("the events end");
     // The same events with nothing beside them.
     let quiet = CancellationToken::new();
-    let alone = tokio::spawn(self::events(bench.ground.clone(), measure.rate, quiet.clone()));
+    let alone = tokio::spawn(self::events(
+        bench.ground.clone(),
+        measure.rate,
+        quiet.clone(),
+    ));
     tokio::time::sleep(Duration::from_secs(3)).await;
     quiet.cancel();
     let alone = alone.await.expect("the events end");
@@ -139,7 +152,9 @@ async fn run(measure: &Measure) {
     #[allow(clippy::cast_precision_loss)] // counts below 2^52
     let (rate, bare_rate) = (tasks as f64 / ours, tasks as f64 / bare);
     let ratio = bare / ours;
-    println!("medians: muster {rate:.0} tasks/s, bare INSERT … SELECT {bare_rate:.0} rows/s, ratio {ratio:.2}");
+    println!(
+        "medians: muster {rate:.0} tasks/s, bare INSERT … SELECT {bare_rate:.0} rows/s, ratio {ratio:.2}"
+    );
     println!("peak memory {peak:.0} MB, {memory_before:.0} MB before");
     println!(
         "{} events during an expansion of {busy:.1} s: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms; {} alone: p50 {:.1} ms, p99 {:.1} ms",
@@ -169,7 +184,9 @@ struct Bench {
 
 impl Bench {
     async fn new(postgres: &Postgres, measure: &Measure) -> Bench {
-        let store = Store::open(&postgres.url()).await.expect("the address is right");
+        let store = Store::open(&postgres.url())
+            .await
+            .expect("the address is right");
         store.migrate().await.expect("the schema is made");
         let rules = Arc::new(Rules {
             open_organizations: true,
@@ -215,7 +232,10 @@ impl Bench {
     async fn start_run(&self, number: i64) {
         let ground = &self.ground;
         let catalogue = ground.catalogue();
-        let daily = catalogue.schedules.iter().find(|s| s.schedule.name == "daily");
+        let daily = catalogue
+            .schedules
+            .iter()
+            .find(|s| s.schedule.name == "daily");
         let mut plan = Plan::default();
         let mut ids = ground.ids();
         let now = ground.clock.now();
@@ -288,10 +308,10 @@ async fn run_row(hand: &mut PgConnection) -> String {
 
 async fn fill(hand: &mut PgConnection, measure: &Measure) {
     sqlx::query(
-        "INSERT INTO object (organization, primary_key, object_type, attributes, scan_level, lifted, live, version) \
+        "INSERT INTO object (organization, primary_key, object_type, attributes, scan_level, lifted, live, created_rank, version) \
          SELECT 'acme', 'Hostname|internet|host' || n || '.example.com', 'hostname', \
          jsonb_build_object('name', 'host' || n || '.example.com', 'network', 'internet', 'note', repeat('x', $2::int)), \
-         2, 1, 1, 1 FROM generate_series(1, $1) AS n",
+         2, 1, 1, '1|bench', 1 FROM generate_series(1, $1) AS n",
     )
     .bind(measure.objects)
     .bind(measure.size)
@@ -319,7 +339,11 @@ async fn insert_bare(hand: &mut PgConnection) -> f64 {
 }
 
 async fn empty(hand: &mut PgConnection) {
-    execute(hand, "TRUNCATE task, open_input, run, bare_task, bare_open_input").await;
+    execute(
+        hand,
+        "TRUNCATE task, open_input, run, bare_task, bare_open_input",
+    )
+    .await;
     execute(hand, "CHECKPOINT").await;
 }
 
@@ -332,7 +356,11 @@ fn median(mut times: Vec<f64>) -> f64 {
 fn part(times: &[f64], part: f64) -> f64 {
     let mut times = times.to_vec();
     times.sort_by(f64::total_cmp);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss
+    )]
     let at = ((times.len() as f64 * part) as usize).min(times.len().saturating_sub(1));
     times.get(at).copied().unwrap_or_default()
 }

@@ -38,6 +38,7 @@ pub async fn step(ground: &Ground) -> Result<Option<Moment>, StoreError> {
 
 /// Gives turns until there is nothing that may go on.
 async fn turns(ground: &Ground, rooms: &Rooms) -> Result<Option<Moment>, StoreError> {
+    let _alone = ground.expanding.lock().await;
     let mut pace = Pace::default();
     let mut full: BTreeSet<String> = BTreeSet::new();
     // The organisation that had the last turn.
@@ -51,15 +52,15 @@ async fn turns(ground: &Ground, rooms: &Rooms) -> Result<Option<Moment>, StoreEr
             break;
         };
         after.clone_from(&run.organization);
-        match rooms.first_full(ground, &catalogue, &run).await {
-            Ok(None) => Turn::new(ground, &catalogue, rooms, run)
-                .take(&mut pace)
-                .await?,
-            Ok(Some(worker_type)) => {
+        match rooms.first_full(ground, &catalogue, &run).await? {
+            None => {
+                let turn = Turn::new(ground, &catalogue, rooms, run);
+                turn.take(&mut pace).await?;
+            }
+            Some(worker_type) => {
                 full.insert(worker_type);
                 ground.store.release_expansion(&run.id, run.until).await?;
             }
-            Err(error) => return Err(error),
         }
     }
     Ok(None)

@@ -42,6 +42,8 @@ pub struct Ground {
     pub tick: Notify,
     /// A run looks for its inputs.
     pub expand: Notify,
+    /// Held by whoever expands in this process: who waits for it finds nothing left of what the other had begun.
+    pub expanding: tokio::sync::Mutex<()>,
     /// Take nothing new.
     pub stop: CancellationToken,
     pub replica: String,
@@ -94,6 +96,7 @@ impl Ground {
             dispatch: Notify::new(),
             tick: Notify::new(),
             expand: Notify::new(),
+            expanding: tokio::sync::Mutex::new(()),
             stop,
             replica: Ids::seeded(seed).next(now),
             catalogue: RwLock::new(Arc::new(Catalogue::empty(rules.clone()))),

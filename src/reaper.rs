@@ -104,6 +104,7 @@ async fn look(ground: &Ground, keep: Keep, started: Moment) -> Result<(), StoreE
 #[allow(clippy::cast_precision_loss)] // gauges are floats
 async fn gauges(ground: &Ground) -> Result<(), StoreError> {
     gauge!("muster_dead_letters").set(ground.store.count_dead_letters().await? as f64);
+    gauge!("muster_runs_expanding").set(ground.store.count_expanding().await? as f64);
     let catalogue = ground.catalogue();
     let named: Vec<&str> = catalogue
         .rules

@@ -94,7 +94,7 @@ const fn seconds(name: &'static str, help: &'static str) -> Metric {
 }
 
 /// Everything that is measured. A name that is counted and not listed here has no help text, and a test complains.
-pub const METRICS: [Metric; 23] = [
+pub const METRICS: [Metric; 24] = [
     counter(
         "muster_events_total",
         "Events that were taken in, by type and outcome.",
@@ -135,6 +135,11 @@ pub const METRICS: [Metric; 23] = [
         "muster_dead_letters",
         None,
         "Messages that could not be read or handled and are kept.",
+    ),
+    gauge(
+        "muster_runs_expanding",
+        None,
+        "Runs that still look for their inputs, those that wait for room or a pause to end among them.",
     ),
     gauge(
         "muster_queue_tasks",

@@ -1,5 +1,7 @@
 //! What happens when something dies, is away or sends nonsense: nothing is lost, nothing is done twice.
 
+#[path = "crash/expansion.rs"]
+mod expansion;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};

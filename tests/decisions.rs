@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use muster::catalogue::{Catalogue, Stored};
 use muster::cli::rules::rules;
-use muster::decide::{Inputs, 
-    Desk, Ended, Finding, FindingOutcome, Impossible, Plan, Refusal, World, change, gates,
+use muster::decide::{
+    Desk, Ended, Finding, FindingOutcome, Impossible, Inputs, Plan, Refusal, World, change, gates,
     occurrence, page,
 };
 use muster::declaration::{Variables, read_file};

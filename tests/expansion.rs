@@ -140,12 +140,21 @@ impl House {
 
     /// Declares, and leaves out schedules that the text no longer has.
     async fn declare(&self, ground: &Ground, text: &str) {
-        let (declared, complaints) =
-            read_file("test.yaml", text.as_bytes(), &Variables::default(), &ground.rules);
+        let (declared, complaints) = read_file(
+            "test.yaml",
+            text.as_bytes(),
+            &Variables::default(),
+            &ground.rules,
+        );
         assert!(complaints.iter().all(|c| !c.is_error()), "{complaints:?}");
         let mut edits: Vec<Edit> = Vec::new();
         let names: BTreeSet<String> = declared.iter().map(|entry| entry.name.clone()).collect();
-        for scheduled in &ground.load_catalogue().await.expect("a catalogue").schedules {
+        for scheduled in &ground
+            .load_catalogue()
+            .await
+            .expect("a catalogue")
+            .schedules
+        {
             if !names.contains(&scheduled.schedule.name) {
                 edits.push(Edit::Delete {
                     kind: muster::declaration::Kind::Schedule,
@@ -171,13 +180,19 @@ impl House {
     async fn hosts(&self, organization: &str, numbers: std::ops::Range<usize>) {
         let rows: Vec<Value> = numbers.map(|n| json!({"k": host(n)})).collect();
         let (source, attributes) = if self.url.starts_with("sqlite") {
-            ("(SELECT value ->> 'k' AS k FROM json_each($2)) AS r", "json_object('name', r.k)")
+            (
+                "(SELECT value ->> 'k' AS k FROM json_each($2)) AS r",
+                "json_object('name', r.k)",
+            )
         } else {
-            ("json_to_recordset($2::json) AS r(k text)", "jsonb_build_object('name', r.k)")
+            (
+                "json_to_recordset($2::json) AS r(k text)",
+                "jsonb_build_object('name', r.k)",
+            )
         };
         let sql = format!(
-            "INSERT INTO object (organization, primary_key, object_type, attributes, scan_level, lifted, live, version) \
-             SELECT $1, r.k, 'hostname', {attributes}, 2, 1, 1, 1 FROM {source} WHERE true"
+            "INSERT INTO object (organization, primary_key, object_type, attributes, scan_level, lifted, live, \
+             created_rank, version) SELECT $1, r.k, 'hostname', {attributes}, 2, 1, 1, '1|test', 1 FROM {source} WHERE true"
         );
         sqlx::query(AssertSqlSafe(sql))
             .bind(organization)
@@ -190,7 +205,10 @@ impl House {
     /// A run of a schedule at position 0.
     async fn start(&self, ground: &Ground, schedule: &str, organization: &str, nominal: i64) {
         let catalogue = ground.load_catalogue().await.expect("a catalogue");
-        let found = catalogue.schedules.iter().find(|s| s.schedule.name == schedule);
+        let found = catalogue
+            .schedules
+            .iter()
+            .find(|s| s.schedule.name == schedule);
         let mut plan = Plan::default();
         let mut ids = ground.ids();
         let now = ground.clock.now();
@@ -221,7 +239,8 @@ impl House {
     async fn tell(&self, ground: &Ground, event_type: &str, key: &str, more: Value) {
         static NUMBER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let mut data = json!({"organization": "acme", "object_type": "hostname", "primary_key": key});
+        let mut data =
+            json!({"organization": "acme", "object_type": "hostname", "primary_key": key});
         if let (Value::Object(data), Value::Object(more)) = (&mut data, more) {
             data.extend(more);
         }
@@ -238,10 +257,11 @@ impl House {
     }
 
     async fn tasks(&self) -> Vec<Task> {
-        let rows = sqlx::query("SELECT id, organization, plugin_id, state, inputs FROM task ORDER BY id")
-            .fetch_all(&self.sql)
-            .await
-            .expect("tasks");
+        let rows =
+            sqlx::query("SELECT id, organization, plugin_id, state, inputs FROM task ORDER BY id")
+                .fetch_all(&self.sql)
+                .await
+                .expect("tasks");
         let read = |row: &sqlx::any::AnyRow| {
             let inputs: String = row.get("inputs");
             let inputs: Vec<Value> = serde_json::from_str(&inputs).expect("inputs");
@@ -314,7 +334,9 @@ const BATCHES: &str = r#"
 - {name: daily, recurrences: daily, plugins: "True", input: {hostname: null}}
 "#;
 
-async fn a_batch_takes_as_many_inputs_as_its_plugin_says_and_the_last_one_what_is_left(house: House) {
+async fn a_batch_takes_as_many_inputs_as_its_plugin_says_and_the_last_one_what_is_left(
+    house: House,
+) {
     let ground = house.replica(UNLIMITED).await;
     house.declare(&ground, BATCHES).await;
     house.hosts("acme", 0..1050).await;
@@ -327,14 +349,27 @@ async fn a_batch_takes_as_many_inputs_as_its_plugin_says_and_the_last_one_what_i
     assert_eq!(sizes_of(&tasks, "seven"), vec![7; 150]);
     assert_eq!(sizes_of(&tasks, "single"), vec![1; 1050]);
     for plugin in ["bulk", "seven", "single"] {
-        assert_eq!(inputs_of(&tasks, plugin), hosts(0..1050), "{plugin}: each once, in order");
+        assert_eq!(
+            inputs_of(&tasks, plugin),
+            hosts(0..1050),
+            "{plugin}: each once, in order"
+        );
     }
     let open = house.count("SELECT count(*) FROM open_input").await;
-    assert_eq!(open, 3 * 1050, "one unique key for each input, also inside a batch");
+    assert_eq!(
+        open,
+        3 * 1050,
+        "one unique key for each input, also inside a batch"
+    );
     let (state, position, total, refused) = house.run().await;
     assert_eq!((state.as_str(), position), ("running", None));
     assert_eq!((total, refused), (11 + 150 + 1050, json!({})));
-    assert_eq!(house.count("SELECT count(*) FROM run WHERE carried IS NOT NULL").await, 0);
+    assert_eq!(
+        house
+            .count("SELECT count(*) FROM run WHERE carried IS NOT NULL")
+            .await,
+        0
+    );
 }
 
 async fn a_number_of_inputs_that_divides_evenly_leaves_no_small_batch(house: House) {
@@ -362,7 +397,9 @@ async fn what_is_open_or_in_grace_takes_no_place_in_a_batch(house: House) {
     // Two that have a task already; one of these tasks has ended.
     for number in [0, 1] {
         let more = json!({"attributes": {"name": host(number)}, "scan_level": 2});
-        house.tell(&ground, "object.created", &host(number), more).await;
+        house
+            .tell(&ground, "object.created", &host(number), more)
+            .await;
     }
     let ended = house.tasks().await.remove(0);
     let status = json!({"task_id": ended.id, "attempt": 1, "worker": "w", "status": "succeeded", "at": Moment::now().to_string()});
@@ -386,7 +423,10 @@ async fn what_is_open_or_in_grace_takes_no_place_in_a_batch(house: House) {
     assert_eq!(sizes_of(&tasks, "bulk"), [10, 10, 3]);
     assert_eq!(inputs_of(&tasks, "bulk"), hosts(2..25));
     let (.., total, refused) = house.run().await;
-    assert_eq!((total, refused), (3, json!({"duplicate": 1, "in_grace": 1})));
+    assert_eq!(
+        (total, refused),
+        (3, json!({"duplicate": 1, "in_grace": 1}))
+    );
 }
 
 const TENS: &str = r#"
@@ -408,16 +448,25 @@ async fn batch_of_three(house: &House) -> Ground {
 
 async fn a_deleted_input_leaves_its_queued_batch_and_the_last_one_takes_it_along(house: House) {
     let ground = batch_of_three(&house).await;
-    house.tell(&ground, "object.deleted", &host(1), json!({})).await;
+    house
+        .tell(&ground, "object.deleted", &host(1), json!({}))
+        .await;
     let task = house.tasks().await.remove(0);
-    assert_eq!((task.state.as_str(), task.inputs), ("queued", vec![host(0), host(2)]));
+    assert_eq!(
+        (task.state.as_str(), task.inputs),
+        ("queued", vec![host(0), host(2)])
+    );
     let open = house.count("SELECT count(*) FROM open_input").await;
     assert_eq!(open, 2, "its unique key is free");
     // A level that is no longer enough is the same.
     let lowered = json!({"scan_level": 0, "scan_profile_type": "declared"});
-    house.tell(&ground, "scan_profile.updated", &host(0), lowered).await;
+    house
+        .tell(&ground, "scan_profile.updated", &host(0), lowered)
+        .await;
     assert_eq!(house.tasks().await.remove(0).inputs, [host(2)]);
-    house.tell(&ground, "object.deleted", &host(2), json!({})).await;
+    house
+        .tell(&ground, "object.deleted", &host(2), json!({}))
+        .await;
     let task = house.tasks().await.remove(0);
     assert_eq!(task.state, "withdrawn");
     assert_eq!(house.count("SELECT count(*) FROM open_input").await, 0);
@@ -429,14 +478,39 @@ async fn an_offered_batch_that_loses_an_input_is_offered_anew_without_it(house: 
     let ground = batch_of_three(&house).await;
     let now = ground.clock.now();
     let lease = now.plus(Span::seconds(30));
-    let offered = ground.store.claim("muster.tasks.boefje", 10, now, lease).await.expect("claimed");
-    assert_eq!((offered.len(), offered[0].attempt, offered[0].inputs.len()), (1, 1, 3));
-    house.tell(&ground, "object.deleted", &host(1), json!({})).await;
+    let offered = ground
+        .store
+        .claim("muster.tasks.boefje", 10, now, lease)
+        .await
+        .expect("claimed");
+    assert_eq!(
+        (offered.len(), offered[0].attempt, offered[0].inputs.len()),
+        (1, 1, 3)
+    );
+    house
+        .tell(&ground, "object.deleted", &host(1), json!({}))
+        .await;
     assert_eq!(house.tasks().await.remove(0).state, "queued");
-    let again = ground.store.claim("muster.tasks.boefje", 10, now, lease).await.expect("claimed");
-    let keys: Vec<&str> = again[0].inputs.iter().map(|input| input.primary_key.as_str()).collect();
-    assert_eq!((again[0].attempt, keys), (2, vec!["host000000", "host000002"]));
-    let (standing, ..) = ground.store.standings(&[&again[0].task_id]).await.expect("known")[&again[0].task_id].clone();
+    let again = ground
+        .store
+        .claim("muster.tasks.boefje", 10, now, lease)
+        .await
+        .expect("claimed");
+    let keys: Vec<&str> = again[0]
+        .inputs
+        .iter()
+        .map(|input| input.primary_key.as_str())
+        .collect();
+    assert_eq!(
+        (again[0].attempt, keys),
+        (2, vec!["host000000", "host000002"])
+    );
+    let (standing, ..) = ground
+        .store
+        .standings(&[&again[0].task_id])
+        .await
+        .expect("known")[&again[0].task_id]
+        .clone();
     assert_eq!(standing.outcome, None, "the second offer is open");
     let ended = house.count("SELECT count(*) FROM attempt WHERE number = 1 AND outcome = 'withdrawn' AND claimed_until IS NULL").await;
     assert_eq!(ended, 1, "the first is void");
@@ -445,16 +519,25 @@ async fn an_offered_batch_that_loses_an_input_is_offered_anew_without_it(house: 
 async fn what_no_longer_passes_at_the_offer_leaves_the_batch(house: House) {
     let ground = batch_of_three(&house).await;
     // Behind the back of the intake, as if it came between the page and the offer.
-    house.execute("UPDATE object SET scan_level = 0 WHERE primary_key = 'host000001'").await;
+    house
+        .execute("UPDATE object SET scan_level = 0 WHERE primary_key = 'host000001'")
+        .await;
     let bus = muster::bus::lines::Lines::open(tokio::io::empty(), tokio::io::sink());
-    muster::dispatch::round(&ground, &bus).await.expect("offered");
+    muster::dispatch::round(&ground, &bus)
+        .await
+        .expect("offered");
     let task = house.tasks().await.remove(0);
-    assert_eq!((task.state.as_str(), task.inputs), ("dispatched", vec![host(0), host(2)]));
+    assert_eq!(
+        (task.state.as_str(), task.inputs),
+        ("dispatched", vec![host(0), host(2)])
+    );
     assert_eq!(house.count("SELECT count(*) FROM open_input").await, 2);
     // Offered again it is withdrawn once none of them passes.
     house.execute("UPDATE object SET scan_level = 0").await;
     house.execute("UPDATE task SET state = 'queued'").await;
-    muster::dispatch::round(&ground, &bus).await.expect("looked at");
+    muster::dispatch::round(&ground, &bus)
+        .await
+        .expect("looked at");
     assert_eq!(house.tasks().await.remove(0).state, "withdrawn");
     assert_eq!(house.count("SELECT count(*) FROM open_input").await, 0);
 }
@@ -476,19 +559,42 @@ async fn a_full_queue_stops_an_expansion_at_its_position_and_room_lets_it_go_on(
     assert_eq!(inputs_of(&house.tasks().await, "dns"), hosts(0..100));
     let (state, position, ..) = house.run().await;
     assert_eq!(state, "expanding");
-    assert_eq!(position, Some(format!("hostname|{}", host(99))), "the position is stored");
+    assert_eq!(
+        position,
+        Some(format!("hostname|{}", host(99))),
+        "the position is stored"
+    );
     step(&ground).await.expect("nothing to do");
-    assert_eq!(house.tasks().await.len(), 100, "a full queue stays as full as it is");
+    assert_eq!(
+        house.tasks().await.len(),
+        100,
+        "a full queue stays as full as it is"
+    );
     // Intake is never held back by it.
-    house.tell(&ground, "object.created", "late", json!({"attributes": {"name": "late"}, "scan_level": 2})).await;
+    house
+        .tell(
+            &ground,
+            "object.created",
+            "late",
+            json!({"attributes": {"name": "late"}, "scan_level": 2}),
+        )
+        .await;
     let now = ground.clock.now();
     for expected in [200, 300, 351] {
-        ground.store.claim("muster.tasks.boefje", 100, now, now.plus(Span::seconds(30))).await.expect("claimed");
+        ground
+            .store
+            .claim("muster.tasks.boefje", 100, now, now.plus(Span::seconds(30)))
+            .await
+            .expect("claimed");
         step(&ground).await.expect("expanded");
         assert_eq!(house.tasks().await.len(), expected);
     }
     let found = inputs_of(&house.tasks().await, "dns");
-    assert_eq!(found.iter().collect::<BTreeSet<_>>().len(), 351, "each input once");
+    assert_eq!(
+        found.iter().collect::<BTreeSet<_>>().len(),
+        351,
+        "each input once"
+    );
     assert_eq!(house.run().await.1, None, "and the expansion is over");
 }
 
@@ -515,18 +621,25 @@ async fn a_paused_schedule_stops_at_its_position_and_goes_on_there(house: House)
 async fn what_a_batch_waits_for_survives_the_process_that_found_it(house: House) {
     // A batch of 100 is begun when the tasks of single inputs have filled the queue.
     let ground = house.replica(180).await;
-    let text = BATCHES.replace("plugin_id: seven, worker_type: boefje", "plugin_id: seven, worker_type: none, enabled: false");
+    let text = BATCHES.replace(
+        "plugin_id: seven, worker_type: boefje",
+        "plugin_id: seven, worker_type: none, enabled: false",
+    );
     house.declare(&ground, &text).await;
     house.hosts("acme", 0..333).await;
     house.start(&ground, "daily", "acme", 0).await;
     step(&ground).await.expect("expanded");
     let before = house.tasks().await;
     assert_eq!(sizes_of(&before, "bulk"), [100]);
-    let carried = house.count("SELECT count(*) FROM run WHERE carried LIKE '%host000100%'").await;
+    let carried = house
+        .count("SELECT count(*) FROM run WHERE carried LIKE '%host000100%'")
+        .await;
     assert_eq!(carried, 1, "what waits for its batch is kept with the run");
     // One of those that wait is gone when somebody else goes on.
     let other = house.replica(UNLIMITED).await;
-    house.tell(&other, "object.deleted", &host(101), json!({})).await;
+    house
+        .tell(&other, "object.deleted", &host(101), json!({}))
+        .await;
     step(&other).await.expect("expanded");
     let tasks = house.tasks().await;
     assert_eq!(sizes_of(&tasks, "bulk"), [100, 100, 100, 32]);
@@ -545,15 +658,20 @@ async fn an_expansion_goes_on_by_what_its_schedule_says_now(house: House) {
     house.hosts("acme", 0..200).await;
     house.start(&ground, "daily", "acme", 0).await;
     step(&ground).await.expect("expanded");
-    let changed = PLAIN
-        .replace("\"plugin_id = 'dns'\", input: {hostname: null}", "\"plugin_id = 'whois'\", input: {hostname: \"name < 'host000150'\"}")
-        + "- {kind: plugin, plugin_id: whois, worker_type: boefje, scan_level: 1, consumes: [hostname]}\n";
+    let changed = PLAIN.replace(
+        "\"plugin_id = 'dns'\", input: {hostname: null}",
+        "\"plugin_id = 'whois'\", input: {hostname: \"name < 'host000150'\"}",
+    ) + "- {kind: plugin, plugin_id: whois, worker_type: boefje, scan_level: 1, consumes: [hostname]}\n";
     let free = house.replica(UNLIMITED).await;
     house.declare(&free, &changed).await;
     step(&free).await.expect("expanded");
     let tasks = house.tasks().await;
     assert_eq!(inputs_of(&tasks, "dns"), hosts(0..100), "what exists stays");
-    assert_eq!(inputs_of(&tasks, "whois"), hosts(100..150), "from its position on");
+    assert_eq!(
+        inputs_of(&tasks, "whois"),
+        hosts(100..150),
+        "from its position on"
+    );
 }
 
 async fn an_expansion_whose_schedule_is_gone_ends_with_what_it_found(house: House) {
@@ -562,7 +680,11 @@ async fn an_expansion_whose_schedule_is_gone_ends_with_what_it_found(house: Hous
     house.hosts("acme", 0..200).await;
     house.start(&ground, "daily", "acme", 0).await;
     step(&ground).await.expect("expanded");
-    let gone: String = PLAIN.lines().filter(|line| !line.contains("name: daily")).map(|line| format!("{line}\n")).collect();
+    let gone: String = PLAIN
+        .lines()
+        .filter(|line| !line.contains("name: daily"))
+        .map(|line| format!("{line}\n"))
+        .collect();
     let free = house.replica(UNLIMITED).await;
     house.declare(&free, &gone).await;
     step(&free).await.expect("ended");
@@ -571,7 +693,9 @@ async fn an_expansion_whose_schedule_is_gone_ends_with_what_it_found(house: Hous
     assert_eq!(house.tasks().await.len(), 100);
 }
 
-async fn a_large_run_holds_up_neither_another_organization_nor_another_run_of_its_own(house: House) {
+async fn a_large_run_holds_up_neither_another_organization_nor_another_run_of_its_own(
+    house: House,
+) {
     let ground = house.replica(UNLIMITED).await;
     house.declare(&ground, PLAIN).await;
     for begin in (0..40_000).step_by(10_000) {
@@ -593,8 +717,16 @@ async fn a_large_run_holds_up_neither_another_organization_nor_another_run_of_it
         panic!("expected three runs with tasks: {last:?}");
     };
     let before = |end: &str| tasks.iter().filter(|task| task.id.as_str() < end).count();
-    assert!(before(others) < 30_000, "the other organisation waited for {} tasks", before(others));
-    assert!(before(own) < 30_000, "the other run waited for {} tasks", before(own));
+    assert!(
+        before(others) < 30_000,
+        "the other organisation waited for {} tasks",
+        before(others)
+    );
+    assert!(
+        before(own) < 30_000,
+        "the other run waited for {} tasks",
+        before(own)
+    );
     assert!(own < large && others < large);
 }
 
@@ -602,38 +734,77 @@ async fn runs_of_organizations_are_claimed_in_turns_each_by_one_replica(house: H
     let ground = house.replica(UNLIMITED).await;
     house.declare(&ground, PLAIN).await;
     let mut runs = Vec::new();
-    for (schedule, organization, nominal) in [("daily", "acme", 0), ("daily", "acme", 1), ("daily", "beta", 0)] {
+    for (schedule, organization, nominal) in [
+        ("daily", "acme", 0),
+        ("daily", "acme", 1),
+        ("daily", "beta", 0),
+    ] {
         house.start(&ground, schedule, organization, nominal).await;
     }
     let now = ground.clock.now();
     let (until, over) = (now.plus(Span::seconds(10)), now.plus(Span::seconds(11)));
     let claim = async |after: &str, at: Moment, until: Moment| {
-        ground.store.claim_expansion(after, &[], at, until).await.expect("an answer")
+        ground
+            .store
+            .claim_expansion(after, &[], at, until)
+            .await
+            .expect("an answer")
     };
     let first = claim("", now, until).await.expect("the oldest of acme");
     assert_eq!(first.organization, "acme");
     let second = claim("acme", now, until).await.expect("the one of beta");
     assert_eq!(second.organization, "beta");
-    assert!(claim("beta", now, until).await.is_none(), "after the last organisation there is none");
+    assert!(
+        claim("beta", now, until).await.is_none(),
+        "after the last organisation there is none"
+    );
     let third = claim("", now, until).await.expect("the other of acme");
     assert_eq!(third.organization, "acme");
-    assert!(third.id > first.id, "the one that waited longest went first");
+    assert!(
+        third.id > first.id,
+        "the one that waited longest went first"
+    );
     assert!(claim("", now, until).await.is_none(), "all are somebody's");
     runs.extend([first.id.clone(), third.id]);
-    let held = ground.store.claim_expansion("", &["id-daily"], over, over).await.expect("an answer");
+    let held = ground
+        .store
+        .claim_expansion("", &["id-daily"], over, over)
+        .await
+        .expect("an answer");
     assert!(held.is_none(), "held schedules stay where they are");
     let later = over.plus(Span::seconds(1));
-    let taken = claim("", over, later).await.expect("a claim that is over is anybody's");
+    let taken = claim("", over, later)
+        .await
+        .expect("a claim that is over is anybody's");
     assert_eq!(taken.id, first.id);
-    ground.store.release_expansion(&first.id, until).await.expect("an answer");
-    let next = claim("", over, later).await.expect("the other of acme is over too");
-    assert_eq!(next.id, runs[1], "what somebody else has is not released by who had it before");
-    ground.store.release_expansion(&first.id, later).await.expect("released");
-    assert_eq!(claim("", over, later).await.expect("it is free").id, first.id);
+    ground
+        .store
+        .release_expansion(&first.id, until)
+        .await
+        .expect("an answer");
+    let next = claim("", over, later)
+        .await
+        .expect("the other of acme is over too");
+    assert_eq!(
+        next.id, runs[1],
+        "what somebody else has is not released by who had it before"
+    );
+    ground
+        .store
+        .release_expansion(&first.id, later)
+        .await
+        .expect("released");
+    assert_eq!(
+        claim("", over, later).await.expect("it is free").id,
+        first.id
+    );
 }
 
 async fn two_replicas_find_each_input_once(house: House) {
-    let (one, two) = (house.replica(UNLIMITED).await, house.replica(UNLIMITED).await);
+    let (one, two) = (
+        house.replica(UNLIMITED).await,
+        house.replica(UNLIMITED).await,
+    );
     house.declare(&one, PLAIN).await;
     for organization in ["acme", "beta"] {
         house.hosts(organization, 0..6_000).await;
@@ -644,8 +815,15 @@ async fn two_replicas_find_each_input_once(house: House) {
     // One of them may have ended while the other had the last turns; nothing is left over.
     step(&one).await.expect("nothing to do");
     let tasks = house.tasks().await;
-    let distinct: BTreeSet<(&str, &str)> =
-        tasks.iter().map(|task| (task.organization.as_str(), task.inputs[0].as_str())).collect();
+    let distinct: BTreeSet<(&str, &str)> = tasks
+        .iter()
+        .map(|task| (task.organization.as_str(), task.inputs[0].as_str()))
+        .collect();
     assert_eq!((tasks.len(), distinct.len()), (12_000, 12_000));
-    assert_eq!(house.count("SELECT count(*) FROM run WHERE total = 6000 AND position IS NULL").await, 2);
+    assert_eq!(
+        house
+            .count("SELECT count(*) FROM run WHERE total = 6000 AND position IS NULL")
+            .await,
+        2
+    );
 }

@@ -67,7 +67,12 @@ pub fn page(
     let sizes: HashMap<&str, usize> = scheduled
         .selected
         .iter()
-        .map(|plugin| (plugin.plugin_id.as_str(), batch_size(desk.catalogue, plugin)))
+        .map(|plugin| {
+            (
+                plugin.plugin_id.as_str(),
+                batch_size(desk.catalogue, plugin),
+            )
+        })
         .filter(|(_, size)| *size > 1)
         .collect();
     if sizes.is_empty() {

@@ -59,7 +59,10 @@ fn weight(object: &Object) -> usize {
         match value {
             Value::String(text) => text.len(),
             Value::Array(items) => items.iter().map(of).sum(),
-            Value::Object(members) => members.iter().map(|(name, value)| name.len() + of(value)).sum(),
+            Value::Object(members) => members
+                .iter()
+                .map(|(name, value)| name.len() + of(value))
+                .sum(),
             Value::Null | Value::Bool(_) | Value::Number(_) => 16,
         }
     }
@@ -215,13 +218,7 @@ impl<'a> Turn<'a> {
             let narrowed = narrowed(selection, &self.run, wanted.scheduled, catalogue, now);
             let found = ground
                 .store
-                .objects_after(
-                    &self.run.organization,
-                    object_type,
-                    after,
-                    limit,
-                    &narrowed,
-                )
+                .objects_after(&self.run.organization, object_type, after, limit, &narrowed)
                 .await?;
             let full = found.len() as i64 == limit;
             pace.adapt(&found);
@@ -229,9 +226,8 @@ impl<'a> Turn<'a> {
                 Some(last) if full => Some(format!("{object_type}|{}", last.key.primary_key)),
                 _ => types.next().map(|(name, _)| format!("{name}|")),
             };
-            (page.inputs, page.costly) = self
-                .select(selection, found, wanted.scheduled, now)
-                .await?;
+            (page.inputs, page.costly) =
+                self.select(selection, found, wanted.scheduled, now).await?;
         }
         let inputs: Vec<&Object> = page
             .inputs

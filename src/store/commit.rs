@@ -122,8 +122,11 @@ struct TaskRow<'a> {
     cause: &'static str,
     created_at: i64,
     scheduled_for: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     not_before: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     finished_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     inputs: String,
     parameters: String,
