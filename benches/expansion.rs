@@ -10,6 +10,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cost::Cost;
 use muster::decide::{Desk, Plan, World, occurrence};
 use muster::declaration::{Variables, read_file};
 use muster::expansion;
@@ -26,6 +27,9 @@ use sqlx::{Connection, PgConnection, Row};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+#[path = "pipeline/cost.rs"]
+#[allow(dead_code)] // this bench uses a part of it
+mod cost;
 #[path = "../tests/support/servers.rs"]
 mod servers;
 
@@ -106,9 +110,11 @@ async fn run(measure: &Measure) {
             .start_run(i64::try_from(round).expect("a count"))
             .await;
         forget_peak();
+        let before = Cost::now(None);
         let begun = Instant::now();
         expansion::step(&bench.ground).await.expect("expanded");
         let took = begun.elapsed().as_secs_f64();
+        let cost = Cost::now(None).since(&before);
         peak = peak.max(peak_memory());
         let made = count(&mut hand, "SELECT count(*) FROM task").await;
         assert_eq!(made, tasks, "{}", run_row(&mut hand).await);
@@ -120,10 +126,16 @@ async fn run(measure: &Measure) {
             .await,
             measure.objects
         );
+        let before = Cost::now(None);
         let by_hand = insert_bare(&mut hand).await;
+        let bare_cost = Cost::now(None).since(&before);
         println!(
-            "  round {round}: muster {took:.2} s, bare {by_hand:.2} s, ratio {:.2}",
-            by_hand / took
+            "  round {round}: muster {took:.2} s, bare {by_hand:.2} s, ratio {:.2}; CPU: muster {:.2} s and PostgreSQL {:.2} s, \
+             bare {:.2} s",
+            by_hand / took,
+            cost.bench,
+            cost.postgres,
+            bare_cost.postgres
         );
         ours.push(took);
         bare.push(by_hand);

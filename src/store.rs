@@ -12,6 +12,7 @@ use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Row};
 
 use crate::moment::Moment;
 
+mod columns;
 mod commit;
 mod declared;
 mod expanding;

@@ -23,7 +23,7 @@ use crate::trigger::Scheduled;
 const TURN: Duration = Duration::from_millis(500);
 /// Inputs that a page looks at: at first, and at most.
 const FIRST_PAGE: i64 = 250;
-const LARGEST_PAGE: i64 = 2000;
+const LARGEST_PAGE: i64 = 1000;
 /// A page of objects that are larger than this together is made smaller.
 const HEAVY: usize = 4 << 20;
 

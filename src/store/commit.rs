@@ -8,10 +8,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
+use super::columns::Columns;
 use super::expanding::Expansion;
 use super::leaving::Offered;
 use super::letters::DeadLetter;
-use super::{Store, StoreError, json_rows, write_rows};
+use super::{Dialect, Store, StoreError, json_rows, write_rows};
 use crate::decide::{Plan, World};
 use crate::moment::Moment;
 use crate::object::ObjectKey;
@@ -206,16 +207,28 @@ fn inputs(task: &TaskDraft) -> String {
 impl Store {
     /// Stores a decision, or nothing.
     pub async fn commit(&self, commit: &Commit<'_>) -> Result<Committed, StoreError> {
-        let mut transaction = self.begin().await?;
-        match self.write(&mut transaction, commit).await? {
-            Committed::Done => {
+        // A page of an expansion is found again if it is forgotten, and whatever rests on it is written down after it.
+        let mut transaction = if commit.expansion.is_some() {
+            self.begin_lightly().await?
+        } else {
+            self.begin().await?
+        };
+        match self.write(&mut transaction, commit).await {
+            Ok(Committed::Done) => {
                 transaction.commit().await?;
                 Ok(Committed::Done)
             }
-            stale => {
+            Ok(stale) => {
                 transaction.rollback().await?;
                 Ok(stale)
             }
+            Err(StoreError::Statement(sqlx::Error::Database(error)))
+                if commit.expansion.is_some() && error.is_unique_violation() =>
+            {
+                transaction.rollback().await?;
+                Ok(Committed::Stale("tasks"))
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -492,16 +505,14 @@ impl Store {
             })
             .collect();
         open.sort_by_key(|row| (row.organization, row.primary_key, row.unique_key));
-        let sql = format!(
-            "INSERT INTO open_input (organization, primary_key, unique_key, task_id, plugin_id, digest) \
-             SELECT r.organization, r.primary_key, r.unique_key, r.task_id, r.plugin_id, r.digest FROM {} WHERE true \
-             ON CONFLICT DO NOTHING",
-            self.dialect.rows(
-                "$1",
-                "organization text, primary_key text, unique_key text, task_id text, plugin_id text, digest text"
-            )
-        );
-        if write_rows(connection, sql, &open).await? != open.len() as u64 {
+        // A page is the only one to look at its inputs now; it need not ask row by row whether somebody was faster, and
+        // fails where somebody was.
+        let conflict = if commit.expansion.is_some() {
+            ""
+        } else {
+            "ON CONFLICT DO NOTHING"
+        };
+        if self.insert_open(connection, &open, conflict).await? != open.len() as u64 {
             return Ok(false);
         }
         let rows: Vec<TaskRow<'_>> = tasks
@@ -526,6 +537,86 @@ impl Store {
                 parameters: Value::Object(task.parameters.clone()).to_string(),
             })
             .collect();
+        self.insert_tasks(connection, &rows).await?;
+        Ok(true)
+    }
+
+    async fn insert_open(
+        &self,
+        connection: &mut AnyConnection,
+        rows: &[OpenRow<'_>],
+        conflict: &str,
+    ) -> Result<u64, StoreError> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        if self.dialect == Dialect::Postgres {
+            return Columns::default()
+                .texts("task_id", rows.iter().map(|row| Some(row.task_id)))
+                .texts(
+                    "organization",
+                    rows.iter().map(|row| Some(row.organization)),
+                )
+                .texts("primary_key", rows.iter().map(|row| Some(row.primary_key)))
+                .texts("unique_key", rows.iter().map(|row| Some(row.unique_key)))
+                .texts("plugin_id", rows.iter().map(|row| Some(row.plugin_id)))
+                .texts("digest", rows.iter().map(|row| Some(row.digest)))
+                .insert(connection, "open_input", conflict)
+                .await;
+        }
+        let sql = format!(
+            "INSERT INTO open_input (organization, primary_key, unique_key, task_id, plugin_id, digest) \
+             SELECT r.organization, r.primary_key, r.unique_key, r.task_id, r.plugin_id, r.digest FROM {} WHERE true {conflict}",
+            self.dialect.rows(
+                "$1",
+                "organization text, primary_key text, unique_key text, task_id text, plugin_id text, digest text"
+            )
+        );
+        write_rows(connection, sql, rows).await
+    }
+
+    async fn insert_tasks(
+        &self,
+        connection: &mut AnyConnection,
+        rows: &[TaskRow<'_>],
+    ) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        if self.dialect == Dialect::Postgres {
+            Columns::default()
+                .texts("id", rows.iter().map(|row| Some(row.id)))
+                .texts("run_id", rows.iter().map(|row| Some(row.run_id)))
+                .texts(
+                    "organization",
+                    rows.iter().map(|row| Some(row.organization)),
+                )
+                .texts("plugin_id", rows.iter().map(|row| Some(row.plugin_id)))
+                .texts("worker_type", rows.iter().map(|row| Some(row.worker_type)))
+                .texts("queue", rows.iter().map(|row| Some(row.queue)))
+                .texts("state", rows.iter().map(|row| Some(row.state)))
+                .numbers("class", rows.iter().map(|row| Some(row.class)))
+                .numbers("priority", rows.iter().map(|row| Some(row.priority)))
+                .texts("cause", rows.iter().map(|row| Some(row.cause)))
+                .numbers("created_at", rows.iter().map(|row| Some(row.created_at)))
+                .numbers(
+                    "scheduled_for",
+                    rows.iter().map(|row| Some(row.scheduled_for)),
+                )
+                .numbers("not_before", rows.iter().map(|row| row.not_before))
+                .numbers("finished_at", rows.iter().map(|row| row.finished_at))
+                .numbers("attempt", rows.iter().map(|_| Some(0)))
+                .numbers("spent", rows.iter().map(|_| Some(0)))
+                .texts("reason", rows.iter().map(|row| row.reason))
+                .texts("inputs", rows.iter().map(|row| Some(row.inputs.as_str())))
+                .texts(
+                    "parameters",
+                    rows.iter().map(|row| Some(row.parameters.as_str())),
+                )
+                .insert(connection, "task", "")
+                .await?;
+            return Ok(());
+        }
         let sql = format!(
             "INSERT INTO task (id, run_id, organization, plugin_id, worker_type, queue, state, class, priority, cause, \
              created_at, scheduled_for, not_before, finished_at, attempt, spent, reason, inputs, parameters) \
@@ -538,8 +629,8 @@ impl Store {
                  finished_at bigint, reason text, inputs text, parameters text"
             )
         );
-        write_rows(connection, sql, &rows).await?;
-        Ok(true)
+        write_rows(connection, sql, rows).await?;
+        Ok(())
     }
 
     async fn withdraw_planned(
