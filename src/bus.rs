@@ -112,6 +112,22 @@ pub struct Letter {
     pub body: Vec<u8>,
 }
 
+impl Letter {
+    /// Tells whoever has a task that it is wanted no more. It may be lost; the clocks of the task are what counts.
+    pub fn cancel(task_id: &str, body: Vec<u8>) -> Letter {
+        Letter {
+            address: Address::Control,
+            message_id: format!("{task_id}:cancel"),
+            correlation_id: Some(task_id.to_owned()),
+            content_type: "application/json",
+            headers: Vec::new(),
+            priority: 0,
+            expires_in_ms: None,
+            body,
+        }
+    }
+}
+
 /// Why a letter was not confirmed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Undelivered {

@@ -14,7 +14,7 @@ use crate::object::{FILE, Object};
 use crate::plugin::Plugin;
 use crate::query::{Facts, Fields, Nowhere, Version, World};
 use crate::rules::Rules;
-use crate::schedule::{Input, OF_PLUGIN, ObjectSet, Organization, Schedule, Selection};
+use crate::schedule::{Input, OF_ENABLED, OF_PLUGIN, ObjectSet, Organization, Schedule, Selection};
 use crate::trigger::{Index, Scheduled};
 
 pub use known::{Found, Keys, Known, Missing, Past, Pointer};
@@ -143,6 +143,89 @@ impl Catalogue {
         catalogue
     }
 
+    /// The same, with these schedules paused.
+    pub fn paused(mut self, paused: &BTreeSet<String>) -> Catalogue {
+        let mut any = false;
+        for scheduled in &mut self.schedules {
+            if paused.contains(&scheduled.schedule.id) {
+                let mut schedule = scheduled.schedule.clone();
+                schedule.paused = true;
+                let selected = scheduled.selected.clone();
+                *scheduled = Arc::new(Scheduled { schedule, selected });
+                any = true;
+            }
+        }
+        if any {
+            self.index = Index::of(&self.schedules);
+        }
+        self
+    }
+
+    /// The schedule with this id: one that is declared or that a plugin brings along, or what stands for a plugin that
+    /// is run by hand (`plugin:<id>`) or because it was enabled (`enabled:<id>`).
+    pub fn scheduled(&self, id: &str) -> Option<Arc<Scheduled>> {
+        if let Some(known) = self.schedules.iter().find(|known| known.schedule.id == id) {
+            return Some(known.clone());
+        }
+        let (plugin_id, enabled) = match (id.strip_prefix(OF_PLUGIN), id.strip_prefix(OF_ENABLED)) {
+            (Some(plugin_id), _) => (plugin_id, false),
+            (None, Some(plugin_id)) => (plugin_id, true),
+            (None, None) => return None,
+        };
+        let plugin = self.plugins.get(plugin_id)?;
+        // It is started by others; what it says of the clock is not asked.
+        let mut schedule = schedule_of(plugin, Value::String("daily".to_owned()), &self.rules)?;
+        schedule.recurrences.clear();
+        if enabled {
+            schedule.id = id.to_owned();
+            schedule.name = id.to_owned();
+            schedule.grace = Some(self.rules.defaults.grace);
+        } else {
+            schedule.spread = crate::moment::Span::ZERO;
+        }
+        Some(Arc::new(Scheduled {
+            schedule,
+            selected: vec![plugin.clone()],
+        }))
+    }
+
+    /// Plugins that this catalogue enables for an organisation and `before` did not, where their worker type says that
+    /// they then run on all that is there: (plugin, organisation).
+    pub fn newly_enabled(&self, before: &Catalogue) -> Vec<(Arc<Plugin>, Organization)> {
+        let enabled = |catalogue: &Catalogue, plugin_id: &str, organization: &str| {
+            let known = catalogue.organizations.get(organization);
+            let plugin = catalogue.plugins.get(plugin_id);
+            known.is_some_and(|known| known.enabled)
+                && plugin.is_some_and(|plugin| plugin.enabled_for(organization))
+        };
+        let mut found = Vec::new();
+        for plugin in self.plugins.values() {
+            if !self.rules.worker(&plugin.worker_type).run_on_enable || plugin.runs_without_input()
+            {
+                continue;
+            }
+            for organization in self.organizations.values() {
+                if enabled(self, &plugin.plugin_id, &organization.id)
+                    && !enabled(before, &plugin.plugin_id, &organization.id)
+                {
+                    found.push((plugin.clone(), organization.clone()));
+                }
+            }
+        }
+        found
+    }
+
+    /// The shortest time that any task has from its making to its end.
+    pub fn shortest_life(&self) -> crate::moment::Span {
+        let said = self.plugins.values().map(|plugin| plugin.timeouts.task);
+        let schedules = self.schedules.iter();
+        said.chain(schedules.map(|scheduled| scheduled.schedule.timeouts.task))
+            .flatten()
+            .chain([self.rules.defaults.timeouts.task])
+            .min()
+            .unwrap_or_default()
+    }
+
     /// The queue that a plugin's tasks go to.
     pub fn queue_for(&self, plugin: &Plugin) -> String {
         self.queues
@@ -231,7 +314,10 @@ impl World for Catalogue {
 /// A plugin with recurrences of its own is a schedule that nobody declared: on all objects it takes, or once for each
 /// organisation where it takes none.
 fn own_schedule(plugin: &Plugin, rules: &Rules) -> Option<Schedule> {
-    let recurrences = plugin.recurrences.clone()?;
+    schedule_of(plugin, plugin.recurrences.clone()?, rules)
+}
+
+fn schedule_of(plugin: &Plugin, recurrences: Value, rules: &Rules) -> Option<Schedule> {
     let mut definition = Map::new();
     definition.insert(
         "name".into(),

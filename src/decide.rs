@@ -3,8 +3,13 @@
 //! Nothing here reads a clock, a database or chance: what is known comes in as [`World`], time as a [`Moment`],
 //! ids from a seed. `explain` walks the same functions and throws the plan away, so it cannot disagree.
 
+mod asked;
+mod clock;
+mod page;
+mod turn;
+
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -15,15 +20,16 @@ use crate::object::{FILE, Object, ObjectKey, Operation, Told, merge};
 use crate::plugin::Plugin;
 use crate::policy::LevelGate;
 use crate::query::{Facts, Fields, Query};
-use crate::run::{Cause, Occasion, Reason, RunDraft};
-use crate::schedule::{Input, Organization};
+use crate::run::{Cause, Gap, Occasion, Reason, RunDraft, Turn};
+use crate::schedule::{CompleteWhen, Input, Missed, Organization, timeouts};
 use crate::task::{Ids, InputDraft, TaskDraft, TaskState, digest, stable_number, unique_key};
 use crate::trigger::Scheduled;
 use crate::trigger::{Untouched, touches};
 
-mod page;
-
+pub use asked::{begin, request};
+pub use clock::{Due, Passed, due, instants};
 pub use page::{Carried, Inputs, asks_for_ends, page};
+pub use turn::{InTheWay, Scope, scope_of};
 
 /// What is known before a decision, of the objects that it may touch. The decision keeps it up to date, so that
 /// the changes of one batch see each other.
@@ -36,6 +42,10 @@ pub struct World {
     pub ended: HashMap<String, Ended>,
     /// Unique keys that a worker asked never to be given again, until when.
     pub suppressed: HashMap<String, Option<Moment>>,
+    /// Who holds which scope.
+    pub scopes: HashMap<String, Scope>,
+    /// Scopes that were asked for and not known: gather them and decide again.
+    pub unseen: BTreeSet<String>,
 }
 
 /// One input of a task that has not ended.
@@ -44,7 +54,10 @@ pub struct OpenInput {
     pub unique_key: String,
     pub task_id: String,
     pub plugin_id: String,
+    pub run_id: String,
     pub running: bool,
+    /// Nobody has been offered it.
+    pub queued: bool,
     pub priority: i64,
 }
 
@@ -63,7 +76,19 @@ pub struct Plan {
     pub versions: Vec<Lived>,
     pub organizations: Vec<Organization>,
     pub runs: Vec<RunDraft>,
+    /// Stored runs that waited and whose turn has come.
+    pub started: Vec<RunDraft>,
+    /// Instants that did not run.
+    pub gaps: Vec<Gap>,
+    /// Runs that waited and lost their place, with the ones that took it.
+    pub superseded: Vec<(String, String)>,
+    /// Runs that are to end because a newer one replaces them, with that.
+    pub replaced: Vec<(String, String)>,
     pub tasks: Vec<TaskDraft>,
+    /// Waiting tasks that become part of another run, because a person asked for them.
+    pub adopted: Vec<Adoption>,
+    /// What a worker never wanted again and a person does.
+    pub wanted_again: Vec<String>,
     /// Stored tasks that lost their reason.
     pub withdrawn: Vec<Withdrawal>,
     /// Open tasks that a duplicate made more urgent.
@@ -79,6 +104,14 @@ pub struct Plan {
 pub struct Lived {
     pub key: ObjectKey,
     pub as_it_is: Option<Object>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adoption {
+    pub task_id: String,
+    pub from: String,
+    pub run_id: String,
+    pub priority: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +134,8 @@ pub enum FindingOutcome {
     Untouched(Untouched),
     /// Inputs will be looked for in the inventory.
     Expands,
+    /// Another run of its scope has not ended: it waits, or does not run.
+    Overlaps(Turn),
     Considered(Vec<(String, Result<String, Refusal>)>),
 }
 
@@ -315,6 +350,7 @@ fn trigger(
         let expands = matches!(scheduled.schedule.input, Input::Selected(_));
         let mut run = open_run(desk, scheduled, &organization.id, Cause::Event, told.at);
         run.occasion = Occasion {
+            operations: matching.clone(),
             event_id: told.event_id.clone(),
             event_type: Some(told.event_type.clone()),
             traceparent: told.traceparent.clone(),
@@ -323,13 +359,27 @@ fn trigger(
             object: Some(subject.key.clone()),
             deleted: matching.contains(&Operation::Deleted),
         };
+        run.expands = expands;
+        run.target = (!expands).then(|| subject.key.primary_key.clone());
+        let aside = turn::take_turn(desk, world, scheduled, &mut run);
+        match &run.turn {
+            Turn::Now { .. } => {}
+            Turn::Later { .. } => {
+                note(desk, scheduled, FindingOutcome::Overlaps(run.turn.clone()));
+                turn::push(desk, world, run, aside);
+                continue;
+            }
+            Turn::Ended(..) => {
+                count_refusal(desk, &mut run, Reason::Overlap);
+                note(desk, scheduled, FindingOutcome::Overlaps(run.turn));
+                continue;
+            }
+        }
         if expands {
-            run.expands = true;
-            desk.plan.runs.push(run);
+            turn::push(desk, world, run, aside);
             note(desk, scheduled, FindingOutcome::Expands);
             continue;
         }
-        run.target = Some(subject.key.primary_key.clone());
         let mut considered = Vec::new();
         consider(
             desk,
@@ -343,7 +393,7 @@ fn trigger(
         );
         note(desk, scheduled, FindingOutcome::Considered(considered));
         if run.total > 0 {
-            desk.plan.runs.push(run);
+            turn::push(desk, world, run, aside);
         }
     }
 }
@@ -366,30 +416,20 @@ pub fn occurrence(
     cause: Cause,
     nominal: Moment,
 ) {
+    let schedule = &scheduled.schedule;
     let mut run = open_run(desk, scheduled, &organization.id, cause, nominal);
-    if matches!(scheduled.schedule.input, Input::Selected(_)) {
-        run.expands = true;
-    } else {
-        run.target.clone_from(&scheduled.schedule.target);
-        let target = scheduled.schedule.target.as_ref().and_then(|primary_key| {
-            let key = ObjectKey {
-                organization: organization.id.clone(),
-                primary_key: primary_key.clone(),
-            };
-            world.objects.get(&key).cloned()
-        });
-        consider(
-            desk,
-            world,
-            scheduled,
-            organization,
-            &mut run,
-            target.as_ref(),
-            &[],
-            &mut Vec::new(),
-        );
+    let in_line =
+        cause == Cause::Backfill || (cause == Cause::CatchUp && schedule.missed == Missed::All);
+    run.line = in_line.then(|| crate::run::scope(&schedule.id, &organization.id, None));
+    run.expands = matches!(schedule.input, Input::Selected(_));
+    if !run.expands {
+        run.target.clone_from(&schedule.target);
     }
-    desk.plan.runs.push(run);
+    let aside = turn::take_turn(desk, world, scheduled, &mut run);
+    if matches!(run.turn, Turn::Now { .. }) {
+        asked::make(desk, world, scheduled, organization, &mut run);
+    }
+    turn::push(desk, world, run, aside);
 }
 
 fn open_run(
@@ -408,11 +448,17 @@ fn open_run(
         cause,
         scheduled_for: nominal,
         created_at: desk.now,
-        target: None,
-        occasion: Occasion::default(),
-        expands: false,
-        total: 0,
-        refused: Vec::new(),
+        with_descendants: scheduled.schedule.complete_when == CompleteWhen::Descendants,
+        ..RunDraft::default()
+    }
+}
+
+/// A candidate of a run got nothing.
+fn count_refusal(desk: &mut Desk<'_>, run: &mut RunDraft, reason: Reason) {
+    *desk.plan.refused.entry(reason).or_default() += 1;
+    match run.refused.iter_mut().find(|(known, _)| *known == reason) {
+        Some((_, count)) => *count += 1,
+        None => run.refused.push((reason, 1)),
     }
 }
 
@@ -463,15 +509,7 @@ fn consider_one(
         .and_then(|()| permits(desk.catalogue, plugin, organization, input, operations))
         .and_then(|()| claim(desk, world, scheduled, run, plugin, input));
     if let Err(refusal) = &outcome {
-        *desk.plan.refused.entry(refusal.reason).or_default() += 1;
-        match run
-            .refused
-            .iter_mut()
-            .find(|(reason, _)| *reason == refusal.reason)
-        {
-            Some((_, count)) => *count += 1,
-            None => run.refused.push((refusal.reason, 1)),
-        }
+        count_refusal(desk, run, refusal.reason);
     }
     outcome
 }
@@ -641,7 +679,7 @@ fn claim(
         &plugin.plugin_id,
         input.map(|object| object.key.primary_key.as_str()),
         // What makes two tasks the same are the parameters of the request; a schedule's own are not that.
-        &Map::new(),
+        &run.asked.parameters,
         allow.then_some(run.id.as_str()),
     );
     let priority = schedule.priority.unwrap_or(match run.cause.class() {
@@ -653,7 +691,11 @@ fn claim(
         organization: organization.clone(),
         primary_key: input.map_or(String::new(), |object| object.key.primary_key.clone()),
     };
-    if let Some(until) = world.suppressed.get(&unique)
+    // A person passes what a worker said and the grace; what goes in a line passes the grace.
+    let manual = run.cause == Cause::Manual;
+    if manual && world.suppressed.contains_key(&unique) {
+        desk.plan.wanted_again.push(unique.clone());
+    } else if let Some(until) = world.suppressed.get(&unique)
         && until.is_none_or(|until| until > desk.now)
     {
         return refuse(Reason::Suppressed, || match until {
@@ -663,6 +705,19 @@ fn claim(
     }
     let open = world.open.entry(slot).or_default();
     if let Some(winner) = open.iter_mut().find(|open| open.unique_key == unique) {
+        if manual && winner.queued && winner.run_id != run.id {
+            desk.plan.adopted.push(Adoption {
+                task_id: winner.task_id.clone(),
+                from: std::mem::replace(&mut winner.run_id, run.id.clone()),
+                run_id: run.id.clone(),
+                priority: priority.min(winner.priority),
+            });
+            run.total += 1;
+            return Ok(winner.task_id.clone());
+        }
+        if run.blocked_by.is_none() {
+            run.blocked_by = Some(winner.run_id.clone());
+        }
         if priority < winner.priority && !winner.running {
             winner.priority = priority;
             desk.plan.urgent.push((winner.task_id.clone(), priority));
@@ -679,6 +734,8 @@ fn claim(
     });
     let grace = grace(catalogue, scheduled, plugin, run.cause);
     if let Some(ended) = world.ended.get(&unique)
+        && !manual
+        && run.line.is_none()
         && ended.at.plus(grace) > desk.now
         && ended.digest == seen
     {
@@ -691,10 +748,20 @@ fn claim(
         unique_key: unique.clone(),
         task_id: id.clone(),
         plugin_id: plugin.plugin_id.clone(),
+        run_id: run.id.clone(),
         running: false,
+        // What this plan makes cannot be adopted before it is stored.
+        queued: false,
         priority,
     });
     run.total += 1;
+    let mut parameters = schedule.parameters.clone();
+    parameters.extend(run.asked.parameters.clone());
+    let clocks = timeouts(
+        &plugin.timeouts,
+        &schedule.timeouts,
+        &catalogue.rules.defaults,
+    );
     desk.plan.tasks.push(TaskDraft {
         id: id.clone(),
         run_id: run.id.clone(),
@@ -717,7 +784,8 @@ fn claim(
             .into_iter()
             .collect(),
         unique_key: unique,
-        parameters: schedule.parameters.clone(),
+        parameters,
+        expires_at: desk.now.plus(clocks.task),
         state: TaskState::Queued,
     });
     Ok(id)

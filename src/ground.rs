@@ -16,8 +16,9 @@ use crate::decide::Plan;
 use crate::moment::{Clock, Moment};
 use crate::policy::{Format, Order};
 use crate::rules::Rules;
+use crate::run::Turn;
 use crate::schedule::Organization;
-use crate::store::{Store, StoreError};
+use crate::store::{Listened, Store, StoreError};
 use crate::task::Ids;
 
 pub use judged::judged;
@@ -44,6 +45,8 @@ pub struct Ground {
     pub expand: Notify,
     /// Held by whoever expands in this process: who waits for it finds nothing left of what the other had begun.
     pub expanding: tokio::sync::Mutex<()>,
+    /// A run that waits may begin, or one has ended.
+    pub turns: Notify,
     /// Take nothing new.
     pub stop: CancellationToken,
     pub replica: String,
@@ -97,6 +100,7 @@ impl Ground {
             tick: Notify::new(),
             expand: Notify::new(),
             expanding: tokio::sync::Mutex::new(()),
+            turns: Notify::new(),
             stop,
             replica: Ids::seeded(seed).next(now),
             catalogue: RwLock::new(Arc::new(Catalogue::empty(rules.clone()))),
@@ -136,8 +140,19 @@ impl Ground {
     }
 
     pub async fn load_catalogue(&self) -> Result<Arc<Catalogue>, StoreError> {
+        // Who is paused is read first: a pause raises the revision, so what is missed here is loaded once more.
+        let paused = self.store.pauses().await?.into_keys().collect();
         let (revision, stored) = self.store.declared().await?;
-        let loaded = Arc::new(Catalogue::build(self.rules.clone(), revision, &stored));
+        let built = Catalogue::build(self.rules.clone(), revision, &stored);
+        let loaded = Arc::new(built.paused(&paused));
+        let listens = |noun: &str| {
+            let mut named = loaded.schedules.iter().flat_map(|s| &s.schedule.run_on);
+            named.any(|name| name == noun)
+        };
+        self.store.listen(Listened {
+            runs: listens("run"),
+            tasks: listens("task"),
+        });
         for complaint in &loaded.broken {
             tracing::error!("a declaration is out of use: {complaint}");
         }
@@ -234,11 +249,15 @@ impl Ground {
 
     /// Calls whoever has something to do after a plan was committed.
     pub fn wake(&self, plan: &Plan) {
-        if !plan.tasks.is_empty() {
+        if !plan.tasks.is_empty() || !plan.adopted.is_empty() {
             self.dispatch.notify_one();
         }
-        if plan.runs.iter().any(|run| run.expands) {
+        let begun = || plan.runs.iter().chain(&plan.started);
+        if begun().any(|run| run.expands) {
             self.expand.notify_one();
+        }
+        if begun().any(|run| matches!(run.turn, Turn::Later { .. })) || !plan.replaced.is_empty() {
+            self.turns.notify_one();
         }
     }
 

@@ -312,17 +312,10 @@ async fn tell_workers<B: Bus>(bus: &B, cancels: &[Status]) {
     }
     let letters = cancels
         .iter()
-        .map(|status| Letter {
-            address: Address::Control,
-            message_id: format!("{}:cancel", status.task_id),
-            correlation_id: Some(status.task_id.clone()),
-            content_type: "application/json",
-            headers: Vec::new(),
-            priority: 0,
-            expires_in_ms: None,
-            body: wire::cancel(&status.task_id, status.attempt, Some(&status.worker)),
+        .map(|status| {
+            let body = wire::cancel(&status.task_id, status.attempt, Some(&status.worker));
+            Letter::cancel(&status.task_id, body)
         })
         .collect();
-    // It may be lost; the clocks of the task are what counts.
     bus.publish(letters).await;
 }

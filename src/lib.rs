@@ -10,7 +10,7 @@
 //! | Floor | Rooms |
 //! |:--|:--|
 //! | 4 door | [`cli`], [`settings`], [`telemetry`] |
-//! | 3 loops | [`processor`], [`intake`], [`ticker`], [`expansion`], [`dispatch`], [`reaper`], on their [`ground`] |
+//! | 3 loops | [`processor`], [`intake`], [`ticker`], [`turns`], [`expansion`], [`dispatch`], [`reaper`], on their [`ground`] |
 //! | 2 keeping and carrying | [`store`], [`bus`] |
 //! | 1 decisions | [`trigger`], [`catalogue`], [`decide`], [`progress`] |
 //! | 0 words | [`moment`], [`document`], [`policy`], [`object`], [`query`], [`recurrence`], [`schedule`], [`plugin`], [`run`], [`task`], [`rules`], [`declaration`], [`wire`] |
@@ -97,4 +97,5 @@ pub mod task;
 pub mod telemetry;
 pub mod ticker;
 pub mod trigger;
+pub mod turns;
 pub mod wire;

@@ -7,10 +7,11 @@ use std::time::Duration;
 use metrics::{counter, gauge};
 use serde_json::{Map, Value, json};
 
-use crate::bus::Bus;
+use crate::bus::{Bus, Letter};
 use crate::ground::Ground;
 use crate::moment::{Moment, Span};
 use crate::store::{Older, StoreError};
+use crate::wire;
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -20,12 +21,19 @@ const TIMES: usize = 10;
 /// Every so many looks the gauges are counted anew.
 const GAUGES_EVERY: u64 = 10;
 
+/// And runs are forgotten by their number.
+const COUNTED_EVERY: u64 = 30;
+
 /// How long history is kept, as far as this loop removes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keep {
     pub events: Span,
     pub tombstones: Span,
     pub versions: Span,
+    pub tasks: Span,
+    pub runs: Span,
+    /// So many ended runs of each schedule, organisation and target; 0: however many there are.
+    pub runs_each: i64,
 }
 
 /// The loop.
@@ -41,6 +49,10 @@ pub async fn run<B: Bus>(ground: Arc<Ground>, bus: Arc<B>, keep: Keep) -> Result
         reconnects = condition.reconnects;
         let looked = async {
             look(&ground, keep, started).await?;
+            tell_workers(&ground, bus.as_ref()).await?;
+            if keep.runs_each > 0 && looks.is_multiple_of(COUNTED_EVERY) {
+                ground.store.forget_all_but(keep.runs_each, AT_ONCE).await?;
+            }
             if looks.is_multiple_of(GAUGES_EVERY) {
                 gauges(&ground).await?;
             }
@@ -79,9 +91,17 @@ async fn look(ground: &Ground, keep: Keep, started: Moment) -> Result<(), StoreE
         events: now.minus(keep.events),
         tombstones: now.minus(keep.tombstones),
         versions: now.minus(keep.versions),
+        tasks: now.minus(keep.tasks),
+        runs: now.minus(keep.runs),
     };
+    let shortest = ground.catalogue().shortest_life();
+    let over = ground.store.expire(now, shortest, AT_ONCE).await?;
+    if over > 0 {
+        tracing::warn!(over, "the time of tasks or waiting runs is over");
+        ground.turns.notify_one();
+    }
     for _ in 0..TIMES {
-        if ground.store.forget(&older, AT_ONCE).await? < AT_ONCE as u64 {
+        if ground.store.forget(&older, now, AT_ONCE).await? < AT_ONCE as u64 {
             break;
         }
     }
@@ -99,6 +119,25 @@ async fn look(ground: &Ground, keep: Keep, started: Moment) -> Result<(), StoreE
             &Value::Object(beats),
         )
         .await
+}
+
+/// Workers whose tasks are to end are told; it may be lost, and then the clock of the task ends it.
+async fn tell_workers<B: Bus>(ground: &Ground, bus: &B) -> Result<(), StoreError> {
+    let cancels = ground.store.cancels(ground.clock.now(), AT_ONCE).await?;
+    if cancels.is_empty() {
+        return Ok(());
+    }
+    let letters = cancels
+        .iter()
+        .map(|cancel| {
+            let worker = cancel.worker.as_deref();
+            let body = wire::cancel(&cancel.task_id, Some(cancel.attempt), worker);
+            Letter::cancel(&cancel.task_id, body)
+        })
+        .collect();
+    bus.publish(letters).await;
+    ground.turns.notify_one();
+    Ok(())
 }
 
 #[allow(clippy::cast_precision_loss)] // gauges are floats

@@ -13,6 +13,9 @@ use crate::recurrence::Recurrence;
 /// How the ids and names of schedules begin that plugins bring along.
 pub const OF_PLUGIN: &str = "plugin:";
 
+/// And those that stand for what a plugin does once it is enabled.
+pub const OF_ENABLED: &str = "enabled:";
+
 /// A compiled schedule. Its definition as it was declared is kept beside it by the catalogue.
 #[derive(Clone, Debug)]
 pub struct Schedule {
@@ -58,7 +61,7 @@ impl Schedule {
 
     /// Nobody declared it: a plugin brought its recurrences along.
     pub fn of_plugin(&self) -> bool {
-        self.id.starts_with(OF_PLUGIN)
+        self.id.starts_with(OF_PLUGIN) || self.id.starts_with(OF_ENABLED)
     }
 
     pub fn concerns(&self, organization: &str) -> bool {

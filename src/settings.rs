@@ -81,6 +81,8 @@ pub struct BatchSettings {
 pub struct Retention {
     pub tasks: Span,
     pub runs: Span,
+    /// So many ended runs of each schedule, organisation and target; 0: however many there are.
+    pub runs_each: i64,
     pub events: Span,
     pub versions: Span,
     pub tombstones: Span,
@@ -148,6 +150,7 @@ impl Default for Settings {
             retention: Retention {
                 tasks: days(30),
                 runs: days(90),
+                runs_each: 0,
                 events: days(7),
                 versions: days(90),
                 tombstones: days(30),

@@ -5,6 +5,8 @@
 //! [`commit`](Store::commit) stores it only if that is still so.
 
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, AnyRow};
@@ -21,7 +23,11 @@ mod leaving;
 mod letters;
 mod listing;
 mod lookup;
+mod pending;
 mod reading;
+mod requests;
+mod retention;
+mod runs;
 mod tasks;
 mod world;
 
@@ -31,8 +37,12 @@ pub use expanding::{ExpandingRun, Expansion};
 pub use leaving::Leaving;
 pub use letters::{DeadLetter, StoredLetter};
 pub use listing::{Listing, Page};
+pub use pending::Cancel;
 pub use reading::Reading;
-pub use tasks::{Claimed, ClaimedInput, Older, Published, Reported, Written};
+pub use requests::{Answered, Pause};
+pub use retention::Older;
+pub use runs::{Pointers, RunFilter, RunRecord};
+pub use tasks::{Claimed, ClaimedInput, Published, Reported, Written};
 pub use world::{Gathered, Wanted};
 
 /// Which database it is, and the few fragments in which they differ.
@@ -107,10 +117,18 @@ impl StoreError {
 pub struct Store {
     pool: AnyPool,
     dialect: Dialect,
+    listened: Arc<AtomicU8>,
+}
+
+/// Whose ends set something off: only those are noted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listened {
+    pub runs: bool,
+    pub tasks: bool,
 }
 
 /// The numbered changes of the schema, in order, for each database.
-const MIGRATIONS: [(i64, &str, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 4] = [
     (
         1,
         "house",
@@ -122,6 +140,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 3] = [
         "history",
         include_str!("../migrations/postgres/0002_history.sql"),
         include_str!("../migrations/sqlite/0002_history.sql"),
+    ),
+    (
+        3,
+        "runs",
+        include_str!("../migrations/postgres/0003_runs.sql"),
+        include_str!("../migrations/sqlite/0003_runs.sql"),
     ),
     (
         4,
@@ -322,7 +346,25 @@ impl Store {
                 })
             })
             .connect_lazy_with(options);
-        Ok(Store { pool, dialect })
+        Ok(Store {
+            pool,
+            dialect,
+            listened: Arc::default(),
+        })
+    }
+
+    /// From now on the ends of these are noted.
+    pub fn listen(&self, listened: Listened) {
+        let bits = u8::from(listened.runs) | u8::from(listened.tasks) << 1;
+        self.listened.store(bits, Relaxed);
+    }
+
+    fn listened(&self) -> Listened {
+        let bits = self.listened.load(Relaxed);
+        Listened {
+            runs: bits & 1 != 0,
+            tasks: bits & 2 != 0,
+        }
     }
 
     pub fn dialect(&self) -> Dialect {

@@ -105,6 +105,8 @@ pub struct TaskDraft {
     pub priority: i64,
     pub created_at: Moment,
     pub not_before: Option<Moment>,
+    /// It ends by then, whatever it is at.
+    pub expires_at: Moment,
     pub scheduled_for: Moment,
     /// Empty for a plugin that takes none; then `unique_key` alone guards it.
     pub inputs: Vec<InputDraft>,
@@ -305,6 +307,12 @@ impl Ids {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
+}
+
+/// No id that was made at this instant or later is before this text.
+pub fn first_id_of(now: Moment) -> String {
+    let millis = u64::try_from(now.micros() / 1000).unwrap_or(0) & 0xffff_ffff_ffff;
+    format!("{:08x}-{:04x}", millis >> 16, millis & 0xffff)
 }
 
 /// What a worker reports.

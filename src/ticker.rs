@@ -1,29 +1,26 @@
 //! Loop: what the clock makes due is decided.
 //!
 //! Every replica may decide an instant; the cursor of its schedule moves in the same transaction, and only one of
-//! them moves it.
+//! them moves it. Many schedules are decided at once, in one transaction.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use jiff::tz::TimeZone;
 use metrics::counter;
 
 use crate::catalogue::Catalogue;
-use crate::decide::{Desk, Plan, occurrence};
+use crate::decide::{Desk, Due, Plan, due, instants, occurrence, scope_of};
 use crate::ground::{Ground, count_plan};
-use crate::moment::{Moment, Span};
+use crate::moment::Moment;
 use crate::object::ObjectKey;
-use crate::recurrence::next_of;
-use crate::run::Cause;
-use crate::schedule::Missed;
+use crate::run::{Cause, Gap};
+use crate::schedule::{Input, Organization, Schedule};
 use crate::store::{Commit, Committed, CursorMove, StoreError, Wanted};
 use crate::trigger::Scheduled;
 
-/// An instant older than this was missed.
-const ON_TIME: Span = Span::seconds(10);
-/// Instants of one schedule that one tick looks at, at most; the rest comes with the next tick.
-const INSTANTS: usize = 10_000;
+/// Schedules that one transaction decides, at most.
+const AT_ONCE: usize = 200;
+
 /// The loop.
 pub async fn run(ground: Arc<Ground>) -> Result<(), StoreError> {
     ground
@@ -33,174 +30,206 @@ pub async fn run(ground: Arc<Ground>) -> Result<(), StoreError> {
 
 /// Decides all that is due; answers with the next instant that something is due at.
 pub async fn step(ground: &Ground) -> Result<Option<Moment>, StoreError> {
-    let revision = ground.store.catalogue_revision().await?;
-    let catalogue = ground.catalogue_at(revision).await?;
-    let timed: Vec<&Arc<Scheduled>> = catalogue
-        .schedules
-        .iter()
-        .filter(|scheduled| !scheduled.schedule.recurrences.is_empty())
-        .collect();
-    if timed.is_empty() {
-        return Ok(None);
-    }
-    let cursors: HashMap<String, Moment> = ground.store.cursors().await?.into_iter().collect();
-    let now = ground.clock.now();
-    let mut earliest: Option<Moment> = None;
-    for scheduled in timed {
-        let Some(&cursor) = cursors.get(&scheduled.schedule.id) else {
-            continue;
-        };
-        let next = decide_schedule(ground, &catalogue, scheduled, cursor, now).await?;
-        earliest = match (earliest, next) {
-            (Some(known), Some(next)) => Some(known.min(next)),
-            (known, next) => known.or(next),
-        };
-    }
-    Ok(earliest)
+    decide(ground, |_| true).await
 }
 
-/// Decides the instants of one schedule in (cursor, now]; answers with the first one after.
-async fn decide_schedule(
-    ground: &Ground,
-    catalogue: &Catalogue,
-    scheduled: &Scheduled,
+/// Decides what is due of some schedules, before somebody changes them.
+pub async fn settle(ground: &Ground, ids: &BTreeSet<String>) -> Result<(), StoreError> {
+    decide(ground, |schedule| ids.contains(&schedule.id)).await?;
+    Ok(())
+}
+
+/// A schedule with what is due of it.
+struct Turn<'a> {
+    scheduled: &'a Scheduled,
     cursor: Moment,
-    now: Moment,
+    due: Due,
+}
+
+async fn decide(
+    ground: &Ground,
+    concerned: impl Fn(&Schedule) -> bool,
 ) -> Result<Option<Moment>, StoreError> {
-    let schedule = &scheduled.schedule;
-    // The zone was looked up when the schedule was read.
-    let zone = TimeZone::get(&schedule.timezone).unwrap_or(TimeZone::UTC);
-    let start = schedule.starts_at.unwrap_or(schedule.created_at);
-    let mut instants = Vec::new();
-    let mut at = cursor.max(
-        schedule
-            .starts_at
-            .map_or(cursor, |start| start.minus(Span::from_micros(1))),
-    );
-    let mut next = None;
-    while instants.len() < INSTANTS {
-        next = next_of(&schedule.recurrences, at, &zone, start, schedule.ends_at);
-        match next {
-            Some(instant) if instant <= now => {
-                instants.push(instant);
-                at = instant;
-            }
-            _ => break,
+    loop {
+        let revision = ground.store.catalogue_revision().await?;
+        let catalogue = ground.catalogue_at(revision).await?;
+        let timed: Vec<&Arc<Scheduled>> = catalogue
+            .schedules
+            .iter()
+            .filter(|scheduled| !scheduled.schedule.recurrences.is_empty())
+            .filter(|scheduled| concerned(&scheduled.schedule))
+            .collect();
+        if timed.is_empty() {
+            return Ok(None);
+        }
+        let cursors: HashMap<String, Moment> = ground.store.cursors().await?.into_iter().collect();
+        let now = ground.clock.now();
+        let mut earliest: Option<Moment> = None;
+        let mut turns = Vec::new();
+        for scheduled in timed {
+            let schedule = &scheduled.schedule;
+            let Some(&cursor) = cursors.get(&schedule.id) else {
+                continue;
+            };
+            let due = due(schedule, cursor, now);
+            let after = due.as_ref().map_or(cursor, |due| due.until);
+            let next = instants(schedule, after).next();
+            earliest = earliest.into_iter().chain(next).min();
+            turns.extend(due.map(|due| Turn {
+                scheduled,
+                cursor,
+                due,
+            }));
+        }
+        let mut stale = false;
+        for turns in turns.chunks(AT_ONCE) {
+            stale |= together(ground, &catalogue, turns, now).await?;
+        }
+        // Somebody else moved a cursor or changed a declaration: what is left is decided by what is so now. And where
+        // more is due than one look takes, there is another.
+        let more = earliest.is_some_and(|next| next <= now);
+        if ground.stop.is_cancelled() || !(stale || more) {
+            return Ok(earliest);
         }
     }
-    let Some(&last) = instants.last() else {
-        return Ok(next);
-    };
-    let chosen = if schedule.awake() {
-        choose(scheduled, &instants, now)
-    } else {
-        Vec::new()
-    };
-    let skipped = instants.len() - chosen.len();
-    if skipped > 0 {
-        counter!("muster_occurrences_skipped_total").increment(skipped as u64);
-        tracing::info!(
-            schedule = schedule.name,
-            skipped,
-            "instants of the clock were passed over"
-        );
-    }
-    let moved = CursorMove {
-        schedule_id: schedule.id.clone(),
-        from: cursor,
-        to: last,
-    };
-    let committed = commit_occurrences(ground, catalogue, scheduled, &chosen, now, moved).await?;
-    if committed == Committed::Stale("catalogue") {
-        // Decided anew at once, by the newer catalogue.
-        ground.tick.notify_one();
-    }
-    Ok(next.filter(|next| *next > now).or(Some(now)))
 }
 
-/// Which of the instants run: those on time, and of the older ones what the schedule says.
-fn choose(scheduled: &Scheduled, instants: &[Moment], now: Moment) -> Vec<(Moment, Cause)> {
-    let schedule = &scheduled.schedule;
-    let on_time = now.minus(ON_TIME);
-    let window = now.minus(schedule.catchup_window);
-    let (missed, fresh): (Vec<Moment>, Vec<Moment>) =
-        instants.iter().partition(|instant| **instant < on_time);
-    let within: Vec<Moment> = missed
-        .into_iter()
-        .filter(|instant| *instant >= window)
-        .collect();
-    let most = usize::try_from(schedule.catchup_max).unwrap_or(usize::MAX);
-    let caught: Vec<Moment> = match schedule.missed {
-        Missed::Skip => Vec::new(),
-        // The newest of all; a fresh one is that.
-        Missed::Latest if fresh.is_empty() => within.last().copied().into_iter().collect(),
-        Missed::Latest => Vec::new(),
-        Missed::All => within.iter().rev().take(most).rev().copied().collect(),
-    };
-    caught
-        .into_iter()
-        .map(|instant| (instant, Cause::CatchUp))
-        .chain(fresh.into_iter().map(|instant| (instant, Cause::OnTime)))
-        .collect()
-}
-
-async fn commit_occurrences(
+/// Decides some schedules in one transaction; answers whether it has to be tried again. Where the store refuses them
+/// together, each is tried alone, so that one cannot hold up the others.
+async fn together(
     ground: &Ground,
     catalogue: &Catalogue,
-    scheduled: &Scheduled,
-    chosen: &[(Moment, Cause)],
+    turns: &[Turn<'_>],
     now: Moment,
-    moved: CursorMove,
+) -> Result<bool, StoreError> {
+    match commit(ground, catalogue, turns, now).await {
+        Err(StoreError::Statement(error)) if turns.len() > 1 => {
+            tracing::warn!(
+                "the store refuses some schedules together; each is decided alone: {error}"
+            );
+            let mut stale = false;
+            for turn in turns {
+                match commit(ground, catalogue, std::slice::from_ref(turn), now).await {
+                    Err(StoreError::Statement(error)) => {
+                        let schedule = &turn.scheduled.schedule.name;
+                        tracing::error!(schedule, "its instants cannot be stored: {error}");
+                    }
+                    committed => stale |= matches!(committed?, Committed::Stale(_)),
+                }
+            }
+            Ok(stale)
+        }
+        committed => Ok(matches!(committed?, Committed::Stale(_))),
+    }
+}
+
+async fn commit(
+    ground: &Ground,
+    catalogue: &Catalogue,
+    turns: &[Turn<'_>],
+    now: Moment,
 ) -> Result<Committed, StoreError> {
-    let schedule = &scheduled.schedule;
-    let concerned: Vec<_> = catalogue
-        .organizations
-        .values()
-        .filter(|organization| schedule.concerns(&organization.id) && organization.enabled)
-        .collect();
     let mut wanted = Wanted::default();
-    for organization in &concerned {
-        for primary_key in ["", schedule.target.as_deref().unwrap_or("")] {
-            wanted.keys.insert(ObjectKey {
-                organization: organization.id.clone(),
-                primary_key: primary_key.to_owned(),
-            });
+    for turn in turns.iter().filter(|turn| !turn.due.chosen.is_empty()) {
+        for organization in organizations(catalogue, &turn.scheduled.schedule) {
+            want(&mut wanted, &turn.scheduled.schedule, &organization.id);
         }
     }
     let mut gathered = ground.store.gather(&wanted).await?;
     let mut plan = Plan::default();
     let mut ids = ground.ids();
-    let mut desk = Desk {
-        catalogue,
-        now,
-        ids: &mut ids,
-        plan: &mut plan,
-        findings: None,
-    };
-    for (instant, cause) in chosen {
-        for organization in &concerned {
-            occurrence(
-                &mut desk,
-                &mut gathered.world,
-                scheduled,
-                organization,
-                *cause,
-                *instant,
-            );
+    let mut cursors = Vec::with_capacity(turns.len());
+    let (mut decided, mut passed) = (0, 0);
+    for turn in turns {
+        let schedule = &turn.scheduled.schedule;
+        for gap in &turn.due.passed {
+            passed += gap.count;
+            plan.gaps.push(Gap {
+                id: ids.next(now),
+                schedule_id: schedule.id.clone(),
+                schedule: schedule.name.clone(),
+                schedule_revision: schedule.revision,
+                organization: schedule.organization.clone().unwrap_or_default(),
+                state: gap.state,
+                reason: gap.reason,
+                from: gap.from,
+                until: gap.until,
+                count: gap.count,
+                after: turn.cursor,
+            });
         }
+        let mut desk = Desk {
+            catalogue,
+            now,
+            ids: &mut ids,
+            plan: &mut plan,
+            findings: None,
+        };
+        for (instant, cause) in &turn.due.chosen {
+            decided += 1;
+            for organization in organizations(catalogue, schedule) {
+                occurrence(
+                    &mut desk,
+                    &mut gathered.world,
+                    turn.scheduled,
+                    organization,
+                    *cause,
+                    *instant,
+                );
+            }
+        }
+        cursors.push(CursorMove {
+            schedule_id: schedule.id.clone(),
+            from: turn.cursor,
+            to: turn.due.until,
+        });
     }
     let committed = ground
         .store
         .commit(&Commit {
             plan: &plan,
-            cursors: &[moved],
+            cursors: &cursors,
             ..Commit::empty(now, catalogue.revision)
         })
         .await?;
     if committed == Committed::Done {
-        counter!("muster_occurrences_decided_total").increment(chosen.len() as u64);
+        counter!("muster_occurrences_decided_total").increment(decided);
+        if passed > 0 {
+            counter!("muster_occurrences_skipped_total").increment(passed.unsigned_abs());
+            tracing::info!(passed, "instants of the clock were passed over");
+        }
         count_plan(&plan, &catalogue.rules);
         ground.wake(&plan);
     }
     Ok(committed)
+}
+
+/// Those for whom a schedule has runs.
+fn organizations<'a>(
+    catalogue: &'a Catalogue,
+    schedule: &'a Schedule,
+) -> impl Iterator<Item = &'a Organization> {
+    catalogue
+        .organizations
+        .values()
+        .filter(|organization| schedule.concerns(&organization.id) && organization.enabled)
+}
+
+/// What an occurrence has to know.
+fn want(wanted: &mut Wanted, schedule: &Schedule, organization: &str) {
+    let expands = matches!(schedule.input, Input::Selected(_));
+    let target = schedule.target.as_deref().filter(|_| !expands);
+    wanted.scopes.extend(scope_of(
+        schedule,
+        organization,
+        target,
+        expands,
+        Cause::OnTime,
+    ));
+    if !expands {
+        wanted.keys.insert(ObjectKey {
+            organization: organization.to_owned(),
+            primary_key: target.unwrap_or("").to_owned(),
+        });
+    }
 }

@@ -15,7 +15,7 @@ use muster::document::Document;
 use muster::moment::{Moment, Span};
 use muster::object::{Change, Level, Object, ObjectKey, Operation, Rank, Told, Word, merge};
 use muster::rules::Rules;
-use muster::run::{Cause, Occasion, Reason, RunDraft};
+use muster::run::{Cause, Reason, RunDraft};
 use muster::schedule::{Input, Organization};
 use muster::settings::Settings;
 use muster::task::{Ids, TaskState};
@@ -806,6 +806,7 @@ fn a_schedule_of_one_organisation_one_that_sleeps_and_one_whose_when_is_false_ar
                 FindingOutcome::Untouched(Untouched::When(_)) => "when",
                 FindingOutcome::Untouched(Untouched::TooCostly) => "too costly",
                 FindingOutcome::Expands => "expands",
+                FindingOutcome::Overlaps(_) => "overlaps",
                 FindingOutcome::Considered(_) => "considered",
             };
             (finding.schedule.as_str(), outcome)
@@ -982,11 +983,8 @@ fn a_page_of_the_inventory_passes_the_same_gates() {
         cause: Cause::OnTime,
         scheduled_for: case.now,
         created_at: case.now,
-        target: None,
-        occasion: Occasion::default(),
         expands: true,
-        total: 0,
-        refused: Vec::new(),
+        ..RunDraft::default()
     };
     let mut plan = Plan::default();
     let mut desk = Desk {

@@ -33,6 +33,7 @@ const FLOORS: [(u8, &[&str]); 5] = [
             "ground",
             "intake",
             "ticker",
+            "turns",
             "expansion",
             "dispatch",
             "reaper",

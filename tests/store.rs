@@ -223,7 +223,7 @@ impl House {
     async fn decide(&self, told: &[Told], seed: u64) -> Decided {
         let wanted = Wanted {
             keys: told.iter().map(|told| told.change.key.clone()).collect(),
-            inbox: Vec::new(),
+            ..Wanted::default()
         };
         let mut gathered = self.store.gather(&wanted).await.expect("what is known");
         let catalogue = self.catalogue().await;
@@ -413,6 +413,7 @@ async fn a_decision_is_stored_whole_and_read_back_as_it_was(house: House) {
     let wanted = Wanted {
         keys: HashSet::from([key("h1")]),
         inbox: Vec::new(),
+        ..Wanted::default()
     };
     let known = house.store.gather(&wanted).await.expect("what is known");
     assert_eq!(
@@ -440,6 +441,7 @@ async fn a_message_counts_once(house: House) {
     let wanted = Wanted {
         keys: HashSet::new(),
         inbox: inbox.to_vec(),
+        ..Wanted::default()
     };
     let known = house.store.gather(&wanted).await.expect("what is known");
     assert!(known.handled.contains(&inbox[0]));
@@ -563,6 +565,7 @@ async fn a_stale_decision_stores_nothing_at_all(house: House) {
     let wanted = Wanted {
         keys: HashSet::new(),
         inbox: inbox.to_vec(),
+        ..Wanted::default()
     };
     assert!(
         house
@@ -589,6 +592,7 @@ async fn awkward_values_come_back_as_they_were(house: House) {
     let wanted = Wanted {
         keys: HashSet::from([key("h'1\"|\\ü")]),
         inbox: Vec::new(),
+        ..Wanted::default()
     };
     let known = house.store.gather(&wanted).await.expect("what is known");
     let object: &Object = known
@@ -769,6 +773,7 @@ async fn the_end_of_a_task_frees_its_key_starts_its_grace_and_ends_its_run(house
     let wanted = Wanted {
         keys: HashSet::from([key("h1")]),
         inbox: Vec::new(),
+        ..Wanted::default()
     };
     let known = house.store.gather(&wanted).await.expect("what is known");
     assert!(
@@ -834,6 +839,7 @@ async fn a_withdrawn_task_is_never_offered_and_frees_its_key(house: House) {
     let wanted = Wanted {
         keys: HashSet::from([key("h1")]),
         inbox: Vec::new(),
+        ..Wanted::default()
     };
     let known = house.store.gather(&wanted).await.expect("what is known");
     assert!(known.world.open.get(&key("h1")).is_none_or(Vec::is_empty));
@@ -999,21 +1005,35 @@ async fn history_is_forgotten_by_age(house: House) {
         events: at(99),
         tombstones: at(99),
         versions: at(99),
+        ..Older::default()
     };
-    assert_eq!(house.store.forget(&keeps, 100).await.expect("an answer"), 0);
+    assert_eq!(
+        house
+            .store
+            .forget(&keeps, at(300), 100)
+            .await
+            .expect("an answer"),
+        0
+    );
     let forgets = Older {
         events: at(101),
         tombstones: at(101),
         versions: at(101),
+        ..Older::default()
     };
     assert_eq!(
-        house.store.forget(&forgets, 100).await.expect("an answer"),
+        house
+            .store
+            .forget(&forgets, at(300), 100)
+            .await
+            .expect("an answer"),
         2,
         "the id and the tombstone"
     );
     let wanted = Wanted {
         keys: HashSet::from([key("h1")]),
         inbox: inbox.to_vec(),
+        ..Wanted::default()
     };
     let known = house.store.gather(&wanted).await.expect("what is known");
     assert!(known.handled.is_empty() && known.world.objects.is_empty());

@@ -274,6 +274,9 @@ async fn through(ground: &Arc<Ground>, input: String, tasks: Collected) -> Resul
         events: Span::seconds(604_800),
         tombstones: Span::seconds(604_800),
         versions: Span::seconds(86_400 * 30),
+        tasks: Span::seconds(86_400 * 30),
+        runs: Span::seconds(86_400 * 90),
+        runs_each: 0,
     };
     processor::run(ground.clone(), Arc::new(bus), size, keep, true).await?;
     Ok(())

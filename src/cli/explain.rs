@@ -11,6 +11,7 @@ use crate::decide::FindingOutcome;
 use crate::intake::{self, Explained, Incoming};
 use crate::object::Object;
 use crate::query::{Facts, Fields, Nowhere};
+use crate::run::Turn;
 use crate::settings::Settings;
 use crate::trigger::Untouched;
 
@@ -101,6 +102,16 @@ fn as_json(explained: &Explained) -> Value {
                         "why".to_owned(),
                         json!("its inputs are looked for in the inventory, by its input queries"),
                     );
+                }
+                FindingOutcome::Overlaps(turn) => {
+                    let waits = matches!(turn, Turn::Later { .. });
+                    told.insert("triggered".to_owned(), json!(waits));
+                    let why = if waits {
+                        "another run of the same scope has not ended: it waits for that"
+                    } else {
+                        "overlap: another run of the same scope has not ended, and one waits for that already"
+                    };
+                    told.insert("why".to_owned(), json!(why));
                 }
                 FindingOutcome::Considered(plugins) => {
                     told.insert("triggered".to_owned(), json!(true));

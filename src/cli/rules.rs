@@ -60,20 +60,8 @@ pub(super) fn without_effect(settings: &Settings) -> Vec<Complaint> {
                 say(&path(key), "a bound on what waits");
             }
         }
-        if worker.run_on_enable {
-            say(&path("run_on_enable"), "running on what is there");
-        }
         if worker.share {
             say(&path("share"), "sharing between organisations");
-        }
-    }
-    let usual = Settings::default().retention;
-    for (key, differs) in [
-        ("retention.tasks", settings.retention.tasks != usual.tasks),
-        ("retention.runs", settings.retention.runs != usual.runs),
-    ] {
-        if differs {
-            say(key, "forgetting tasks and runs");
         }
     }
     said

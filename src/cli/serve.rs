@@ -134,6 +134,9 @@ async fn go<B: Bus>(
         events: settings.retention.events,
         tombstones: settings.retention.tombstones,
         versions: settings.retention.versions,
+        tasks: settings.retention.tasks,
+        runs: settings.retention.runs,
+        runs_each: settings.retention.runs_each,
     };
     let bus = Arc::new(bus);
     if lines && ground.store.one_writer() {

@@ -36,14 +36,10 @@ impl Rooms {
         catalogue: &Catalogue,
         run: &ExpandingRun,
     ) -> Result<Option<String>, StoreError> {
-        let Some(scheduled) = catalogue
-            .schedules
-            .iter()
-            .find(|scheduled| scheduled.schedule.id == run.schedule_id)
-        else {
+        let Some(scheduled) = catalogue.scheduled(&run.schedule_id) else {
             return Ok(None);
         };
-        for (worker_type, _) in plugins_by_type(scheduled) {
+        for (worker_type, _) in plugins_by_type(&scheduled) {
             let room = self.of(ground, catalogue, worker_type).await?;
             let limit = limit(catalogue, worker_type);
             if room < (limit / PART).clamp(1, ENOUGH) {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -14,8 +15,8 @@ use crate::ground::{Ground, count_plan, judged};
 use crate::moment::Moment;
 use crate::object::Object;
 use crate::query::narrow::{Narrow, narrow};
-use crate::run::{Occasion, Reason, RunDraft};
-use crate::schedule::{Input, Organization, Selection};
+use crate::run::{Reason, RunDraft};
+use crate::schedule::{Input, Organization, Overlap, Selection};
 use crate::store::{Commit, Committed, ExpandingRun, Expansion, StoreError};
 use crate::trigger::Scheduled;
 
@@ -93,9 +94,18 @@ struct Found {
 
 /// What a run's schedule says now.
 struct Wanted<'a> {
-    scheduled: &'a Scheduled,
+    scheduled: Arc<Scheduled>,
     organization: &'a Organization,
-    selections: &'a BTreeMap<String, Selection>,
+}
+
+impl Wanted<'_> {
+    fn selections(&self) -> &BTreeMap<String, Selection> {
+        static NONE: BTreeMap<String, Selection> = BTreeMap::new();
+        match &self.scheduled.schedule.input {
+            Input::Selected(selections) => selections,
+            Input::Given => &NONE,
+        }
+    }
 }
 
 impl<'a> Turn<'a> {
@@ -153,6 +163,7 @@ impl<'a> Turn<'a> {
                 return Ok(());
             }
             self.ground.dispatch.notify_one();
+            self.ground.turns.notify_one();
             self.run.until = expansion.until;
             self.run.refused = expansion.refused;
             let Some(to) = expansion.to else { break };
@@ -194,7 +205,7 @@ impl<'a> Turn<'a> {
         let (ground, catalogue) = (self.ground, self.catalogue);
         let room = self
             .rooms
-            .inputs(ground, catalogue, wanted.scheduled)
+            .inputs(ground, catalogue, &wanted.scheduled)
             .await?;
         if room == 0 {
             return Ok(None);
@@ -210,12 +221,12 @@ impl<'a> Turn<'a> {
         };
         let (at, after) = read_position(from);
         let mut types = wanted
-            .selections
+            .selections()
             .range::<str, _>((Bound::Included(at), Bound::Unbounded));
         if let Some((object_type, selection)) = types.next() {
             let after = if object_type == at { after } else { "" };
             let limit = pace.0.min(room);
-            let narrowed = narrowed(selection, &self.run, wanted.scheduled, catalogue, now);
+            let narrowed = narrowed(selection, &self.run, &wanted.scheduled, catalogue, now);
             let found = ground
                 .store
                 .objects_after(&self.run.organization, object_type, after, limit, &narrowed)
@@ -226,15 +237,16 @@ impl<'a> Turn<'a> {
                 Some(last) if full => Some(format!("{object_type}|{}", last.key.primary_key)),
                 _ => types.next().map(|(name, _)| format!("{name}|")),
             };
-            (page.inputs, page.costly) =
-                self.select(selection, found, wanted.scheduled, now).await?;
+            (page.inputs, page.costly) = self
+                .select(selection, found, &wanted.scheduled, now)
+                .await?;
         }
         let inputs: Vec<&Object> = page
             .inputs
             .iter()
             .chain(self.carried.values().flatten())
             .collect();
-        let ends = asks_for_ends(catalogue, wanted.scheduled, self.run.cause);
+        let ends = asks_for_ends(catalogue, &wanted.scheduled, self.run.cause);
         page.world = ground
             .store
             .gather_standing(&self.run.organization, &inputs, ends)
@@ -256,11 +268,11 @@ impl<'a> Turn<'a> {
             cause: self.run.cause,
             scheduled_for: self.run.scheduled_for,
             created_at: found.now,
-            target: None,
-            occasion: Occasion::default(),
             expands: true,
-            total: 0,
             refused: self.run.refused.clone(),
+            asked: self.run.asked.clone(),
+            line: self.run.line.clone(),
+            ..RunDraft::default()
         };
         if found.costly > 0 {
             add(&mut draft.refused, Reason::QueryTooCostly, found.costly);
@@ -277,7 +289,7 @@ impl<'a> Turn<'a> {
         let carried = page(
             &mut desk,
             &mut found.world,
-            wanted.scheduled,
+            &wanted.scheduled,
             wanted.organization,
             &mut draft,
             &Inputs {
@@ -301,6 +313,8 @@ impl<'a> Turn<'a> {
             to: found.to,
             found: draft.total,
             refused: draft.refused,
+            blocked_by: draft.blocked_by,
+            releases: schedule.overlap == Overlap::Skip,
             carried,
             until: self.ground.clock.now().plus(LEASE),
         };
@@ -367,11 +381,10 @@ impl<'a> Turn<'a> {
                 expansion: Some(Expansion {
                     run_id: self.run.id.clone(),
                     from: self.run.position.clone(),
-                    to: None,
-                    found: 0,
                     refused: self.run.refused.clone(),
-                    carried: Carried::new(),
+                    releases: true,
                     until: now,
+                    ..Expansion::default()
                 }),
                 ..Commit::empty(now, self.catalogue.revision)
             })
@@ -384,17 +397,13 @@ type Storing = tokio::task::JoinHandle<Result<(Committed, Expansion), StoreError
 
 /// What the schedule of a run says, if it is there.
 fn wanted<'a>(catalogue: &'a Catalogue, run: &ExpandingRun) -> Option<Wanted<'a>> {
-    let scheduled = catalogue
-        .schedules
-        .iter()
-        .find(|scheduled| scheduled.schedule.id == run.schedule_id)?;
-    let Input::Selected(selections) = &scheduled.schedule.input else {
+    let scheduled = catalogue.scheduled(&run.schedule_id)?;
+    if !matches!(scheduled.schedule.input, Input::Selected(_)) {
         return None;
-    };
+    }
     Some(Wanted {
         scheduled,
         organization: catalogue.organizations.get(&run.organization)?,
-        selections,
     })
 }
 

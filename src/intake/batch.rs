@@ -346,6 +346,7 @@ pub(super) fn wanted(events: &[Read]) -> Wanted {
             .iter()
             .filter_map(|read| read.event.inbox.clone())
             .collect(),
+        ..Wanted::default()
     }
 }
 
@@ -355,7 +356,7 @@ async fn take_events(
     events: &[Read],
     handled: &mut Handled,
 ) -> Result<(), StoreError> {
-    let wanted = wanted(events);
+    let mut wanted = wanted(events);
     loop {
         let mut gathered = ground.store.gather(&wanted).await?;
         let catalogue = ground.catalogue_at(gathered.revision).await?;
@@ -395,6 +396,10 @@ async fn take_events(
             }
         }
         histogram!("muster_decide_seconds").record(deciding.elapsed().as_secs_f64());
+        if !gathered.world.unseen.is_empty() {
+            wanted.scopes.append(&mut gathered.world.unseen);
+            continue;
+        }
         let commit = Commit {
             inbox: &inbox,
             dead: &dead,
@@ -581,6 +586,7 @@ async fn take_statuses(
             .collect();
         waiting.sort_by_key(|(at, _)| *at);
         ground.dispatch.notify_one();
+        ground.turns.notify_one();
     }
     handled.statuses += statuses.len() as u64;
     Ok(())

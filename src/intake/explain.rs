@@ -43,6 +43,13 @@ pub async fn explain(
         (plan, impossible)
     };
     let (mut plan, mut impossible) = decide(&mut gathered.world, &mut findings);
+    if !gathered.world.unseen.is_empty() {
+        let mut wanted = wanted(std::slice::from_ref(&read));
+        wanted.scopes.append(&mut gathered.world.unseen);
+        gathered = ground.store.gather(&wanted).await?;
+        findings.clear();
+        (plan, impossible) = decide(&mut gathered.world, &mut findings);
+    }
     // What leaves the object as it is triggers nothing. That answers no question, so it is asked again as if the
     // object were new; what is open or was done with it stays known.
     let as_new = impossible.is_none() && plan.unchanged > 0;

@@ -43,6 +43,7 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("defaults.retry.declines", Kind::Int),
     ("retention.tasks", Kind::Text),
     ("retention.runs", Kind::Text),
+    ("retention.runs_each", Kind::Int),
     ("retention.events", Kind::Text),
     ("retention.versions", Kind::Text),
     ("retention.tombstones", Kind::Text),

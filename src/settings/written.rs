@@ -204,6 +204,10 @@ fn some_time(text: &str) -> Result<Span, String> {
 fn retention(mut t: Table<'_, '_>, retention: &mut Retention) {
     set(&mut retention.tasks, t.span("tasks"));
     set(&mut retention.runs, t.span("runs"));
+    set(
+        &mut retention.runs_each,
+        t.int_in("runs_each", 0..=1_000_000_000),
+    );
     set(&mut retention.events, t.span("events"));
     set(&mut retention.versions, t.span("versions"));
     set(&mut retention.tombstones, t.span("tombstones"));

@@ -1,7 +1,7 @@
 //! Everything that must be atomic about a decision, in one transaction: it is stored if what it was made from still
 //! holds, and otherwise nothing is.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::LazyLock;
 
 use serde::Serialize;
@@ -12,11 +12,11 @@ use super::columns::Columns;
 use super::expanding::Expansion;
 use super::leaving::Offered;
 use super::letters::DeadLetter;
+use super::requests::Answered;
 use super::{Dialect, Store, StoreError, json_rows, write_rows};
 use crate::decide::{Plan, World};
 use crate::moment::Moment;
 use crate::object::ObjectKey;
-use crate::run::{Reason, RunDraft, RunState};
 use crate::task::{TaskDraft, TaskState};
 
 /// What is to be stored, and what it rests on.
@@ -34,6 +34,8 @@ pub struct Commit<'a> {
     pub plan: &'a Plan,
     pub cursors: &'a [CursorMove],
     pub expansion: Option<Expansion>,
+    /// The request that this does, with its answer.
+    pub answered: Option<Answered>,
 }
 
 impl Commit<'static> {
@@ -52,6 +54,7 @@ impl Commit<'static> {
             plan: &PLAN,
             cursors: &[],
             expansion: None,
+            answered: None,
         }
     }
 }
@@ -90,26 +93,6 @@ struct ObjectRow<'a> {
 }
 
 #[derive(Serialize)]
-struct RunRow<'a> {
-    id: &'a str,
-    schedule_id: &'a str,
-    schedule: &'a str,
-    schedule_revision: i64,
-    organization: &'a str,
-    cause: &'static str,
-    scheduled_for: i64,
-    created_at: i64,
-    finished_at: Option<i64>,
-    target: Option<&'a str>,
-    state: &'static str,
-    position: Option<&'static str>,
-    occasion: String,
-    total: i64,
-    cancelled: i64,
-    refused: String,
-}
-
-#[derive(Serialize)]
 struct TaskRow<'a> {
     id: &'a str,
     run_id: &'a str,
@@ -125,6 +108,7 @@ struct TaskRow<'a> {
     scheduled_for: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     not_before: Option<i64>,
+    expires_at: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     finished_at: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -144,10 +128,56 @@ struct OpenRow<'a> {
 }
 
 #[derive(Serialize)]
+struct CursorRow<'a> {
+    id: &'a str,
+    was: i64,
+    next: i64,
+}
+
+#[derive(Serialize)]
 struct InboxRow<'a> {
     source: &'a str,
     id: &'a str,
 }
+
+/// How tasks end without a worker's word.
+pub(super) struct Closing {
+    state: &'static str,
+    /// The states from which it may be so, as SQL.
+    from: &'static str,
+    outcome: &'static str,
+    /// How their run counts so many of them.
+    counts: &'static str,
+    /// Grace starts with this end.
+    executed: bool,
+}
+
+const WITHDRAWN: Closing = Closing {
+    state: "withdrawn",
+    from: "'queued', 'dispatched'",
+    outcome: "withdrawn",
+    counts: "UPDATE run SET cancelled = cancelled + $1 WHERE id = $2",
+    executed: false,
+};
+/// Those that no worker has accepted.
+pub(super) const CANCELLED: Closing = Closing {
+    state: "cancelled",
+    outcome: "cancelled",
+    ..WITHDRAWN
+};
+/// Whatever a worker may still be doing.
+pub(super) const CUT_OFF: Closing = Closing {
+    from: "'queued', 'dispatched', 'running'",
+    ..CANCELLED
+};
+/// The time of the task is over.
+pub(super) const EXPIRED: Closing = Closing {
+    state: "dead",
+    outcome: "expired",
+    counts: "UPDATE run SET failed = failed + $1, overran = overran + $1 WHERE id = $2",
+    executed: true,
+    ..CUT_OFF
+};
 
 #[derive(Serialize)]
 struct UrgentRow<'a> {
@@ -156,42 +186,8 @@ struct UrgentRow<'a> {
 }
 
 #[derive(Serialize)]
-struct IdRow<'a> {
-    id: &'a str,
-}
-
-/// What a run keeps of what set it off.
-fn occasion(run: &RunDraft) -> String {
-    let occasion = &run.occasion;
-    let mut kept = serde_json::Map::new();
-    let mut keep = |name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            kept.insert(name.to_owned(), value);
-        }
-    };
-    keep("event_id", occasion.event_id.clone().map(Value::String));
-    keep("event_type", occasion.event_type.clone().map(Value::String));
-    keep(
-        "traceparent",
-        occasion.traceparent.clone().map(Value::String),
-    );
-    keep("trigger", occasion.trigger.clone().map(Value::Object));
-    keep("previous", occasion.previous.clone().map(Value::Object));
-    keep("deleted", occasion.deleted.then_some(Value::Bool(true)));
-    keep(
-        "object",
-        occasion.object.as_ref().map(|key| json!(key.primary_key)),
-    );
-    Value::Object(kept).to_string()
-}
-
-/// Counts by the words of their reasons.
-pub(super) fn counts(refused: &[(Reason, i64)]) -> Value {
-    refused
-        .iter()
-        .map(|(reason, count)| (reason.word().to_owned(), json!(count)))
-        .collect::<serde_json::Map<_, _>>()
-        .into()
+pub(super) struct IdRow<'a> {
+    pub id: &'a str,
 }
 
 /// Inputs as the task keeps them.
@@ -280,11 +276,29 @@ impl Store {
         if !self.write_objects(connection, commit).await? {
             return Ok(Committed::Stale("objects"));
         }
-        // Withdrawn tasks leave their unique keys before new ones take them.
+        // Withdrawn tasks leave their unique keys before new ones take them, and runs the places that others take.
         self.withdraw_planned(connection, commit).await?;
-        self.write_runs(connection, commit).await?;
-        if !self.write_tasks(connection, commit).await? {
+        if !self.put_aside(connection, plan, commit.now).await? {
+            return Ok(Committed::Stale("overlap"));
+        }
+        let Some(decided) = self.write_runs(connection, commit).await? else {
+            return Ok(Committed::Stale("overlap"));
+        };
+        if !self.begin_pending(connection, commit).await? {
+            return Ok(Committed::Stale("pending"));
+        }
+        if !self.write_tasks(connection, commit, &decided).await? {
             return Ok(Committed::Stale("tasks"));
+        }
+        if !self.adopt(connection, commit).await? {
+            return Ok(Committed::Stale("tasks"));
+        }
+        self.want_again(connection, &plan.wanted_again).await?;
+        self.write_gaps(connection, &plan.gaps, commit.now).await?;
+        if let Some(answered) = &commit.answered
+            && !self.keep_answer(connection, answered, commit.now).await?
+        {
+            return Ok(Committed::Stale("request"));
         }
         self.write_urgent(connection, &plan.urgent).await?;
         // At the end, because who reports on a task of this run waits for its row.
@@ -347,21 +361,32 @@ impl Store {
         connection: &mut AnyConnection,
         cursors: &[CursorMove],
     ) -> Result<bool, StoreError> {
-        for cursor in cursors {
-            let moved = sqlx::query(
-                "UPDATE schedule_cursor SET decided_until = $1 WHERE schedule_id = $2 AND decided_until = $3",
-            )
-            .bind(cursor.to.micros())
-            .bind(&cursor.schedule_id)
-            .bind(cursor.from.micros())
-            .execute(&mut *connection)
-            .await?
-            .rows_affected();
-            if moved != 1 {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let rows: Vec<CursorRow<'_>> = cursors
+            .iter()
+            .map(|cursor| CursorRow {
+                id: &cursor.schedule_id,
+                was: cursor.from.micros(),
+                next: cursor.to.micros(),
+            })
+            .collect();
+        let source = self.dialect.rows("$1", "id text, was bigint, next bigint");
+        // Locked in one order, so that two replicas never wait for each other.
+        let lock = match self.dialect {
+            Dialect::Postgres => format!(
+                "WITH locked AS MATERIALIZED (SELECT schedule_id FROM schedule_cursor WHERE schedule_id IN \
+                 (SELECT r.id FROM {source}) ORDER BY schedule_id FOR UPDATE) "
+            ),
+            Dialect::Sqlite => String::new(),
+        };
+        let locked = match self.dialect {
+            Dialect::Postgres => "AND schedule_id IN (SELECT schedule_id FROM locked)",
+            Dialect::Sqlite => "",
+        };
+        let sql = format!(
+            "{lock}UPDATE schedule_cursor SET decided_until = r.next FROM {source} \
+             WHERE schedule_id = r.id AND decided_until = r.was {locked}"
+        );
+        Ok(write_rows(connection, sql, &rows).await? == rows.len() as u64)
     }
 
     async fn write_objects(
@@ -415,72 +440,20 @@ impl Store {
         Ok(write_rows(connection, sql, &rows).await? == rows.len() as u64)
     }
 
-    async fn write_runs(
-        &self,
-        connection: &mut AnyConnection,
-        commit: &Commit<'_>,
-    ) -> Result<(), StoreError> {
-        let mut cancelled: HashMap<&str, i64> = HashMap::new();
-        for task in &commit.plan.tasks {
-            if task.state == TaskState::Withdrawn {
-                *cancelled.entry(task.run_id.as_str()).or_default() += 1;
-            }
-        }
-        let rows: Vec<RunRow<'_>> = commit
-            .plan
-            .runs
-            .iter()
-            .map(|run| {
-                let cancelled = cancelled.get(run.id.as_str()).copied().unwrap_or(0);
-                let ended = !run.expands && run.total == cancelled;
-                let state = match (run.expands, ended) {
-                    (true, _) => RunState::Expanding,
-                    (false, true) => RunState::of_ended(run.total, 0, cancelled),
-                    (false, false) => RunState::Running,
-                };
-                RunRow {
-                    id: &run.id,
-                    schedule_id: &run.schedule_id,
-                    schedule: &run.schedule,
-                    schedule_revision: run.schedule_revision,
-                    organization: &run.organization,
-                    cause: run.cause.word(),
-                    scheduled_for: run.scheduled_for.micros(),
-                    created_at: run.created_at.micros(),
-                    finished_at: ended.then_some(commit.now.micros()),
-                    target: run.target.as_deref(),
-                    state: state.word(),
-                    position: run.expands.then_some(""),
-                    occasion: occasion(run),
-                    total: run.total,
-                    cancelled,
-                    refused: counts(&run.refused).to_string(),
-                }
-            })
-            .collect();
-        let sql = format!(
-            "INSERT INTO run (id, schedule_id, schedule, schedule_revision, organization, cause, scheduled_for, created_at, \
-             finished_at, target, state, position, occasion, total, succeeded, failed, cancelled, refused) \
-             SELECT r.id, r.schedule_id, r.schedule, r.schedule_revision, r.organization, r.cause, r.scheduled_for, r.created_at, \
-             r.finished_at, r.target, r.state, r.position, r.occasion, r.total, 0, 0, r.cancelled, r.refused FROM {}",
-            self.dialect.rows(
-                "$1",
-                "id text, schedule_id text, schedule text, schedule_revision bigint, organization text, cause text, \
-                 scheduled_for bigint, created_at bigint, finished_at bigint, target text, state text, position text, \
-                 occasion text, total bigint, cancelled bigint, refused text"
-            )
-        );
-        write_rows(connection, sql, &rows).await?;
-        Ok(())
-    }
-
     /// Tasks and their unique keys; false where somebody else holds one of the keys.
     async fn write_tasks(
         &self,
         connection: &mut AnyConnection,
         commit: &Commit<'_>,
+        decided: &HashSet<String>,
     ) -> Result<bool, StoreError> {
-        let tasks = &commit.plan.tasks;
+        // Of runs that were decided before nothing is stored again.
+        let tasks: Vec<&TaskDraft> = commit
+            .plan
+            .tasks
+            .iter()
+            .filter(|task| !decided.contains(&task.run_id))
+            .collect();
         let mut open: Vec<OpenRow<'_>> = tasks
             .iter()
             .filter(|task| !task.state.terminal())
@@ -531,6 +504,7 @@ impl Store {
                 created_at: task.created_at.micros(),
                 scheduled_for: task.scheduled_for.micros(),
                 not_before: task.not_before.map(Moment::micros),
+                expires_at: task.expires_at.micros(),
                 finished_at: task.state.terminal().then_some(commit.now.micros()),
                 reason: (task.state == TaskState::Withdrawn).then_some("reason_gone"),
                 inputs: inputs(task),
@@ -604,6 +578,7 @@ impl Store {
                     rows.iter().map(|row| Some(row.scheduled_for)),
                 )
                 .numbers("not_before", rows.iter().map(|row| row.not_before))
+                .numbers("expires_at", rows.iter().map(|row| Some(row.expires_at)))
                 .numbers("finished_at", rows.iter().map(|row| row.finished_at))
                 .numbers("attempt", rows.iter().map(|_| Some(0)))
                 .numbers("spent", rows.iter().map(|_| Some(0)))
@@ -619,14 +594,14 @@ impl Store {
         }
         let sql = format!(
             "INSERT INTO task (id, run_id, organization, plugin_id, worker_type, queue, state, class, priority, cause, \
-             created_at, scheduled_for, not_before, finished_at, attempt, spent, reason, inputs, parameters) \
+             created_at, scheduled_for, not_before, expires_at, finished_at, attempt, spent, reason, inputs, parameters) \
              SELECT r.id, r.run_id, r.organization, r.plugin_id, r.worker_type, r.queue, r.state, r.class, r.priority, r.cause, \
-             r.created_at, r.scheduled_for, r.not_before, r.finished_at, 0, 0, r.reason, r.inputs, r.parameters FROM {}",
+             r.created_at, r.scheduled_for, r.not_before, r.expires_at, r.finished_at, 0, 0, r.reason, r.inputs, r.parameters FROM {}",
             self.dialect.rows(
                 "$1",
                 "id text, run_id text, organization text, plugin_id text, worker_type text, queue text, state text, \
                  class bigint, priority bigint, cause text, created_at bigint, scheduled_for bigint, not_before bigint, \
-                 finished_at bigint, reason text, inputs text, parameters text"
+                 expires_at bigint, finished_at bigint, reason text, inputs text, parameters text"
             )
         );
         write_rows(connection, sql, rows).await?;
@@ -684,14 +659,28 @@ impl Store {
         reason: &str,
         now: Moment,
     ) -> Result<Vec<String>, StoreError> {
+        self.close_in(connection, ids, &WITHDRAWN, reason, now)
+            .await
+    }
+
+    /// Ends tasks without a worker's word; answers with those that ended.
+    pub(super) async fn close_in(
+        &self,
+        connection: &mut AnyConnection,
+        ids: &[&str],
+        closing: &Closing,
+        reason: &str,
+        now: Moment,
+    ) -> Result<Vec<String>, StoreError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
         let rows: Vec<IdRow<'_>> = ids.iter().map(|id| IdRow { id }).collect();
         let list = format!("(SELECT r.id FROM {})", self.dialect.rows("$1", "id text"));
         let withdrawn = sqlx::query(AssertSqlSafe(format!(
-            "UPDATE task SET state = 'withdrawn', reason = $2, finished_at = $3 \
-             WHERE id IN {list} AND state IN ('queued', 'dispatched') RETURNING id, run_id"
+            "UPDATE task SET state = '{}', reason = $2, finished_at = $3, cancel_by = NULL \
+             WHERE id IN {list} AND state IN ({}) RETURNING id, run_id",
+            closing.state, closing.from
         )))
         .bind(json_rows(&rows))
         .bind(reason)
@@ -705,6 +694,9 @@ impl Store {
             *runs.entry(row.try_get("run_id")?).or_default() += 1;
         }
         let rows: Vec<IdRow<'_>> = gone.iter().map(|id| IdRow { id }).collect();
+        if closing.executed {
+            self.start_grace(connection, &rows, now).await?;
+        }
         write_rows(
             connection,
             format!("DELETE FROM open_input WHERE task_id IN {list}"),
@@ -714,9 +706,10 @@ impl Store {
         write_rows(
             connection,
             format!(
-                "UPDATE attempt SET ended_at = {}, outcome = 'withdrawn', claimed_until = NULL, expires_at = NULL \
+                "UPDATE attempt SET ended_at = {}, outcome = '{}', claimed_until = NULL, expires_at = NULL \
                  WHERE ended_at IS NULL AND task_id IN {list}",
-                now.micros()
+                now.micros(),
+                closing.outcome
             ),
             &rows,
         )
@@ -724,7 +717,7 @@ impl Store {
         let mut names: Vec<String> = runs.keys().cloned().collect();
         names.sort();
         for run_id in &names {
-            sqlx::query("UPDATE run SET cancelled = cancelled + $1 WHERE id = $2")
+            sqlx::query(AssertSqlSafe(closing.counts))
                 .bind(runs.get(run_id).copied().unwrap_or(0))
                 .bind(run_id)
                 .execute(&mut *connection)
@@ -732,27 +725,5 @@ impl Store {
         }
         self.end_runs(connection, &names, now).await?;
         Ok(gone)
-    }
-
-    /// Runs whose tasks have all ended, and that have nothing left to find, end.
-    pub(super) async fn end_runs(
-        &self,
-        connection: &mut AnyConnection,
-        runs: &[String],
-        now: Moment,
-    ) -> Result<(), StoreError> {
-        let rows: Vec<IdRow<'_>> = runs.iter().map(|id| IdRow { id }).collect();
-        let sql = format!(
-            "UPDATE run SET finished_at = {}, state = CASE \
-             WHEN succeeded >= total THEN 'succeeded' \
-             WHEN cancelled >= total THEN 'cancelled' \
-             WHEN succeeded > 0 THEN 'partly_failed' ELSE 'failed' END \
-             WHERE id IN (SELECT r.id FROM {}) AND finished_at IS NULL AND position IS NULL \
-             AND succeeded + failed + cancelled >= total",
-            now.micros(),
-            self.dialect.rows("$1", "id text")
-        );
-        write_rows(connection, sql, &rows).await?;
-        Ok(())
     }
 }

@@ -3,16 +3,15 @@
 use std::collections::HashSet;
 
 use serde::Serialize;
-use serde_json::Value;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use super::commit::counts;
-use super::world::{read_ended, read_map, read_open};
+use super::runs::{counts, read_asked, read_counts, read_occasion};
+use super::world::{read_ended, read_open};
 use super::{Store, StoreError, json_rows, maybe_moment};
 use crate::decide::{Carried, World};
 use crate::moment::Moment;
 use crate::object::{Object, ObjectKey};
-use crate::run::{Cause, Occasion, Reason};
+use crate::run::{Asked, Cause, Occasion, Reason};
 
 /// A run found more of its inputs.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,6 +23,10 @@ pub struct Expansion {
     pub found: i64,
     /// All refusals of the run up to now.
     pub refused: Vec<(Reason, i64)>,
+    /// The run whose tasks were in the way.
+    pub blocked_by: Option<String>,
+    /// It kept others off only while it looked for its inputs.
+    pub releases: bool,
     /// Inputs that wait for their batch to be full.
     pub carried: Carried,
     /// Until then the run is left to whoever stores this.
@@ -40,6 +43,8 @@ pub struct ExpandingRun {
     pub scheduled_for: Moment,
     pub position: String,
     pub occasion: Occasion,
+    pub asked: Asked,
+    pub line: Option<String>,
     pub refused: Vec<(Reason, i64)>,
     pub carried: Carried,
     pub until: Moment,
@@ -72,7 +77,8 @@ impl Store {
              AND organization > $3 AND schedule_id NOT IN (SELECT r.id FROM {}) \
              ORDER BY organization, coalesce(turn_at, created_at), id LIMIT 1 {}) \
              UPDATE run SET claimed_until = $2, turn_at = $1 FROM picked WHERE id = picked.picked_id \
-             RETURNING id, schedule_id, organization, cause, scheduled_for, position, occasion, refused, carried",
+             RETURNING id, schedule_id, organization, cause, scheduled_for, position, occasion, refused, carried, \
+             request_id, request, line",
             self.dialect.rows("$4", "id text"),
             self.dialect.skip_locked()
         );
@@ -86,13 +92,6 @@ impl Store {
         else {
             return Ok(None);
         };
-        let mut occasion = read_map(&row.try_get::<String, _>("occasion")?);
-        let mut table = |name: &str| match occasion.remove(name) {
-            Some(Value::Object(map)) => Some(map),
-            _ => None,
-        };
-        let (trigger, previous) = (table("trigger"), table("previous"));
-        let refused = read_map(&row.try_get::<String, _>("refused")?);
         let carried: Option<String> = row.try_get("carried")?;
         Ok(Some(ExpandingRun {
             id: row.try_get("id")?,
@@ -101,15 +100,10 @@ impl Store {
             cause: Cause::parse(&row.try_get::<String, _>("cause")?).unwrap_or(Cause::Event),
             scheduled_for: super::moment(&row, "scheduled_for")?,
             position: row.try_get("position")?,
-            occasion: Occasion {
-                trigger,
-                previous,
-                ..Occasion::default()
-            },
-            refused: refused
-                .iter()
-                .filter_map(|(word, count)| Some((Reason::parse(word)?, count.as_i64()?)))
-                .collect(),
+            occasion: read_occasion(&row.try_get::<String, _>("occasion")?),
+            asked: read_asked(&row)?,
+            line: row.try_get("line")?,
+            refused: read_counts(&row.try_get::<String, _>("refused")?),
             carried: carried
                 .and_then(|text| serde_json::from_str(&text).ok())
                 .unwrap_or_default(),
@@ -201,7 +195,7 @@ impl Store {
         let source = self.dialect.rows("$2", "k text");
         if open {
             let sql = format!(
-                "SELECT i.organization, i.primary_key, i.unique_key, i.task_id, i.plugin_id, t.state, t.priority \
+                "SELECT i.organization, i.primary_key, i.unique_key, i.task_id, i.plugin_id, t.state, t.run_id, t.priority \
                  FROM {source} JOIN open_input i ON i.organization = $1 AND i.primary_key = r.k \
                  JOIN task t ON t.id = i.task_id"
             );
@@ -262,7 +256,7 @@ impl Store {
                     primary_key: primary_key.to_owned(),
                 })
                 .collect(),
-            inbox: Vec::new(),
+            ..super::Wanted::default()
         };
         let gathered = self.gather(&wanted).await?;
         Ok(gathered.world.objects.into_values().collect())
@@ -277,21 +271,25 @@ impl Store {
         let carried = (!expansion.carried.is_empty())
             .then(|| serde_json::to_string(&expansion.carried).unwrap_or_default());
         let until = expansion.to.as_ref().map(|_| expansion.until.micros());
-        let moved = sqlx::query(
+        let released = expansion.releases && expansion.to.is_none();
+        let sql = format!(
             "UPDATE run SET position = $1, total = total + $2, refused = $3, carried = $4, claimed_until = $5, \
-             state = CASE WHEN $1 IS NULL THEN 'running' ELSE state END \
+             blocked_by = coalesce(blocked_by, $8), state = CASE WHEN $1 IS NULL THEN 'running' ELSE state END {} \
              WHERE id = $6 AND position = $7 AND state = 'expanding'",
-        )
-        .bind(expansion.to.clone())
-        .bind(expansion.found)
-        .bind(counts(&expansion.refused).to_string())
-        .bind(carried)
-        .bind(until)
-        .bind(&expansion.run_id)
-        .bind(&expansion.from)
-        .execute(&mut *connection)
-        .await?
-        .rows_affected();
+            if released { ", holds = NULL" } else { "" }
+        );
+        let moved = sqlx::query(AssertSqlSafe(sql))
+            .bind(expansion.to.clone())
+            .bind(expansion.found)
+            .bind(counts(&expansion.refused).to_string())
+            .bind(carried)
+            .bind(until)
+            .bind(&expansion.run_id)
+            .bind(&expansion.from)
+            .bind(expansion.blocked_by.clone())
+            .execute(&mut *connection)
+            .await?
+            .rows_affected();
         Ok(moved == 1)
     }
 }

@@ -65,15 +65,6 @@ pub struct Reported {
 /// What an offer tells of its run: the schedule, its id, and what set it off.
 type KnownRun = (String, String, Arc<Map<String, Value>>);
 
-/// Before which instants history is forgotten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Older {
-    pub events: Moment,
-    pub tombstones: Moment,
-    /// What objects no longer are since then.
-    pub versions: Moment,
-}
-
 /// A replica that has been silent for so long is no longer shown.
 const FORGOTTEN: Span = Span::seconds(120);
 
@@ -162,7 +153,7 @@ impl Store {
         let mut transaction = self.begin().await?;
         let sql = format!(
             "WITH picked AS MATERIALIZED (SELECT id AS picked_id FROM task WHERE queue = $1 AND state = 'queued' \
-             AND (not_before IS NULL OR not_before <= $2) ORDER BY class, priority, id LIMIT $3 {}) \
+             AND (not_before IS NULL OR not_before <= $2) AND cancel_by IS NULL ORDER BY class, priority, id LIMIT $3 {}) \
              UPDATE task SET state = 'dispatched', attempt = attempt + 1 FROM picked \
              WHERE id = picked.picked_id RETURNING {TASK_COLUMNS}",
             self.dialect.skip_locked()
@@ -580,14 +571,7 @@ impl Store {
             .filter(|row| TaskState::parse(row.state).is_some_and(TaskState::executed))
             .collect();
         let ids = self.dialect.rows("$1", "id text");
-        let sql = format!(
-            "INSERT INTO last_end AS e (organization, primary_key, unique_key, ended_at, digest) \
-             SELECT i.organization, i.primary_key, i.unique_key, {}, i.digest \
-             FROM open_input i JOIN {ids} ON i.task_id = r.id WHERE true \
-             ON CONFLICT (organization, primary_key, unique_key) DO UPDATE SET ended_at = excluded.ended_at, digest = excluded.digest",
-            now.micros()
-        );
-        write_rows(&mut transaction, sql, &executed).await?;
+        self.start_grace(&mut transaction, &executed, now).await?;
         let suppressed: Vec<SuppressRow<'_>> = steps
             .iter()
             .filter(|reported| applied.contains(&reported.status.task_id))
@@ -637,6 +621,25 @@ impl Store {
                 .cloned()
                 .collect(),
         })
+    }
+
+    /// From now grace counts for what these tasks were about. Rows with their `id`, before they leave their keys.
+    pub(super) async fn start_grace<T: Serialize>(
+        &self,
+        connection: &mut sqlx::AnyConnection,
+        executed: &[T],
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        let sql = format!(
+            "INSERT INTO last_end AS e (organization, primary_key, unique_key, ended_at, digest) \
+             SELECT i.organization, i.primary_key, i.unique_key, {}, i.digest \
+             FROM open_input i JOIN {} ON i.task_id = r.id WHERE true \
+             ON CONFLICT (organization, primary_key, unique_key) DO UPDATE SET ended_at = excluded.ended_at, digest = excluded.digest",
+            now.micros(),
+            self.dialect.rows("$1", "id text")
+        );
+        write_rows(connection, sql, executed).await?;
+        Ok(())
     }
 
     async fn keep_late(
@@ -704,37 +707,6 @@ impl Store {
         let moved = write_rows(&mut transaction, sql, &rows).await?;
         transaction.commit().await?;
         Ok(moved)
-    }
-
-    /// Removes history that is older than it is kept; answers with how many rows went. A bounded number at a time, so
-    /// that nothing waits for it.
-    pub async fn forget(&self, older: &Older, limit: i64) -> Result<u64, StoreError> {
-        let mut gone = 0;
-        for (sql, before) in [
-            (
-                "DELETE FROM inbox WHERE (source, id) IN (SELECT source, id FROM inbox WHERE received_at < $1 LIMIT $2)",
-                older.events,
-            ),
-            (
-                "DELETE FROM object WHERE (organization, primary_key) IN (SELECT organization, primary_key FROM object \
-              WHERE deleted_at IS NOT NULL AND live = 0 AND deleted_at < $1 LIMIT $2)",
-                older.tombstones,
-            ),
-            (
-                "DELETE FROM object_version WHERE (organization, primary_key, valid_from) IN \
-              (SELECT organization, primary_key, valid_from FROM object_version \
-              WHERE valid_to IS NOT NULL AND valid_to < $1 LIMIT $2)",
-                older.versions,
-            ),
-        ] {
-            gone += sqlx::query(sql)
-                .bind(before.micros())
-                .bind(limit)
-                .execute(&self.pool)
-                .await?
-                .rows_affected();
-        }
-        Ok(gone)
     }
 
     /// A replica says that it is alive, and how its loops are.

@@ -1,6 +1,6 @@
 //! What a decision needs to know: objects, open tasks, last ends, by the keys that it may touch.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -18,6 +18,8 @@ pub struct Wanted {
     pub keys: HashSet<ObjectKey>,
     /// Strong ids of messages.
     pub inbox: Vec<(String, String)>,
+    /// Scopes whose holders decide whether a run has its turn.
+    pub scopes: BTreeSet<String>,
 }
 
 /// What the store knew, and by which marks it will see whether that still holds.
@@ -74,6 +76,9 @@ impl Store {
                     .insert((row.try_get("source")?, row.try_get("id")?));
             }
         }
+        if !wanted.scopes.is_empty() {
+            gathered.world.scopes = self.scopes(&mut connection, &wanted.scopes).await?;
+        }
         if wanted.keys.is_empty() {
             return Ok(gathered);
         }
@@ -101,7 +106,7 @@ impl Store {
             gathered.world.objects.insert(object.key.clone(), object);
         }
         let sql = format!(
-            "SELECT i.organization, i.primary_key, i.unique_key, i.task_id, i.plugin_id, t.state, t.priority \
+            "SELECT i.organization, i.primary_key, i.unique_key, i.task_id, i.plugin_id, t.state, t.priority, t.run_id \
              FROM {source} JOIN open_input i ON i.organization = r.o AND i.primary_key = r.k \
              JOIN task t ON t.id = i.task_id"
         );
@@ -199,11 +204,14 @@ fn read_key(row: &AnyRow) -> Result<ObjectKey, sqlx::Error> {
 
 /// One input of an open task becomes known.
 pub(super) fn read_open(row: &AnyRow, world: &mut World) -> Result<(), sqlx::Error> {
+    let state: String = row.try_get("state")?;
     let open = OpenInput {
         unique_key: row.try_get("unique_key")?,
         task_id: row.try_get("task_id")?,
         plugin_id: row.try_get("plugin_id")?,
-        running: row.try_get::<String, _>("state")? == "running",
+        run_id: row.try_get("run_id")?,
+        running: state == "running",
+        queued: state == "queued",
         priority: row.try_get("priority")?,
     };
     world.open.entry(read_key(row)?).or_default().push(open);

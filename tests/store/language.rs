@@ -238,8 +238,13 @@ pub async fn versions_are_kept_only_of_types_whose_history_is_asked_for_and_forg
             events: at(0),
             tombstones: at(0),
             versions,
+            ..Older::default()
         };
-        house.store.forget(&older, 100).await.expect("forgotten");
+        house
+            .store
+            .forget(&older, at(300), 100)
+            .await
+            .expect("forgotten");
         assert_eq!(look().await.len(), left);
     }
 }

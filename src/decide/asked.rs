@@ -1,0 +1,122 @@
+//! What a person asks for, and what waited: their tasks are made by the same gates.
+
+use super::turn::{push, take_turn};
+use super::{Desk, World, consider, count_refusal, open_run};
+use crate::object::{Object, ObjectKey, Operation};
+use crate::run::{Asked, Cause, EndReason, Reason, RunDraft, RunState, Turn};
+use crate::schedule::{Input, Organization};
+use crate::trigger::Scheduled;
+
+/// A manual request becomes a run; answers with its id.
+pub fn request(
+    desk: &mut Desk<'_>,
+    world: &mut World,
+    scheduled: &Scheduled,
+    organization: &Organization,
+    asked: &Asked,
+) -> String {
+    let mut run = open_run(desk, scheduled, &organization.id, Cause::Manual, desk.now);
+    run.asked = asked.clone();
+    match asked.objects.as_slice() {
+        [] if matches!(scheduled.schedule.input, Input::Selected(_)) => run.expands = true,
+        [] => run.target.clone_from(&scheduled.schedule.target),
+        [one] => run.target = Some(one.clone()),
+        _ => {}
+    }
+    let id = run.id.clone();
+    let aside = take_turn(desk, world, scheduled, &mut run);
+    if matches!(run.turn, Turn::Now { .. }) {
+        make(desk, world, scheduled, organization, &mut run);
+    }
+    push(desk, world, run, aside);
+    id
+}
+
+/// The turn of a run that waited has come: its tasks are made. False where it has to wait on, because tasks of its
+/// line still run; then the plan is not to be stored.
+pub fn begin(
+    desk: &mut Desk<'_>,
+    world: &mut World,
+    scheduled: &Scheduled,
+    organization: &Organization,
+    mut run: RunDraft,
+) -> bool {
+    make(desk, world, scheduled, organization, &mut run);
+    let blocked = run
+        .refused
+        .iter()
+        .any(|(reason, _)| *reason == Reason::Duplicate);
+    if run.line.is_some() && blocked {
+        return false;
+    }
+    desk.plan.started.push(run);
+    true
+}
+
+/// Makes the tasks of a run whose turn it is, on what it is to run on; what expands finds its inputs later.
+pub(super) fn make(
+    desk: &mut Desk<'_>,
+    world: &mut World,
+    scheduled: &Scheduled,
+    organization: &Organization,
+    run: &mut RunDraft,
+) {
+    if run.expands {
+        return;
+    }
+    let mut missing = 0;
+    let inputs: Vec<Option<Object>> = match (run.asked.objects.as_slice(), &run.target) {
+        ([], None) => vec![None],
+        ([], Some(target)) => vec![Some(target.clone())],
+        (picked, _) => picked.iter().cloned().map(Some).collect(),
+    }
+    .into_iter()
+    .filter_map(|key| {
+        let Some(primary_key) = key else {
+            return Some(None);
+        };
+        let key = ObjectKey {
+            organization: organization.id.clone(),
+            primary_key,
+        };
+        let known = world
+            .objects
+            .get(&key)
+            .filter(|object| object.live() || run.occasion.deleted);
+        missing += i64::from(known.is_none());
+        known.cloned().map(Some)
+    })
+    .collect();
+    for _ in 0..missing {
+        count_refusal(desk, run, Reason::NotFound);
+    }
+    if inputs.is_empty() {
+        run.turn = Turn::Ended(RunState::Failed, EndReason::TargetNotFound);
+        return;
+    }
+    let operations: Vec<Operation> = run.occasion.operations.clone();
+    for input in &inputs {
+        consider(
+            desk,
+            world,
+            scheduled,
+            organization,
+            run,
+            input.as_ref(),
+            &operations,
+            &mut Vec::new(),
+        );
+    }
+    suppressed_whole(run);
+}
+
+/// A run all of whose candidates still run elsewhere does not begin.
+fn suppressed_whole(run: &mut RunDraft) {
+    let duplicates = run
+        .refused
+        .iter()
+        .any(|(reason, _)| *reason == Reason::Duplicate);
+    if run.total == 0 && duplicates && run.line.is_none() {
+        run.turn = Turn::Ended(RunState::Skipped, EndReason::Overlap);
+    }
+}

@@ -1,0 +1,466 @@
+//! Runs that wait, what they wait for, and those that have to go: all by unique keys, so that no two replicas let two
+//! runs into one scope.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde::Serialize;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
+
+use super::commit::{CANCELLED, CUT_OFF, Commit, EXPIRED, IdRow};
+use super::runs::{Begun, counts, read_asked, read_counts, read_occasion};
+use super::{Store, StoreError, json_rows, moment, write_rows};
+use crate::decide::{InTheWay, Plan, Scope};
+use crate::moment::Moment;
+use crate::run::{Cause, EndReason, RunDraft, RunState, Turn};
+use crate::task::first_id_of;
+
+/// A worker that is to be told to stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cancel {
+    pub task_id: String,
+    pub attempt: i64,
+    pub worker: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ScopeRow<'a> {
+    k: &'a str,
+}
+
+/// What a lost run waits for no more.
+const LETS_GO: &str = "awaits = NULL, line = NULL, expires_at = NULL";
+
+const PENDING_COLUMNS: &str = "p.id, p.schedule_id, p.schedule, p.schedule_revision, p.organization, p.cause, p.scheduled_for, \
+     p.created_at, p.target, p.occasion, p.refused, p.blocked_by, p.awaits, p.line, p.expires_at, p.request_id, p.request, \
+     p.parent_id, p.depth, p.with_descendants";
+
+impl Store {
+    /// Who holds these scopes, and who waits behind.
+    pub(super) async fn scopes(
+        &self,
+        connection: &mut AnyConnection,
+        wanted: &BTreeSet<String>,
+    ) -> Result<HashMap<String, Scope>, StoreError> {
+        let mut scopes: HashMap<String, Scope> = wanted
+            .iter()
+            .map(|scope| (scope.clone(), Scope::default()))
+            .collect();
+        let rows: Vec<ScopeRow<'_>> = wanted.iter().map(|k| ScopeRow { k }).collect();
+        for column in ["holds", "awaits"] {
+            let sql = format!(
+                "SELECT u.id, u.cause, u.{column} AS scope FROM {} JOIN run u ON u.{column} = r.k",
+                self.dialect.rows("$1", "k text")
+            );
+            for row in sqlx::query(AssertSqlSafe(sql))
+                .bind(json_rows(&rows))
+                .fetch_all(&mut *connection)
+                .await?
+            {
+                let found = InTheWay {
+                    run_id: row.try_get("id")?,
+                    cause: read_cause(&row)?,
+                };
+                let scope = scopes.entry(row.try_get("scope")?).or_default();
+                if column == "holds" {
+                    scope.holder = Some(found);
+                } else {
+                    scope.waiting = Some(found);
+                }
+            }
+        }
+        Ok(scopes)
+    }
+
+    /// Runs that wait and whose turn has come: nobody holds their scope, or they are the next of their line.
+    pub async fn ready(&self, limit: i64) -> Result<Vec<RunDraft>, StoreError> {
+        let behind = format!(
+            "SELECT {PENDING_COLUMNS} FROM run p WHERE p.expires_at IS NOT NULL AND p.awaits IS NOT NULL \
+             AND NOT EXISTS (SELECT 1 FROM run h WHERE h.holds = p.awaits) ORDER BY p.id LIMIT $1"
+        );
+        let next = format!(
+            "SELECT {PENDING_COLUMNS} FROM (SELECT DISTINCT line FROM run WHERE line IS NOT NULL AND expires_at IS NOT NULL) l \
+             JOIN run p ON p.id = (SELECT o.id FROM run o WHERE o.line = l.line AND o.expires_at IS NOT NULL \
+             ORDER BY o.scheduled_for, o.id LIMIT 1) \
+             WHERE NOT EXISTS (SELECT 1 FROM run u WHERE u.line = l.line AND u.expires_at IS NULL) ORDER BY p.id LIMIT $1"
+        );
+        let mut ready = Vec::new();
+        for sql in [behind, next] {
+            for row in sqlx::query(AssertSqlSafe(sql))
+                .bind(limit)
+                .fetch_all(&self.pool)
+                .await?
+            {
+                ready.push(read_pending(&row)?);
+            }
+        }
+        Ok(ready)
+    }
+
+    /// Whether any run waits.
+    pub async fn some_wait(&self) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT 1 AS one FROM run WHERE expires_at IS NOT NULL LIMIT 1")
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.is_some())
+    }
+
+    /// Runs that waited begin; false where one of them no longer waits, or somebody came into its scope.
+    pub(super) async fn begin_pending(
+        &self,
+        connection: &mut AnyConnection,
+        commit: &Commit<'_>,
+    ) -> Result<bool, StoreError> {
+        for run in &commit.plan.started {
+            let begun = Begun::of(run, 0);
+            let holds = match &run.turn {
+                Turn::Now { holds } if !begun.ended => holds.clone(),
+                _ => None,
+            };
+            let finished_at = begun.ended.then_some(commit.now.micros());
+            let sql = format!(
+                "UPDATE run SET state = $1, started_at = $2, finished_at = $3, completed_at = $4, position = $5, total = $6, \
+                 refused = $7, reason = $8, holds = $9, awaits = NULL, expires_at = NULL, unannounced = $10, \
+                 line = {} WHERE id = $11 AND expires_at IS NOT NULL \
+                 AND NOT EXISTS (SELECT 1 FROM run h WHERE h.holds = $9)",
+                if begun.ended { "NULL" } else { "line" }
+            );
+            let done = sqlx::query(AssertSqlSafe(sql))
+                .bind(begun.state.word())
+                .bind(matches!(run.turn, Turn::Now { .. }).then_some(commit.now.micros()))
+                .bind(finished_at)
+                .bind(finished_at.filter(|_| !run.with_descendants))
+                .bind(begun.expands.then_some(""))
+                .bind(run.total)
+                .bind(counts(&run.refused).to_string())
+                .bind(begun.reason.map(EndReason::word))
+                .bind(holds)
+                .bind(finished_at.filter(|_| self.listened().runs))
+                .bind(&run.id)
+                .execute(&mut *connection)
+                .await;
+            match done {
+                Ok(done) if done.rows_affected() == 1 => {}
+                Ok(_) => return Ok(false),
+                // Somebody came into the scope at the same time.
+                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+                    return Ok(false);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whoever loses a place or is replaced makes room; false where it has begun or ended meanwhile.
+    pub(super) async fn put_aside(
+        &self,
+        connection: &mut AnyConnection,
+        plan: &Plan,
+        now: Moment,
+    ) -> Result<bool, StoreError> {
+        for (loser, by) in &plan.superseded {
+            if !self
+                .end_pending(
+                    connection,
+                    loser,
+                    RunState::Skipped,
+                    EndReason::Superseded,
+                    Some(by),
+                    now,
+                )
+                .await?
+            {
+                return Ok(false);
+            }
+        }
+        for (run_id, by) in &plan.replaced {
+            self.cancel_in(connection, run_id, EndReason::Replaced, Some(by), now)
+                .await?;
+        }
+        Ok(true)
+    }
+
+    async fn end_pending(
+        &self,
+        connection: &mut AnyConnection,
+        run_id: &str,
+        state: RunState,
+        reason: EndReason,
+        by: Option<&str>,
+        now: Moment,
+    ) -> Result<bool, StoreError> {
+        let sql = format!(
+            "UPDATE run SET state = $1, reason = $2, blocked_by = coalesce($3, blocked_by), finished_at = $4, \
+             completed_at = $4, {LETS_GO} WHERE id = $5 AND expires_at IS NOT NULL"
+        );
+        let ended = sqlx::query(AssertSqlSafe(sql))
+            .bind(state.word())
+            .bind(reason.word())
+            .bind(by.map(str::to_owned))
+            .bind(now.micros())
+            .bind(run_id)
+            .execute(&mut *connection)
+            .await?
+            .rows_affected();
+        Ok(ended == 1)
+    }
+
+    /// Cancels a run: what waits ends now; a worker that has accepted is told, and has a while to stop.
+    pub async fn cancel_run(&self, run_id: &str, now: Moment) -> Result<bool, StoreError> {
+        let mut transaction = self.begin().await?;
+        let cancelled = self
+            .cancel_in(&mut transaction, run_id, EndReason::Cancelled, None, now)
+            .await?;
+        transaction.commit().await?;
+        Ok(cancelled)
+    }
+
+    async fn cancel_in(
+        &self,
+        connection: &mut AnyConnection,
+        run_id: &str,
+        reason: EndReason,
+        by: Option<&str>,
+        now: Moment,
+    ) -> Result<bool, StoreError> {
+        if self
+            .end_pending(connection, run_id, RunState::Cancelled, reason, by, now)
+            .await?
+        {
+            return Ok(true);
+        }
+        let stopped = sqlx::query(
+            "UPDATE run SET position = NULL, state = 'running', reason = $1, blocked_by = coalesce($2, blocked_by) \
+             WHERE id = $3 AND finished_at IS NULL",
+        )
+        .bind(reason.word())
+        .bind(by.map(str::to_owned))
+        .bind(run_id)
+        .execute(&mut *connection)
+        .await?
+        .rows_affected();
+        if stopped != 1 {
+            return Ok(false);
+        }
+        let rows = sqlx::query(
+            "SELECT id, state FROM task WHERE run_id = $1 AND state IN ('queued', 'dispatched', 'running') ORDER BY id",
+        )
+        .bind(run_id)
+        .fetch_all(&mut *connection)
+        .await?;
+        let mut waiting = Vec::new();
+        let mut running = Vec::new();
+        for row in &rows {
+            let id: String = row.try_get("id")?;
+            if row.try_get::<String, _>("state")? == "running" {
+                running.push(id);
+            } else {
+                waiting.push(id);
+            }
+        }
+        let ids: Vec<&str> = waiting.iter().map(String::as_str).collect();
+        self.close_in(connection, &ids, &CANCELLED, reason.word(), now)
+            .await?;
+        let rows: Vec<IdRow<'_>> = running.iter().map(|id| IdRow { id }).collect();
+        // A worker that stays silent has as long as it may be silent anyway.
+        let sql = format!(
+            "UPDATE task SET cancel_by = {}, cancel_told = NULL, reason = '{}' FROM {} \
+             WHERE task.id = r.id AND task.state = 'running'",
+            now.plus(TOLD).micros(),
+            reason.word(),
+            self.dialect.rows("$1", "id text")
+        );
+        write_rows(connection, sql, &rows).await?;
+        self.end_runs(connection, &[run_id.to_owned()], now).await?;
+        Ok(true)
+    }
+
+    /// Workers that are to be told to stop, each once; and tasks whose worker had time to, and did not, end.
+    pub async fn cancels(&self, now: Moment, limit: i64) -> Result<Vec<Cancel>, StoreError> {
+        let due = sqlx::query("SELECT 1 AS one FROM task WHERE cancel_by IS NOT NULL LIMIT 1")
+            .fetch_optional(&self.pool)
+            .await?;
+        if due.is_none() {
+            return Ok(Vec::new());
+        }
+        let mut transaction = self.begin().await?;
+        // What came back to the queue meanwhile, or has no worker's word in time, ends here.
+        let over = sqlx::query(
+            "SELECT id FROM task WHERE cancel_by IS NOT NULL AND (cancel_by <= $1 OR state <> 'running') ORDER BY id LIMIT $2",
+        )
+        .bind(now.micros())
+        .bind(limit)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let over = ids_of(&over)?;
+        let ids: Vec<&str> = over.iter().map(String::as_str).collect();
+        self.close_in(&mut transaction, &ids, &CUT_OFF, "cancelled", now)
+            .await?;
+        let rows: Vec<IdRow<'_>> = over.iter().map(|id| IdRow { id }).collect();
+        let sql = format!(
+            "UPDATE task SET cancel_by = NULL WHERE id IN (SELECT r.id FROM {})",
+            self.dialect.rows("$1", "id text")
+        );
+        write_rows(&mut transaction, sql, &rows).await?;
+        let told = sqlx::query(
+            "UPDATE task SET cancel_told = $1 WHERE cancel_by IS NOT NULL AND cancel_told IS NULL RETURNING id, attempt",
+        )
+        .bind(now.micros())
+        .fetch_all(&mut *transaction)
+        .await?;
+        let mut cancels = Vec::new();
+        for row in &told {
+            let (task_id, attempt): (String, i64) = (row.try_get("id")?, row.try_get("attempt")?);
+            let worker =
+                sqlx::query("SELECT worker FROM attempt WHERE task_id = $1 AND number = $2")
+                    .bind(&task_id)
+                    .bind(attempt)
+                    .fetch_optional(&mut *transaction)
+                    .await?
+                    .map(|row| row.try_get("worker"))
+                    .transpose()?
+                    .flatten();
+            cancels.push(Cancel {
+                task_id,
+                attempt,
+                worker,
+            });
+        }
+        transaction.commit().await?;
+        Ok(cancels)
+    }
+
+    /// Tasks and waiting runs whose time is over end; `oldest` is the shortest time that any task has.
+    pub async fn expire(
+        &self,
+        now: Moment,
+        shortest: crate::moment::Span,
+        limit: i64,
+    ) -> Result<u64, StoreError> {
+        let mut transaction = self.begin().await?;
+        let sql = format!(
+            "UPDATE run SET state = 'expired', reason = 'expired', finished_at = $1, completed_at = $1, {LETS_GO} \
+             WHERE id IN (SELECT id FROM run WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)"
+        );
+        let waited = sqlx::query(AssertSqlSafe(sql))
+            .bind(now.micros())
+            .bind(limit)
+            .execute(&mut *transaction)
+            .await?
+            .rows_affected();
+        // What has not ended is in this table, in the order of its making.
+        let rows = sqlx::query(
+            "SELECT DISTINCT t.id FROM open_input i JOIN task t ON t.id = i.task_id \
+             WHERE i.task_id < $1 AND t.expires_at <= $2 ORDER BY t.id LIMIT $3",
+        )
+        .bind(first_id_of(
+            now.minus(shortest).plus(crate::moment::Span::seconds(1)),
+        ))
+        .bind(now.micros())
+        .bind(limit)
+        .fetch_all(&mut *transaction)
+        .await?;
+        let over = ids_of(&rows)?;
+        let ids: Vec<&str> = over.iter().map(String::as_str).collect();
+        let ended = self
+            .close_in(&mut transaction, &ids, &EXPIRED, "expired", now)
+            .await?;
+        transaction.commit().await?;
+        Ok(waited + ended.len() as u64)
+    }
+
+    /// Waiting tasks become part of the run of a person who asked for them; false where one no longer waits.
+    pub(super) async fn adopt(
+        &self,
+        connection: &mut AnyConnection,
+        commit: &Commit<'_>,
+    ) -> Result<bool, StoreError> {
+        for adoption in &commit.plan.adopted {
+            let adopted = sqlx::query(
+                "UPDATE task SET run_id = $1, cause = 'manual', class = $2, priority = $3 \
+                 WHERE id = $4 AND run_id = $5 AND state = 'queued'",
+            )
+            .bind(&adoption.run_id)
+            .bind(Cause::Manual.class())
+            .bind(adoption.priority)
+            .bind(&adoption.task_id)
+            .bind(&adoption.from)
+            .execute(&mut *connection)
+            .await?
+            .rows_affected();
+            if adopted != 1 {
+                return Ok(false);
+            }
+            // A run that loses its last task was superseded.
+            sqlx::query(
+                "UPDATE run SET total = total - 1, \
+                 reason = CASE WHEN total = 1 AND position IS NULL THEN 'superseded' ELSE reason END, \
+                 blocked_by = CASE WHEN total = 1 AND position IS NULL THEN $1 ELSE blocked_by END WHERE id = $2",
+            )
+            .bind(&adoption.run_id)
+            .bind(&adoption.from)
+            .execute(&mut *connection)
+            .await?;
+            self.end_runs(connection, std::slice::from_ref(&adoption.from), commit.now)
+                .await?;
+        }
+        Ok(true)
+    }
+
+    /// What a worker never wanted again is wanted by a person.
+    pub(super) async fn want_again(
+        &self,
+        connection: &mut AnyConnection,
+        keys: &[String],
+    ) -> Result<(), StoreError> {
+        let rows: Vec<ScopeRow<'_>> = keys.iter().map(|k| ScopeRow { k }).collect();
+        let sql = format!(
+            "DELETE FROM suppressed WHERE unique_key IN (SELECT r.k FROM {})",
+            self.dialect.rows("$1", "k text")
+        );
+        write_rows(connection, sql, &rows).await?;
+        Ok(())
+    }
+}
+
+/// A worker that was told to stop has so long.
+const TOLD: crate::moment::Span = crate::moment::Span::seconds(60);
+
+fn ids_of(rows: &[AnyRow]) -> Result<Vec<String>, sqlx::Error> {
+    rows.iter().map(|row| row.try_get("id")).collect()
+}
+
+fn read_cause(row: &AnyRow) -> Result<Cause, sqlx::Error> {
+    Ok(Cause::parse(&row.try_get::<String, _>("cause")?).unwrap_or(Cause::Event))
+}
+
+fn read_pending(row: &AnyRow) -> Result<RunDraft, StoreError> {
+    let line: Option<String> = row.try_get("line")?;
+    Ok(RunDraft {
+        id: row.try_get("id")?,
+        schedule_id: row.try_get("schedule_id")?,
+        schedule: row.try_get("schedule")?,
+        schedule_revision: row.try_get("schedule_revision")?,
+        organization: row.try_get("organization")?,
+        cause: read_cause(row)?,
+        scheduled_for: moment(row, "scheduled_for")?,
+        created_at: moment(row, "created_at")?,
+        target: row.try_get("target")?,
+        occasion: read_occasion(&row.try_get::<String, _>("occasion")?),
+        expands: false,
+        total: 0,
+        refused: read_counts(&row.try_get::<String, _>("refused")?),
+        turn: Turn::Later {
+            awaits: row.try_get("awaits")?,
+            line: line.clone(),
+            expires_at: moment(row, "expires_at")?,
+        },
+        blocked_by: row.try_get("blocked_by")?,
+        asked: read_asked(row)?,
+        line,
+        parent_id: row.try_get("parent_id")?,
+        depth: row.try_get("depth")?,
+        with_descendants: row.try_get::<i64, _>("with_descendants")? != 0,
+    })
+}
