@@ -8,6 +8,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cost::Cost;
@@ -24,7 +25,6 @@ use muster::store::{Applied, Commit, Committed, Edit, Store};
 use serde_json::json;
 use servers::Postgres;
 use sqlx::{Connection, PgConnection, Row};
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 #[path = "pipeline/cost.rs"]
@@ -275,33 +275,43 @@ impl Bench {
     }
 }
 
-/// Sends events one after the other, each at its instant; answers with how long each took to its stored task.
+/// Takes events as they come, those that came meanwhile together as the intake does it; answers with how long each took
+/// from its instant to its stored task.
 async fn events(ground: Arc<Ground>, rate: u32, stop: CancellationToken) -> Vec<f64> {
-    static NUMBER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
     let mut delays = Vec::new();
-    let mut clock = tokio::time::interval(Duration::from_secs(1) / rate);
-    // An event that has to wait for the one before it began to wait at its own instant.
-    clock.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let every = Duration::from_secs(1) / rate;
+    let mut due = tokio::time::Instant::now();
     while !stop.is_cancelled() {
-        let due = clock.tick().await;
-        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let body = json!({
-            "specversion": "1.0", "id": format!("e-{number}"), "source": "/bench", "type": "object.created",
-            "data": {
-                "organization": "acme", "object_type": "domain", "primary_key": format!("Domain|d{number}"),
-                "attributes": {"name": format!("d{number}")}, "scan_level": 2,
-            },
-        });
-        let message = Incoming {
-            queue: "events".to_owned(),
-            body: body.to_string().into_bytes(),
-            ..Incoming::default()
-        };
-        let handled = handle(&ground, &[message]).await.expect("handled");
-        assert_eq!(handled.tasks, 1, "each event makes one task");
-        delays.push(due.elapsed().as_secs_f64() * 1e3);
+        tokio::time::sleep_until(due).await;
+        let (mut came, mut batch) = (Vec::new(), Vec::new());
+        while due <= tokio::time::Instant::now() {
+            batch.push(event(NUMBER.fetch_add(1, Ordering::Relaxed)));
+            came.push(due);
+            due += every;
+        }
+        let handled = handle(&ground, &batch).await.expect("handled");
+        let made = usize::try_from(handled.tasks).expect("a count");
+        assert_eq!(made, batch.len(), "each event makes one task");
+        let took = came.iter().map(|due| due.elapsed().as_secs_f64() * 1e3);
+        delays.extend(took);
     }
     delays
+}
+
+fn event(number: u64) -> Incoming {
+    let body = json!({
+        "specversion": "1.0", "id": format!("e-{number}"), "source": "/bench", "type": "object.created",
+        "data": {
+            "organization": "acme", "object_type": "domain", "primary_key": format!("Domain|d{number}"),
+            "attributes": {"name": format!("d{number}")}, "scan_level": 2,
+        },
+    });
+    Incoming {
+        queue: "events".to_owned(),
+        body: body.to_string().into_bytes(),
+        ..Incoming::default()
+    }
 }
 
 async fn execute(hand: &mut PgConnection, sql: &'static str) {

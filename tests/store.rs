@@ -55,6 +55,7 @@ on_both!(
     a_cursor_that_somebody_moved_makes_the_decision_stale,
     a_stale_decision_stores_nothing_at_all,
     awkward_values_come_back_as_they_were,
+    awkward_keys_come_back_as_they_were_from_many_rows_at_once,
     claims_of_two_replicas_are_disjoint,
     an_offer_whose_lease_is_over_is_made_again_with_its_number,
     an_offer_that_nobody_accepts_in_time_waits_again_and_gets_the_next_number,
@@ -602,6 +603,65 @@ async fn awkward_values_come_back_as_they_were(house: House) {
         .expect("the object");
     let read = Value::Object(object.attributes.clone());
     assert!(muster::object::same(&read, &awkward), "came back as {read}");
+}
+
+async fn awkward_keys_come_back_as_they_were_from_many_rows_at_once(house: House) {
+    let keys = [
+        "NULL",
+        "",
+        "{}",
+        "{\"a\",NULL}",
+        "a,b",
+        "\\",
+        "\\\"",
+        "\"quoted\"",
+        " blanks ",
+        "É😀\u{ffff}",
+        "$1",
+        "\n\t\u{1}",
+        "'",
+    ];
+    let told: Vec<Told> = keys
+        .iter()
+        .map(|awkward| created(awkward, 1, json!({"name": awkward})))
+        .collect();
+    let decided = house.decide(&told, 1).await;
+    assert_eq!(decided.plan.tasks.len(), keys.len());
+    assert_eq!(house.commit(&decided, &[]).await, Committed::Done);
+    let wanted = Wanted {
+        keys: keys.iter().map(|awkward| key(awkward)).collect(),
+        inbox: Vec::new(),
+    };
+    let known = house.store.gather(&wanted).await.expect("what is known");
+    let claimed = house
+        .store
+        .claim("muster.tasks.boefje", 100, at(300), at(330))
+        .await
+        .expect("a claim");
+    for draft in &decided.plan.tasks {
+        let input = &draft.inputs[0];
+        let open = known.world.open.get(&key(&input.primary_key));
+        let open = open.unwrap_or_else(|| panic!("{:?} is not open", input.primary_key));
+        assert_eq!((open.len(), &open[0].task_id), (1, &draft.id));
+        assert_eq!(open[0].unique_key, input.unique_key);
+        let task = claimed.iter().find(|task| task.task_id == draft.id);
+        let task = task.expect("the task is claimed");
+        assert_eq!(task.inputs[0].primary_key, input.primary_key);
+        assert_eq!(
+            (
+                &task.plugin_id,
+                &task.run_id,
+                task.created_at,
+                task.scheduled_for
+            ),
+            (
+                &draft.plugin_id,
+                &draft.run_id,
+                draft.created_at,
+                draft.scheduled_for
+            )
+        );
+    }
 }
 
 async fn claims_of_two_replicas_are_disjoint(house: House) {

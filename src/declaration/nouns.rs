@@ -7,6 +7,7 @@ use crate::document::{Complaint, Field, Table, Value};
 use crate::moment::{Moment, Span};
 use crate::object::{HIGHEST_LEVEL, Operation};
 use crate::plugin::{Consumes, ForOrganization, Plugin, is_type_name, placeholder_types};
+use crate::policy::Envelope;
 use crate::query::{Context, ParameterTypes, Query, Schema};
 use crate::recurrence::Recurrence;
 use crate::rules::Rules;
@@ -129,6 +130,17 @@ pub fn plugin(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Plugin> {
         input_types: unique,
     };
     without_effect(table, "limits", !read.limits.is_empty());
+    if let Some(worker_type) = &worker_type
+        && read.batch_size > 1
+        && rules.worker(worker_type).format == Envelope::Openkat
+    {
+        let place = table.node("batch_size").and_then(|node| node.place);
+        table.complaints().warning(
+            place,
+            "batch_size",
+            format!("it has no effect: workers.{worker_type} has format openkat, whose tasks have one input each"),
+        );
+    }
     let plugin_id = plugin_id?;
     Some(Plugin {
         name: if read.name.is_empty() {

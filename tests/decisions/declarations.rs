@@ -9,7 +9,8 @@ use super::{SETTINGS, rules_of};
 /// Types that are declared, so that a wrong one can be told.
 fn settings() -> String {
     format!(
-        "{SETTINGS}\n[object_types]\nhostname = {{ fields = {{ name = \"text\", root = \"bool?\" }} }}\nip_address = {{}}\n"
+        "{SETTINGS}\n[object_types]\nhostname = {{ fields = {{ name = \"text\", root = \"bool?\" }} }}\nip_address = {{}}\n\
+         [workers.runner]\nformat = \"openkat\"\n"
     )
 }
 
@@ -147,6 +148,24 @@ fn operation_without_run_on_is_accepted_with_a_warning() {
     assert_eq!(complaints.len(), 1);
     assert!(
         complaints[0].contains("warning: `operation` has no effect without `run_on`"),
+        "{}",
+        complaints[0]
+    );
+}
+
+#[test]
+fn a_batch_size_is_taken_and_where_tasks_have_one_input_it_is_said_to_have_no_effect() {
+    let text = |worker_type: &str| {
+        format!(
+            "- {{kind: plugin, plugin_id: a, worker_type: {worker_type}, consumes: [hostname], batch_size: 10}}\n"
+        )
+    };
+    let (declared, complaints) = read(&text("other"));
+    assert_eq!((declared.len(), complaints), (1, Vec::new()));
+    let (declared, complaints) = read(&text("runner"));
+    assert_eq!((declared.len(), complaints.len()), (1, 1));
+    assert!(
+        complaints[0].contains("`batch_size`: it has no effect: workers.runner has format openkat"),
         "{}",
         complaints[0]
     );
