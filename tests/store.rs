@@ -379,8 +379,10 @@ async fn two_that_migrate_an_empty_database_at_once_both_succeed(house: House) {
     );
     let (one, two) = tokio::join!(first.migrate(), second.migrate());
     let taken = one.expect("the first").len() + two.expect("the second").len();
+    let steps = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite"));
     assert_eq!(
-        taken, 2,
+        taken,
+        steps.expect("the steps").count(),
         "each step is taken by one of them, the other finds it taken"
     );
 }
