@@ -250,12 +250,12 @@ pub fn stable_number(first: &str, second: &str) -> i64 {
 }
 
 fn short_hex(hash: Sha256) -> String {
-    use std::fmt::Write;
-    let mut text = String::with_capacity(32);
-    for byte in hash.finalize().iter().take(16) {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    hash.finalize()
+        .iter()
+        .take(16)
+        .flat_map(|byte| [byte >> 4, byte & 0xf])
+        .filter_map(|digit| char::from_digit(u32::from(digit), 16))
+        .collect()
 }
 
 /// Ids in the order of their making (UUID v7). Chance comes in as a seed, time with each call.

@@ -143,18 +143,19 @@ impl<'a> Turn<'a> {
         self.fetch_carried().await?;
         let begun = Instant::now();
         let from = self.run.position.clone();
-        let mut found = self.look(&wanted, &from, pace).await?;
-        while let Some(page) = found.take() {
-            let (plan, expansion) = self.decide(&wanted, page);
+        let found = self.look(&wanted, &from, pace).await?;
+        let mut decided = found.map(|page| self.decide(&wanted, page));
+        while let Some((plan, expansion)) = decided.take() {
             let to = expansion.to.clone();
             let storing = self.store(plan, expansion);
-            // The next page is read while this one is written.
+            // The next page is read and decided while this one is written; it counts only if this one does.
             let goes_on = begun.elapsed() < TURN && !self.ground.stop.is_cancelled();
             let following = match &to {
                 Some(to) if goes_on => self.look(&wanted, to, pace).await,
                 _ => Ok(None),
             };
-            let (committed, expansion) = storing.await.map_err(|error| {
+            let following = following.map(|found| found.map(|page| self.decide(&wanted, page)));
+            let (committed, until) = storing.await.map_err(|error| {
                 StoreError::Unusable(format!("a page was not stored: {error}"))
             })??;
             if committed != Committed::Done {
@@ -164,11 +165,8 @@ impl<'a> Turn<'a> {
             }
             self.ground.dispatch.notify_one();
             self.ground.turns.notify_one();
-            self.run.until = expansion.until;
-            self.run.refused = expansion.refused;
-            let Some(to) = expansion.to else { break };
-            self.run.position = to;
-            found = following?;
+            self.run.until = until;
+            decided = following?;
         }
         Ok(())
     }
@@ -300,6 +298,7 @@ impl<'a> Turn<'a> {
         );
         let known = found.inputs.iter().chain(self.carried.values().flatten());
         self.carried = carried_objects(&carried, known);
+        self.run.refused.clone_from(&draft.refused);
         let mut made: BTreeMap<&str, i64> = BTreeMap::new();
         for task in &plan.tasks {
             *made.entry(task.worker_type.as_str()).or_default() += 1;
@@ -326,6 +325,7 @@ impl<'a> Turn<'a> {
         let store = self.ground.store.clone();
         let rules = self.catalogue.rules.clone();
         let (now, revision) = (self.ground.clock.now(), self.catalogue.revision);
+        let until = expansion.until;
         tokio::spawn(async move {
             let commit = Commit {
                 plan: &plan,
@@ -333,11 +333,10 @@ impl<'a> Turn<'a> {
                 ..Commit::empty(now, revision)
             };
             let committed = store.commit(&commit).await?;
-            let expansion = commit.expansion.unwrap_or_default();
             if committed == Committed::Done {
                 count_plan(&plan, &rules);
             }
-            Ok((committed, expansion))
+            Ok((committed, until))
         })
     }
 
@@ -393,7 +392,8 @@ impl<'a> Turn<'a> {
     }
 }
 
-type Storing = tokio::task::JoinHandle<Result<(Committed, Expansion), StoreError>>;
+/// What became of a page, and until when the run is ours if it is stored.
+type Storing = tokio::task::JoinHandle<Result<(Committed, Moment), StoreError>>;
 
 /// What the schedule of a run says, if it is there.
 fn wanted<'a>(catalogue: &'a Catalogue, run: &ExpandingRun) -> Option<Wanted<'a>> {

@@ -190,14 +190,23 @@ pub(super) struct IdRow<'a> {
     pub id: &'a str,
 }
 
+#[derive(Serialize)]
+struct Kept<'a> {
+    object_type: &'a str,
+    primary_key: &'a str,
+}
+
 /// Inputs as the task keeps them.
 fn inputs(task: &TaskDraft) -> String {
-    let list: Vec<Value> = task
+    let kept: Vec<Kept<'_>> = task
         .inputs
         .iter()
-        .map(|input| json!({"object_type": input.object_type, "primary_key": input.primary_key}))
+        .map(|input| Kept {
+            object_type: &input.object_type,
+            primary_key: &input.primary_key,
+        })
         .collect();
-    Value::Array(list).to_string()
+    json_rows(&kept)
 }
 
 impl Store {
@@ -508,7 +517,7 @@ impl Store {
                 finished_at: task.state.terminal().then_some(commit.now.micros()),
                 reason: (task.state == TaskState::Withdrawn).then_some("reason_gone"),
                 inputs: inputs(task),
-                parameters: Value::Object(task.parameters.clone()).to_string(),
+                parameters: serde_json::to_string(&task.parameters).unwrap_or_default(),
             })
             .collect();
         self.insert_tasks(connection, &rows).await?;
