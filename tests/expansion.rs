@@ -2,7 +2,6 @@
 //! SQLite and on PostgreSQL.
 
 #[path = "support/servers.rs"]
-#[allow(dead_code)] // this binary uses a part of it
 mod servers;
 
 use std::collections::{BTreeMap, BTreeSet};
