@@ -43,7 +43,7 @@
 //!    transaction. Another replica finds it moved and stores nothing: there is no leader in this house.
 //! 4. [`expansion::run`] finds the inputs of runs over the inventory, organisations and runs in turns
 //!    ([`store::Store::claim_expansion`]). A page of them is read ([`store::Store::objects_after`]), decided
-//!    ([`decide::page`]) and stored with the position after it, while the next one is read. So it does for the run of an
+//!    ([`decide::page()`]) and stored with the position after it, while the next one is read. So it does for the run of an
 //!    event whose schedule selects its inputs.
 //!
 //! # A worker's status
