@@ -11,7 +11,7 @@ use crate::trigger::Scheduled;
 
 /// What was counted is believed for so long, and for so many times as long as the counting took.
 const BELIEVED: Duration = Duration::from_secs(1);
-const TIMES: u32 = 20;
+const TIMES: u32 = 100;
 /// With less room than this part of the limit it is not worth going on.
 const PART: i64 = 16;
 /// With this much room it always is.
