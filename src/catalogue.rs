@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::declaration::{Compiled, Kind, circles, in_a_circle, read_stored};
+use crate::declaration::{
+    Compiled, Kind, circles, in_a_circle, reaching, read_stored, takes_by_relations,
+};
 use crate::document::Complaint;
 use crate::moment::Moment;
 use crate::object::{FILE, Object};
@@ -17,7 +19,7 @@ use crate::rules::Rules;
 use crate::schedule::{Input, OF_ENABLED, OF_PLUGIN, ObjectSet, Organization, Schedule, Selection};
 use crate::trigger::{Index, Scheduled};
 
-pub use known::{Found, Keys, Known, Missing, Past, Pointer};
+pub use known::{Asked, Found, Keys, Known, Missing, Past, Pointer, key_of, keys_in, versions};
 
 /// A declaration as the store keeps it.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,16 +131,14 @@ impl Catalogue {
             })
             .collect();
         catalogue.index = Index::of(&catalogue.schedules);
-        for scheduled in &catalogue.schedules {
-            if let Input::Selected(selections) = &scheduled.schedule.input {
-                for selection in selections.values() {
-                    if let Selection::Query(query) = selection {
-                        catalogue
-                            .historied
-                            .extend(query.histories().iter().cloned());
-                    }
-                }
-            }
+        catalogue.historied = catalogue.asks_history();
+        for (plugin, set) in catalogue.taken_by_relations() {
+            catalogue.broken.push(Complaint::error(
+                "stored plugin",
+                None,
+                "consumes",
+                takes_by_relations(&plugin, &set),
+            ));
         }
         catalogue
     }
@@ -226,6 +226,40 @@ impl Catalogue {
             .unwrap_or_default()
     }
 
+    /// The types whose history some query of a schedule or a set asks for.
+    fn asks_history(&self) -> BTreeSet<String> {
+        let of_schedules = self.schedules.iter().flat_map(|scheduled| {
+            let schedule = &scheduled.schedule;
+            let selections = match &schedule.input {
+                Input::Selected(selections) => Some(selections.values()),
+                Input::Given => None,
+            };
+            let inputs = selections.into_iter().flatten();
+            let inputs = inputs.filter_map(|selection| match selection {
+                Selection::Query(query) => Some(&**query),
+                Selection::All | Selection::Set(_) => None,
+            });
+            inputs.chain(schedule.when.values())
+        });
+        let of_sets = self.sets.iter().filter_map(|set| set.query.as_ref());
+        let queries = of_schedules.chain(of_sets);
+        queries
+            .flat_map(|query| query.histories().iter().cloned())
+            .collect()
+    }
+
+    /// Plugins that take a set whose query asks other objects or history, with the set.
+    fn taken_by_relations(&self) -> Vec<(String, String)> {
+        let sets = self.sets.iter();
+        let reaching = reaching(sets.map(|set| (set.name.as_str(), set.query.as_ref())));
+        let plugins = self.plugins.values();
+        let taken = plugins.flat_map(|plugin| {
+            let names = plugin.sets_taken().filter(|name| reaching.contains(*name));
+            names.map(|name| (plugin.plugin_id.clone(), name.to_owned()))
+        });
+        taken.collect()
+    }
+
     /// The queue that a plugin's tasks go to.
     pub fn queue_for(&self, plugin: &Plugin) -> String {
         self.queues
@@ -256,11 +290,13 @@ impl Catalogue {
     /// Whether a plugin takes this object: by its type, or because a set that it names holds it.
     pub fn takes(&self, plugin: &Plugin, object: &Object, mime_types: &[&str]) -> bool {
         plugin.takes_type(&object.object_type, mime_types)
-            || plugin.sets_taken().any(|name| self.set_has(name, object))
+            || plugin
+                .sets_taken()
+                .any(|name| self.set_has(name, object, self))
     }
 
-    /// Whether a named set holds what has these fields.
-    pub fn set_has(&self, name: &str, subject: &dyn Fields) -> bool {
+    /// Whether a named set holds what has these fields, in a world that knows what its query asks beyond them.
+    pub fn set_has(&self, name: &str, subject: &dyn Fields, world: &dyn World) -> bool {
         let text = |field: &str| match subject.field(field).as_deref() {
             Some(Value::String(text)) => text.clone(),
             _ => String::new(),
@@ -283,7 +319,7 @@ impl Catalogue {
                         previous: None,
                         parameters: &Map::new(),
                         now: Moment::EPOCH,
-                        world: self,
+                        world,
                     };
                     query.answers(&facts).unwrap_or(false)
                 })
@@ -291,8 +327,8 @@ impl Catalogue {
     }
 }
 
-/// What queries over one object alone may ask: the named object sets. Where these ask for other objects or for history
-/// they are refused when they are read; the queries of `input` have a [`Known`].
+/// What queries over one object alone may ask: the named object sets. What asks for other objects or for history is
+/// asked with a [`Known`].
 impl World for Catalogue {
     fn object(&self, _: &str, _: &str) -> Option<Box<dyn Fields + '_>> {
         None
@@ -307,7 +343,7 @@ impl World for Catalogue {
     }
 
     fn member(&self, set: &str, subject: &dyn Fields) -> bool {
-        self.set_has(set, subject)
+        self.set_has(set, subject, self)
     }
 }
 

@@ -4,6 +4,7 @@
 //! ids from a seed. `explain` walks the same functions and throws the plan away, so it cannot disagree.
 
 mod asked;
+mod beyond;
 mod clock;
 mod page;
 mod turn;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Known, Missing};
 use crate::moment::{Moment, Span};
 use crate::object::{FILE, Object, ObjectKey, Operation, Told, merge};
 use crate::plugin::Plugin;
@@ -31,6 +32,8 @@ pub use clock::{Due, Passed, due, instants};
 pub use page::{Carried, Inputs, asks_for_ends, page};
 pub use turn::{InTheWay, Scope, scope_of};
 
+use beyond::Beyond;
+
 /// What is known before a decision, of the objects that it may touch. The decision keeps it up to date, so that
 /// the changes of one batch see each other.
 #[derive(Debug, Default)]
@@ -46,6 +49,22 @@ pub struct World {
     pub scopes: HashMap<String, Scope>,
     /// Scopes that were asked for and not known: gather them and decide again.
     pub unseen: BTreeSet<String>,
+    /// By organisation: what `when` asks beyond the objects above. What is missing there is noted there.
+    pub beyond: HashMap<String, Known>,
+}
+
+impl World {
+    /// What a decision asked and did not know; it is to be fetched and decided again.
+    pub fn missing(&self) -> Vec<(String, Missing)> {
+        let mut missing: Vec<(String, Missing)> = self
+            .beyond
+            .iter()
+            .map(|(organization, known)| (organization.clone(), known.missing()))
+            .filter(|(_, missing)| !missing.is_empty())
+            .collect();
+        missing.sort_by(|a, b| a.0.cmp(&b.0));
+        missing
+    }
 }
 
 /// One input of a task that has not ended.
@@ -103,6 +122,7 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lived {
     pub key: ObjectKey,
+    pub as_it_was: Option<Object>,
     pub as_it_is: Option<Object>,
 }
 
@@ -260,6 +280,7 @@ pub fn change(desk: &mut Desk<'_>, world: &mut World, told: &Told) -> Result<(),
             if differs {
                 desk.plan.versions.push(Lived {
                     key: key.clone(),
+                    as_it_was: before.clone(),
                     as_it_is,
                 });
             }
@@ -317,22 +338,46 @@ fn trigger(
     } else {
         catalogue.index.candidates(&subject.object_type)
     };
+    if !world.beyond.contains_key(&organization.id) {
+        let known = Known::default();
+        world.beyond.insert(organization.id.clone(), known);
+    }
     for scheduled in candidates {
-        let facts = Facts {
-            subject,
-            trigger: Some(subject),
-            previous: before.map(|before| before as &dyn Fields),
-            parameters: &scheduled.schedule.parameters,
-            now: desk.now,
-            world: catalogue,
+        let touched = match world.beyond.get(&organization.id) {
+            Some(known) => {
+                let beyond = Beyond {
+                    catalogue,
+                    known,
+                    organization: &organization.id,
+                    objects: &world.objects,
+                    lived: &desk.plan.versions,
+                    now: desk.now,
+                };
+                let facts = Facts {
+                    subject,
+                    trigger: Some(subject),
+                    previous: before.map(|before| before as &dyn Fields),
+                    parameters: &scheduled.schedule.parameters,
+                    now: desk.now,
+                    world: &beyond,
+                };
+                let touched = touches(
+                    scheduled,
+                    &organization.id,
+                    &subject.object_type,
+                    operations,
+                    &facts,
+                );
+                // What was missing is fetched, and all is decided again; unless it was too much.
+                if known.missed() {
+                    Err(Untouched::TooCostly)
+                } else {
+                    touched
+                }
+            }
+            None => Err(Untouched::TooCostly),
         };
-        let matching = match touches(
-            scheduled,
-            &organization.id,
-            &subject.object_type,
-            operations,
-            &facts,
-        ) {
+        let matching = match touched {
             Ok(matching) => matching,
             Err(untouched) => {
                 if matches!(untouched, Untouched::TooCostly) {

@@ -108,8 +108,17 @@ pub fn read_file(
         Compiled::ObjectSet(set) => Some((set.name.as_str(), set.query.as_ref())),
         _ => None,
     });
-    for circle in circles(sets) {
+    for circle in circles(sets.clone()) {
         complaints.error(None, "query", in_a_circle(&circle));
+    }
+    let reaching = reaching(sets);
+    for entry in &declared {
+        if let Compiled::Plugin(plugin) = &entry.compiled {
+            for set in plugin.sets_taken().filter(|set| reaching.contains(*set)) {
+                let message = takes_by_relations(&plugin.plugin_id, set);
+                complaints.error(None, "consumes", message);
+            }
+        }
     }
     (declared, complaints.into_vec())
 }
@@ -133,6 +142,35 @@ pub fn circles<'a>(sets: impl Iterator<Item = (&'a str, Option<&'a Query>)>) -> 
 
 pub fn in_a_circle(circle: &[String]) -> String {
     format!("object sets name themselves: {}", circle.join(" -> "))
+}
+
+/// The sets whose queries ask other objects or history, themselves or through the sets that they name.
+pub fn reaching<'a>(
+    sets: impl Iterator<Item = (&'a str, Option<&'a Query>)> + Clone,
+) -> BTreeSet<String> {
+    let mut found: BTreeSet<String> = BTreeSet::new();
+    loop {
+        let more = sets.clone().filter_map(|(name, query)| {
+            let query = query?;
+            let reaches = query.needs_relations()
+                || query.needs_history()
+                || query.sets().iter().any(|named| found.contains(named));
+            (reaches && !found.contains(name)).then(|| name.to_owned())
+        });
+        let more: Vec<String> = more.collect();
+        if more.is_empty() {
+            return found;
+        }
+        found.extend(more);
+    }
+}
+
+/// A plugin is permitted by looking at one object alone, so a set that it takes may not ask for more.
+pub fn takes_by_relations(plugin: &str, set: &str) -> String {
+    format!(
+        "the plugin `{plugin}` takes the object set `{set}`, whose query asks other objects or history; what a plugin \
+         takes is seen from the object alone, so select with that set in the `input` of a schedule"
+    )
 }
 
 fn twice(declared: &[Declared], complaints: &mut Complaints) {

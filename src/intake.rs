@@ -19,6 +19,7 @@ use crate::task::Status;
 use crate::wire::{self, Line};
 
 mod batch;
+mod beyond;
 mod explain;
 
 use batch::Opened;

@@ -314,6 +314,14 @@ fn is_well_formed(diagnostic: &Diagnostic) {
     );
 }
 
+#[test]
+fn a_finding_never_ends_within_a_character() {
+    for text in ["name not \"\\é\"", "name = \"a\\😀b\"", "x \"\\日\" = 1"] {
+        let found = try_compile(text).expect_err("no such escape");
+        found.iter().for_each(is_well_formed);
+    }
+}
+
 // --- limits ---
 
 /// A text of a given size.

@@ -174,17 +174,181 @@ fn a_new_host_name_finds_the_addresses_that_point_to_it() {
     }
 }
 
+/// A schedule on addresses, for those of which its `when` is true.
+fn apply_when(house: &House, operation: Value, when: &str) {
+    let declared = json!([
+        {"kind": "organization", "id": "acme"},
+        {"kind": "organization", "id": "other"},
+        {"kind": "plugin", "plugin_id": "scan", "worker_type": "generic", "scan_level": 1, "oci_arguments": ["{ip_address}"]},
+        {"name": "asks", "run_on": "ip_address", "operation": operation, "plugins": "True", "when": when},
+    ]);
+    house.apply("when.json", &declared.to_string());
+}
+
 #[test]
-fn only_the_queries_of_input_may_ask_other_objects() {
+fn when_asks_other_objects_that_are_stored_or_come_in_the_same_batch() {
+    let (_postgres, houses) = houses();
+    for house in &houses {
+        apply_when(
+            house,
+            json!("created"),
+            "any(hostnames: name = 'www.example.com')",
+        );
+        let mut events = Events::new();
+        let points = |names: &[&str]| json!({"hostnames": names, "ports": []});
+        let host = |name: &str| json!({"name": name});
+        events.say(
+            "created",
+            "acme",
+            "ip_address",
+            "ip|early",
+            points(&["host|www"]),
+        );
+        events.say(
+            "created",
+            "acme",
+            "hostname",
+            "host|www",
+            host("www.example.com"),
+        );
+        events.say(
+            "created",
+            "acme",
+            "hostname",
+            "host|mail",
+            host("mail.example.com"),
+        );
+        events.say(
+            "created",
+            "acme",
+            "ip_address",
+            "ip|1",
+            points(&["host|mail", "host|www"]),
+        );
+        events.say(
+            "created",
+            "acme",
+            "ip_address",
+            "ip|2",
+            points(&["host|mail", "host|gone"]),
+        );
+        events.say(
+            "created",
+            "other",
+            "ip_address",
+            "ip|3",
+            points(&["host|www"]),
+        );
+        // The first came before the host name did, in the same batch.
+        assert_eq!(inputs(house, &events), keys(&["ip|1"]));
+        events.lines.clear();
+        events.say(
+            "created",
+            "acme",
+            "ip_address",
+            "ip|4",
+            points(&["host|www"]),
+        );
+        events.say(
+            "updated",
+            "acme",
+            "hostname",
+            "host|www",
+            host("old.example.com"),
+        );
+        events.say(
+            "created",
+            "acme",
+            "ip_address",
+            "ip|5",
+            points(&["host|www"]),
+        );
+        assert_eq!(inputs(house, &events), keys(&["ip|4"]));
+    }
+}
+
+#[test]
+fn when_asks_for_what_was_and_for_what_has_just_changed() {
+    let (_postgres, houses) = houses();
+    for house in &houses {
+        let open = json!({"hostnames": [], "ports": [{"protocol": "TCP", "port": 5432}]});
+        let shut = json!({"hostnames": [], "ports": []});
+        let other = json!({"hostnames": ["host|x"], "ports": []});
+        let mut events = Events::new();
+        house.apply("before.json", r#"[{"kind": "organization", "id": "acme"}]"#);
+        events.say("created", "acme", "ip_address", "ip|before", open.clone());
+        assert_eq!(inputs(house, &events), keys(&[]));
+        events.lines.clear();
+        apply_when(
+            house,
+            json!("updated"),
+            "changed(ports) and ever(any(ports: port = 5432))",
+        );
+        events.say("updated", "acme", "ip_address", "ip|before", shut.clone());
+        events.say("created", "acme", "ip_address", "ip|was", open);
+        events.say("updated", "acme", "ip_address", "ip|was", shut.clone());
+        events.say("created", "acme", "ip_address", "ip|never", shut);
+        events.say("updated", "acme", "ip_address", "ip|never", other);
+        assert_eq!(inputs(house, &events), keys(&["ip|before", "ip|was"]));
+    }
+}
+
+#[test]
+fn an_object_set_may_follow_relations_and_then_no_plugin_takes_it() {
+    let (_postgres, houses) = houses();
+    let set = json!({"kind": "object_set", "name": "web", "object_type": "ip_address",
+        "query": "any(hostnames: name startswith 'www.')"});
+    for house in &houses {
+        let declared = json!([
+            {"kind": "organization", "id": "acme"},
+            {"kind": "plugin", "plugin_id": "scan", "worker_type": "generic", "scan_level": 1,
+             "oci_arguments": ["{ip_address}"]},
+            set,
+            {"name": "by-set", "run_on": "hostname", "operation": "created", "plugins": "True",
+             "input": {"ip_address": {"set": "web"}}},
+        ]);
+        house.apply("declared.json", &declared.to_string());
+        let mut events = Events::new();
+        let points = |names: &[&str]| json!({"hostnames": names, "ports": []});
+        events.say(
+            "created",
+            "acme",
+            "ip_address",
+            "ip|1",
+            points(&["host|www"]),
+        );
+        events.say(
+            "created",
+            "acme",
+            "ip_address",
+            "ip|2",
+            points(&["host|mail"]),
+        );
+        events.say(
+            "created",
+            "acme",
+            "hostname",
+            "host|mail",
+            json!({"name": "mail.example.com"}),
+        );
+        events.say(
+            "created",
+            "acme",
+            "hostname",
+            "host|www",
+            json!({"name": "www.example.com"}),
+        );
+        assert_eq!(inputs(house, &events), keys(&["ip|1"]));
+        assert_eq!(found(house, "in_set('web')", &json!({})), keys(&["ip|1"]));
+    }
     let house = House::embedded(TYPES);
-    let schedule = json!([{"name": "x", "run_on": "ip_address", "operation": "created", "plugins": "True",
-        "when": "any(hostnames: name = 'www')"}]);
-    let file = house.write("when.json", schedule.to_string().as_bytes());
+    let taken = json!([set, {"kind": "plugin", "plugin_id": "takes", "worker_type": "generic", "consumes": ["{web}"]}]);
+    let file = house.write("taken.json", taken.to_string().as_bytes());
     let output = house.run(&["apply", &file.display().to_string()]);
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        said.contains("it asks other objects through a relation, which only the queries of `input` can do so far"),
+        said.contains("the plugin `takes` takes the object set `web`, whose query asks other objects or history"),
         "{said}"
     );
 }

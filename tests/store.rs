@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use language::{
+    a_reading_hands_out_each_object_once_in_the_order_of_the_keys,
+    of_two_decisions_that_rest_on_other_objects_one_is_made_again,
     versions_are_kept_only_of_types_whose_history_is_asked_for_and_forgotten_by_age,
     whatever_is_accepted_for_its_relations_is_let_through, whatever_is_accepted_is_let_through,
 };
@@ -45,6 +47,8 @@ macro_rules! on_both {
 }
 
 on_both!(
+    a_reading_hands_out_each_object_once_in_the_order_of_the_keys,
+    of_two_decisions_that_rest_on_other_objects_one_is_made_again,
     migrating_twice_takes_each_step_once,
     two_that_migrate_an_empty_database_at_once_both_succeed,
     a_decision_is_stored_whole_and_read_back_as_it_was,
@@ -632,7 +636,7 @@ async fn awkward_keys_come_back_as_they_were_from_many_rows_at_once(house: House
     assert_eq!(house.commit(&decided, &[]).await, Committed::Done);
     let wanted = Wanted {
         keys: keys.iter().map(|awkward| key(awkward)).collect(),
-        inbox: Vec::new(),
+        ..Wanted::default()
     };
     let known = house.store.gather(&wanted).await.expect("what is known");
     let claimed = house

@@ -3,8 +3,10 @@
 //! A judge cannot wait for a database. So it asks what is known here; what is not known is noted, the caller fetches it
 //! and asks again, until nothing is missing.
 
-use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -30,6 +32,8 @@ pub struct Missing {
 /// What there is of it.
 #[derive(Debug, Default)]
 pub struct Found {
+    /// It was more than one look may read, and nothing of it is here.
+    pub too_much: bool,
     pub objects: Vec<Object>,
     pub referrers: BTreeMap<Pointer, Vec<Object>>,
     pub histories: HashMap<String, Vec<Past>>,
@@ -43,40 +47,48 @@ pub struct Past {
     pub object: Object,
 }
 
-/// Objects of one organisation, with those that point to them.
-pub struct Known<'c> {
-    catalogue: &'c Catalogue,
+/// Objects of one organisation, with those that point to them and what they were.
+#[derive(Debug, Default)]
+pub struct Known {
     objects: HashMap<String, Option<Object>>,
     referrers: HashMap<Pointer, HashMap<String, Vec<usize>>>,
     pointing: Vec<Object>,
     histories: HashMap<String, Vec<Past>>,
-    missing: RefCell<Missing>,
-    missed: Cell<bool>,
+    missing: Mutex<Missing>,
+    missed: AtomicBool,
+    /// Whatever is missing stays so: it would be too much.
+    closed: bool,
 }
 
-impl<'c> Known<'c> {
-    pub fn new(catalogue: &'c Catalogue) -> Known<'c> {
-        Known {
+impl Known {
+    /// An answer that rests on what is known alone; nothing where something was missing.
+    pub fn answer<T>(&self, catalogue: &Catalogue, ask: impl FnOnce(&dyn World) -> T) -> Option<T> {
+        self.missed();
+        let answer = ask(&self.asked(catalogue));
+        (!self.missed()).then_some(answer)
+    }
+
+    /// What is known, before a judge.
+    pub fn asked<'k>(&'k self, catalogue: &'k Catalogue) -> Asked<'k> {
+        Asked {
             catalogue,
-            objects: HashMap::new(),
-            referrers: HashMap::new(),
-            pointing: Vec::new(),
-            histories: HashMap::new(),
-            missing: RefCell::new(Missing::default()),
-            missed: Cell::new(false),
+            known: self,
         }
     }
 
-    /// An answer that rests on what is known alone; nothing where something was missing.
-    pub fn answer<T>(&self, ask: impl FnOnce(&dyn World) -> T) -> Option<T> {
-        self.missed.set(false);
-        let answer = ask(self);
-        (!self.missed.get()).then_some(answer)
+    /// Whether something was missing since this was last asked.
+    pub fn missed(&self) -> bool {
+        self.missed.swap(false, Ordering::Relaxed)
+    }
+
+    /// Nothing more will be fetched.
+    pub fn close(&mut self) {
+        self.closed = true;
     }
 
     /// What is to be fetched.
-    pub fn missing(&mut self) -> Missing {
-        self.missing.take()
+    pub fn missing(&self) -> Missing {
+        mem::take(&mut self.missing.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes what was fetched; what was not found is known not to be.
@@ -112,13 +124,64 @@ impl<'c> Known<'c> {
     }
 
     fn note(&self, note: impl FnOnce(&mut Missing)) {
-        self.missed.set(true);
-        note(&mut self.missing.borrow_mut());
+        self.missed.store(true, Ordering::Relaxed);
+        if !self.closed {
+            note(&mut self.missing.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// The object of that type and key.
+    pub fn object(&self, object_type: &str, primary_key: &str) -> Option<&Object> {
+        let Some(known) = self.objects.get(primary_key) else {
+            self.note(|missing| {
+                missing.objects.insert(primary_key.to_owned());
+            });
+            return None;
+        };
+        let known = known.as_ref();
+        known.filter(|known| known.object_type == object_type)
+    }
+
+    /// The objects of that type whose field holds that key.
+    pub fn referrers(
+        &self,
+        object_type: &str,
+        field: &str,
+        primary_key: &str,
+    ) -> impl Iterator<Item = &Object> {
+        let pointer = (object_type.to_owned(), field.to_owned());
+        let pointed = self.referrers.get(&pointer);
+        let places = pointed.and_then(|pointed| pointed.get(primary_key));
+        if places.is_none() {
+            self.note(|missing| {
+                let keys = missing.referrers.entry(pointer).or_default();
+                keys.insert(primary_key.to_owned());
+            });
+        }
+        let places = places.into_iter().flatten();
+        places.filter_map(|&at| self.pointing.get(at))
+    }
+
+    /// The stored versions of an object, oldest first, as far as they were fetched.
+    pub fn pasts(&self, primary_key: &str) -> Option<&[Past]> {
+        let pasts = self.histories.get(primary_key).map(Vec::as_slice);
+        if pasts.is_none() {
+            self.note(|missing| {
+                missing.histories.insert(primary_key.to_owned());
+            });
+        }
+        pasts
+    }
+}
+
+impl Missing {
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.referrers.is_empty() && self.histories.is_empty()
     }
 }
 
 /// The keys that an attribute holds, alone or in a list.
-fn keys_in(value: Option<&Value>) -> impl Iterator<Item = &str> {
+pub fn keys_in(value: Option<&Value>) -> impl Iterator<Item = &str> {
     let items = match value {
         Some(Value::Array(items)) => items.as_slice(),
         Some(other) => std::slice::from_ref(other),
@@ -127,22 +190,50 @@ fn keys_in(value: Option<&Value>) -> impl Iterator<Item = &str> {
     items.iter().filter_map(Value::as_str)
 }
 
-impl World for Known<'_> {
+/// What is known of one organisation's objects, as a world that notes what it does not know.
+#[derive(Clone, Copy)]
+pub struct Asked<'k> {
+    catalogue: &'k Catalogue,
+    known: &'k Known,
+}
+
+/// The primary key of what is asked about; empty where it has none.
+pub fn key_of(subject: &dyn Fields) -> String {
+    match subject.field("primary_key").as_deref() {
+        Some(Value::String(key)) => key.clone(),
+        _ => String::new(),
+    }
+}
+
+/// Versions, oldest first, for the judge. The object as it is stands for itself where none of them lasts: versions may
+/// have been kept for a part of its life only.
+pub fn versions<'v>(
+    pasts: impl Iterator<Item = (Moment, Option<Moment>, &'v Object)>,
+    subject: &'v dyn Fields,
+) -> Vec<Version<'v>> {
+    let mut versions: Vec<Version<'v>> = pasts
+        .map(|(from, until, object)| Version {
+            from,
+            until,
+            fields: Box::new(object),
+        })
+        .collect();
+    let lasts = versions.iter().any(|version| version.until.is_none());
+    let newest = versions.iter().filter_map(|version| version.until).max();
+    if let (false, Some(from)) = (lasts, newest) {
+        versions.push(Version {
+            from,
+            until: None,
+            fields: Box::new(subject),
+        });
+    }
+    versions
+}
+
+impl World for Asked<'_> {
     fn object(&self, object_type: &str, primary_key: &str) -> Option<Box<dyn Fields + '_>> {
-        match self.objects.get(primary_key) {
-            Some(known) => {
-                let object = known
-                    .as_ref()
-                    .filter(|known| known.object_type == object_type)?;
-                Some(Box::new(object))
-            }
-            None => {
-                self.note(|missing| {
-                    missing.objects.insert(primary_key.to_owned());
-                });
-                None
-            }
-        }
+        let object = self.known.object(object_type, primary_key)?;
+        Some(Box::new(object))
     }
 
     fn referrers(
@@ -151,59 +242,24 @@ impl World for Known<'_> {
         field: &str,
         primary_key: &str,
     ) -> Vec<Box<dyn Fields + '_>> {
-        let pointer = (object_type.to_owned(), field.to_owned());
-        let known = self.referrers.get(&pointer);
-        match known.and_then(|pointed| pointed.get(primary_key)) {
-            Some(referrers) => referrers
-                .iter()
-                .filter_map(|&at| Some(Box::new(self.pointing.get(at)?) as Box<dyn Fields>))
-                .collect(),
-            None => {
-                self.note(|missing| {
-                    let keys = missing.referrers.entry(pointer).or_default();
-                    keys.insert(primary_key.to_owned());
-                });
-                Vec::new()
-            }
-        }
+        let referrers = self.known.referrers(object_type, field, primary_key);
+        referrers.map(|object| Box::new(object) as _).collect()
     }
 
     fn versions<'a>(&'a self, subject: &'a dyn Fields) -> Vec<Version<'a>> {
-        let Some(Value::String(key)) = subject.field("primary_key").map(|key| key.into_owned())
-        else {
+        let key = key_of(subject);
+        if key.is_empty() {
             return Vec::new();
-        };
-        let Some(pasts) = self.histories.get(&key) else {
-            self.note(|missing| {
-                missing.histories.insert(key);
-            });
-            return Vec::new();
-        };
-        let mut versions: Vec<Version<'a>> = pasts
-            .iter()
-            .map(|past| Version {
-                from: past.from,
-                until: past.until,
-                fields: Box::new(&past.object),
-            })
-            .collect();
-        // The object as it is stands for itself: versions may have been kept for a part of its life only.
-        if let Some(last) = pasts
-            .iter()
-            .map(|past| past.until)
-            .max_by_key(|until| until.map_or(i64::MAX, Moment::micros))
-            && let Some(last) = last
-        {
-            versions.push(Version {
-                from: last,
-                until: None,
-                fields: Box::new(subject),
-            });
         }
-        versions
+        let pasts = self.known.pasts(&key).unwrap_or_default();
+        let pasts = pasts.iter();
+        versions(
+            pasts.map(|past| (past.from, past.until, &past.object)),
+            subject,
+        )
     }
 
     fn member(&self, set: &str, subject: &dyn Fields) -> bool {
-        self.catalogue.set_has(set, subject)
+        self.catalogue.set_has(set, subject, self)
     }
 }

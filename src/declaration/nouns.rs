@@ -212,7 +212,7 @@ pub fn object_set(table: &mut Table<'_, '_>, rules: &Rules) -> Option<ObjectSet>
         let context = Context::new("query", schema);
         table
             .get("query")
-            .and_then(|field| compiled(field, &context, Reach::Itself))
+            .and_then(|field| compiled(field, &context))
     });
     let keys = table.texts("keys").unwrap_or_default();
     if query.is_none() && keys.is_empty() && table.node("query").is_none() {
@@ -248,16 +248,8 @@ fn type_name(written: &str, rules: &Rules) -> Result<String, String> {
     Ok(ours)
 }
 
-/// What a query may ask beyond its subject.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
-    Itself,
-    /// What is stored.
-    Store,
-}
-
 /// A query in its context; its diagnostics become complaints at the place of the field.
-fn compiled(field: Field<'_, '_>, context: &Context<'_>, reach: Reach) -> Option<Query> {
+fn compiled(field: Field<'_, '_>, context: &Context<'_>) -> Option<Query> {
     let path = field.path().to_owned();
     let place = field.place();
     let mut field = field;
@@ -278,21 +270,6 @@ fn compiled(field: Field<'_, '_>, context: &Context<'_>, reach: Reach) -> Option
     let complaints = field.complaints();
     let file = complaints.file().to_owned();
     match Query::compile(&text, context) {
-        Ok(query)
-            if reach == Reach::Itself && (query.needs_history() || query.needs_relations()) =>
-        {
-            let what = if query.needs_history() {
-                "ever(), always() and changed() ask the history of objects"
-            } else {
-                "it asks other objects through a relation"
-            };
-            complaints.error(
-                place,
-                &path,
-                format!("{what}, which only the queries of `input` can do so far"),
-            );
-            None
-        }
         Ok(query) => {
             for warning in query.warnings() {
                 complaints.push(Complaint::warning(
@@ -340,7 +317,7 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
         };
         table
             .get("plugins")
-            .and_then(|field| compiled(field, &context, Reach::Itself))
+            .and_then(|field| compiled(field, &context))
     } else {
         None
     };
@@ -360,7 +337,7 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
         };
         if let Some(query) = table
             .get("when")
-            .and_then(|field| compiled(field, &context, Reach::Itself))
+            .and_then(|field| compiled(field, &context))
         {
             when.insert(object_type.clone(), query);
         }
@@ -546,7 +523,7 @@ fn input(
                     parameters,
                     ..Context::new(&label, &schema)
                 };
-                Selection::Query(Box::new(compiled(field, &context, Reach::Store)?))
+                Selection::Query(Box::new(compiled(field, &context)?))
             }
         };
         Some((object_type, selection))

@@ -348,16 +348,6 @@ impl<'a> Turn<'a> {
         scheduled: &Scheduled,
         now: Moment,
     ) -> Result<(Vec<Object>, i64), StoreError> {
-        let query = match selection {
-            Selection::All => return Ok((found, 0)),
-            Selection::Set(name) => {
-                let held = found
-                    .into_iter()
-                    .filter(|object| self.catalogue.set_has(name, object));
-                return Ok((held.collect(), 0));
-            }
-            Selection::Query(query) => query,
-        };
         let parameters = &scheduled.schedule.parameters;
         let occasion = &self.run.occasion;
         judged(
@@ -366,7 +356,11 @@ impl<'a> Turn<'a> {
             &self.run.organization,
             now,
             found,
-            |object, world| selects(query, object, occasion, parameters, now, world),
+            |object, world| match selection {
+                Selection::All => Ok(true),
+                Selection::Set(name) => Ok(world.member(name, object)),
+                Selection::Query(query) => selects(query, object, occasion, parameters, now, world),
+            },
         )
         .await
     }

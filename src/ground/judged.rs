@@ -20,28 +20,39 @@ pub async fn judged<E>(
     objects: Vec<Object>,
     ask: impl Fn(&Object, &dyn World) -> Result<bool, E>,
 ) -> Result<(Vec<Object>, i64), StoreError> {
-    let mut known = Known::new(catalogue);
     let (mut taken, mut costly) = (Vec::new(), 0);
-    let mut open = objects;
-    for _ in 0..ROUNDS {
-        let mut waiting = Vec::new();
-        for object in open {
-            match known.answer(|world| ask(&object, world).ok()) {
-                None => waiting.push(object),
-                Some(Some(true)) => taken.push(object),
-                Some(Some(false)) => {}
-                Some(None) => costly += 1,
+    let mut parts = vec![objects];
+    while let Some(mut open) = parts.pop() {
+        // Each part begins anew, so that what is known at a time stays bounded.
+        let mut known = Known::default();
+        for _ in 0..ROUNDS {
+            let mut waiting = Vec::new();
+            for object in open {
+                match known.answer(catalogue, |world| ask(&object, world).ok()) {
+                    None => waiting.push(object),
+                    Some(Some(true)) => taken.push(object),
+                    Some(Some(false)) => {}
+                    Some(None) => costly += 1,
+                }
             }
+            open = waiting;
+            if open.is_empty() {
+                break;
+            }
+            let missing = known.missing();
+            let found = store.look_up(organization, &missing, now).await?;
+            if found.too_much {
+                // What one object alone may not read is too costly.
+                if open.len() > 1 {
+                    parts.push(open.split_off(open.len() / 2));
+                    parts.push(std::mem::take(&mut open));
+                }
+                break;
+            }
+            known.learn(missing, found);
         }
-        open = waiting;
-        if open.is_empty() {
-            break;
-        }
-        let missing = known.missing();
-        let found = store.look_up(organization, &missing, now).await?;
-        known.learn(missing, found);
+        costly += i64::try_from(open.len()).unwrap_or(i64::MAX);
     }
-    costly += i64::try_from(open.len()).unwrap_or(i64::MAX);
     taken.sort_by(|a, b| a.key.cmp(&b.key));
     Ok((taken, costly))
 }

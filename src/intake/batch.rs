@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use metrics::{counter, histogram};
 use tokio::time::Instant;
 
+use super::beyond::Beyond;
 use crate::decide::{Desk, Impossible, Plan, change};
 use crate::ground::{Ground, count_plan, persist};
 use crate::moment::Moment;
@@ -357,12 +358,14 @@ async fn take_events(
     handled: &mut Handled,
 ) -> Result<(), StoreError> {
     let mut wanted = wanted(events);
+    let mut beyond = Beyond::default();
     loop {
         let mut gathered = ground.store.gather(&wanted).await?;
         let catalogue = ground.catalogue_at(gathered.revision).await?;
         if catalogue.revision != gathered.revision {
             continue;
         }
+        beyond.lend(&mut gathered.world);
         let now = ground.clock.now();
         let deciding = Instant::now();
         let mut plan = Plan::default();
@@ -396,12 +399,17 @@ async fn take_events(
             }
         }
         histogram!("muster_decide_seconds").record(deciding.elapsed().as_secs_f64());
-        if !gathered.world.unseen.is_empty() {
-            wanted.scopes.append(&mut gathered.world.unseen);
+        let unseen = !gathered.world.unseen.is_empty();
+        wanted.scopes.append(&mut gathered.world.unseen);
+        let asked = beyond
+            .fetch(&ground.store, &mut gathered.world, now)
+            .await?;
+        if asked || unseen {
             continue;
         }
         let commit = Commit {
             inbox: &inbox,
+            rests: beyond.rests(),
             dead: &dead,
             world: &gathered.world,
             versions: &gathered.versions,
@@ -412,6 +420,7 @@ async fn take_events(
             Committed::Stale(what) => {
                 tracing::debug!("a batch is decided again: {what} changed meanwhile");
                 counter!("muster_store_retries_total").increment(1);
+                beyond = Beyond::default();
             }
             Committed::Done => {
                 ground.gain(gathered.revision, &plan.organizations);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::batch::{Incoming, Read, as_message, conforms, reading, wanted};
+use super::beyond::Beyond;
 use crate::catalogue::Catalogue;
 use crate::decide::{Desk, Finding, Impossible, Plan, World, change};
 use crate::ground::Ground;
@@ -24,39 +25,43 @@ pub async fn explain(
     };
     let nonconforming = conforms(ground, &event).err();
     let read = Read { at: 0, event };
-    let mut gathered: Gathered = ground
-        .store
-        .gather(&wanted(std::slice::from_ref(&read)))
-        .await?;
-    let catalogue = ground.catalogue_at(gathered.revision).await?;
-    let mut findings: Vec<Finding> = Vec::new();
-    let decide = |world: &mut World, findings: &mut Vec<Finding>| {
-        let mut plan = Plan::default();
-        let mut desk = Desk {
-            catalogue: &catalogue,
-            now,
-            ids: &mut ground.ids(),
-            plan: &mut plan,
-            findings: Some(findings),
+    let mut beyond = Beyond::default();
+    let mut wanted = wanted(std::slice::from_ref(&read));
+    let (gathered, catalogue, plan, impossible, findings, as_new) = loop {
+        let mut gathered: Gathered = ground.store.gather(&wanted).await?;
+        let catalogue = ground.catalogue_at(gathered.revision).await?;
+        beyond.lend(&mut gathered.world);
+        let mut findings: Vec<Finding> = Vec::new();
+        let decide = |world: &mut World, findings: &mut Vec<Finding>| {
+            let mut plan = Plan::default();
+            let mut desk = Desk {
+                catalogue: &catalogue,
+                now,
+                ids: &mut ground.ids(),
+                plan: &mut plan,
+                findings: Some(findings),
+            };
+            let impossible = change(&mut desk, world, &read.event.told).err();
+            (plan, impossible)
         };
-        let impossible = change(&mut desk, world, &read.event.told).err();
-        (plan, impossible)
-    };
-    let (mut plan, mut impossible) = decide(&mut gathered.world, &mut findings);
-    if !gathered.world.unseen.is_empty() {
-        let mut wanted = wanted(std::slice::from_ref(&read));
+        let (mut plan, mut impossible) = decide(&mut gathered.world, &mut findings);
+        // What leaves the object as it is triggers nothing. That answers no question, so it is asked again as if the
+        // object were new; what is open or was done with it stays known.
+        let as_new = impossible.is_none() && plan.unchanged > 0;
+        if as_new {
+            gathered.world.objects.clear();
+            (plan, impossible) = decide(&mut gathered.world, &mut findings);
+        }
+        let unseen = !gathered.world.unseen.is_empty();
         wanted.scopes.append(&mut gathered.world.unseen);
-        gathered = ground.store.gather(&wanted).await?;
-        findings.clear();
-        (plan, impossible) = decide(&mut gathered.world, &mut findings);
-    }
-    // What leaves the object as it is triggers nothing. That answers no question, so it is asked again as if the
-    // object were new; what is open or was done with it stays known.
-    let as_new = impossible.is_none() && plan.unchanged > 0;
-    if as_new {
-        gathered.world.objects.clear();
-        (plan, impossible) = decide(&mut gathered.world, &mut findings);
-    }
+        let asked = beyond
+            .fetch(&ground.store, &mut gathered.world, now)
+            .await?;
+        if asked || unseen {
+            continue;
+        }
+        break (gathered, catalogue, plan, impossible, findings, as_new);
+    };
     let impossible = nonconforming
         .map(|message| Impossible {
             reason: "wrong_type",

@@ -219,7 +219,8 @@ fn string(source: &Source, start: usize, rest: &str, quote: char) -> (Shape, usi
                 };
                 let span = Span::new(place, place + 1 + escaped.len_utf8());
                 if !sound {
-                    return bad(unknown_escape(source, span, escaped, &escapes), at + 2);
+                    let length = at + 1 + escaped.len_utf8();
+                    return bad(unknown_escape(source, span, escaped, &escapes), length);
                 }
                 escapes.push(span);
             }

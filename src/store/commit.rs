@@ -31,6 +31,9 @@ pub struct Commit<'a> {
     pub world: &'a World,
     /// Versions of the objects as they were read; absent: there was none.
     pub versions: &'a HashMap<ObjectKey, i64>,
+    /// Organisations of which other objects were read, with the marks from before: no other decision that rests so may
+    /// have been stored since.
+    pub rests: &'a BTreeMap<String, i64>,
     pub plan: &'a Plan,
     pub cursors: &'a [CursorMove],
     pub expansion: Option<Expansion>,
@@ -44,6 +47,7 @@ impl Commit<'static> {
         static WORLD: LazyLock<World> = LazyLock::new(World::default);
         static VERSIONS: LazyLock<HashMap<ObjectKey, i64>> = LazyLock::new(HashMap::new);
         static PLAN: LazyLock<Plan> = LazyLock::new(Plan::default);
+        static RESTS: BTreeMap<String, i64> = BTreeMap::new();
         Commit {
             now,
             revision,
@@ -51,6 +55,7 @@ impl Commit<'static> {
             dead: &[],
             world: &WORLD,
             versions: &VERSIONS,
+            rests: &RESTS,
             plan: &PLAN,
             cursors: &[],
             expansion: None,
@@ -185,6 +190,10 @@ struct UrgentRow<'a> {
     priority: i64,
 }
 
+fn resting_name(organization: &str) -> String {
+    format!("resting:{organization}")
+}
+
 #[derive(Serialize)]
 pub(super) struct IdRow<'a> {
     pub id: &'a str,
@@ -269,6 +278,9 @@ impl Store {
                 return Ok(Committed::Stale("catalogue"));
             }
             self.write_organizations(connection, commit).await?;
+        }
+        if !self.move_rests(connection, commit.rests).await? {
+            return Ok(Committed::Stale("other objects"));
         }
         if !self
             .write_inbox(connection, commit.inbox, commit.now)
@@ -363,6 +375,41 @@ impl Store {
             self.dialect.rows("$1", "source text, id text")
         );
         Ok(write_rows(connection, sql, &rows).await? == rows.len() as u64)
+    }
+
+    /// The mark that a decision moves which rests on other objects of an organisation.
+    pub async fn resting(&self, organization: &str) -> Result<i64, StoreError> {
+        let row = sqlx::query("SELECT value FROM revision WHERE name = $1")
+            .bind(resting_name(organization))
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row
+            .map(|row| row.try_get("value"))
+            .transpose()?
+            .unwrap_or(0))
+    }
+
+    /// In the order of their names, so that two transactions never wait for each other.
+    async fn move_rests(
+        &self,
+        connection: &mut AnyConnection,
+        rests: &BTreeMap<String, i64>,
+    ) -> Result<bool, StoreError> {
+        for (organization, mark) in rests {
+            let moved = sqlx::query(
+                "INSERT INTO revision AS v (name, value) VALUES ($1, 1) \
+                 ON CONFLICT (name) DO UPDATE SET value = v.value + 1 WHERE v.value = $2",
+            )
+            .bind(resting_name(organization))
+            .bind(mark)
+            .execute(&mut *connection)
+            .await?
+            .rows_affected();
+            if moved != 1 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn move_cursors(

@@ -109,13 +109,14 @@ impl Store {
         Ok(())
     }
 
-    /// The versions of some objects, oldest first. One that is still open and is not how its object is now (its history
+    /// The versions of some objects, oldest first; one more than so many are enough to know. One that is still open and is not how its object is now (its history
     /// was not kept for a while) ends now.
     pub(super) async fn histories(
         &self,
         organization: &str,
         keys: &Keys,
         now: Moment,
+        most: usize,
     ) -> Result<HashMap<String, Vec<Past>>, StoreError> {
         let sql = format!(
             "SELECT v.primary_key, v.valid_from, v.valid_to, v.object_type, {} AS attributes, v.scan_level, \
@@ -124,9 +125,10 @@ impl Store {
              AND o.scan_profile_type IS NOT DISTINCT FROM v.scan_profile_type THEN 1 ELSE 0 END AS bigint) AS is_so \
              FROM {} JOIN object_version v ON v.organization = $2 AND v.primary_key = r.k \
              LEFT JOIN object o ON o.organization = v.organization AND o.primary_key = v.primary_key \
-             ORDER BY v.primary_key, v.valid_from",
+             ORDER BY v.primary_key, v.valid_from LIMIT {}",
             self.dialect.json_text("v.attributes"),
-            self.dialect.rows("$1", "k text")
+            self.dialect.rows("$1", "k text"),
+            most + 1
         );
         let rows = sqlx::query(AssertSqlSafe(sql))
             .bind(key_rows(keys))

@@ -10,6 +10,10 @@ use crate::catalogue::{Found, Keys, Missing, Pointer};
 use crate::moment::Moment;
 use crate::object::Object;
 
+/// What one look reads of each kind. A query that needs more is asked of fewer objects at a time, and is too costly
+/// where it needs more for a single one.
+const AT_ONCE: usize = 20_000;
+
 #[derive(Serialize)]
 struct KeyRow<'a> {
     k: &'a str,
@@ -21,7 +25,7 @@ pub(super) fn key_rows(keys: &Keys) -> String {
 }
 
 impl Store {
-    /// Fetches what is missing, of the live objects of one organisation.
+    /// Fetches what is missing, of the live objects of one organisation: all of it, or word that it is too much.
     pub async fn look_up(
         &self,
         organization: &str,
@@ -29,6 +33,15 @@ impl Store {
         now: Moment,
     ) -> Result<Found, StoreError> {
         let mut found = Found::default();
+        let too_much = || Found {
+            too_much: true,
+            ..Found::default()
+        };
+        let asked = missing.referrers.values().map(|keys| keys.len());
+        let asked = asked.chain([missing.objects.len(), missing.histories.len()]);
+        if asked.max().unwrap_or(0) > AT_ONCE {
+            return Ok(too_much());
+        }
         if !missing.objects.is_empty() {
             let sql = format!(
                 "SELECT {OBJECT_COLUMNS}, {} AS attributes FROM {} \
@@ -47,12 +60,18 @@ impl Store {
         }
         for (pointer, keys) in &missing.referrers {
             let objects = self.referrers(organization, pointer, keys).await?;
+            if objects.len() > AT_ONCE {
+                return Ok(too_much());
+            }
             found.referrers.insert(pointer.clone(), objects);
         }
         if !missing.histories.is_empty() {
             found.histories = self
-                .histories(organization, &missing.histories, now)
+                .histories(organization, &missing.histories, now, AT_ONCE)
                 .await?;
+            if found.histories.values().map(Vec::len).sum::<usize>() > AT_ONCE {
+                return Ok(too_much());
+            }
         }
         Ok(found)
     }
@@ -66,9 +85,11 @@ impl Store {
     ) -> Result<Vec<Object>, StoreError> {
         let sql = format!(
             "SELECT {OBJECT_COLUMNS}, {} AS attributes FROM object o \
-             WHERE o.organization = $2 AND o.object_type = $3 AND o.live = 1 AND {} ORDER BY o.primary_key",
+             WHERE o.organization = $2 AND o.object_type = $3 AND o.live = 1 AND {} \
+             ORDER BY o.primary_key LIMIT {}",
             self.dialect.json_text("o.attributes"),
-            self.dialect.points("o.attributes", "$4", "$1")
+            self.dialect.points("o.attributes", "$4", "$1"),
+            AT_ONCE + 1
         );
         let rows = sqlx::query(AssertSqlSafe(sql))
             .bind(key_rows(keys))

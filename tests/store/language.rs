@@ -1,12 +1,14 @@
 //! The query language on stored objects: databases narrow, and never leave out what the judge accepts.
 
+use std::collections::BTreeMap;
+
 use muster::catalogue::Missing;
 use muster::ground::judged;
 use muster::moment::Moment;
 use muster::object::{Change, Level, Object, Rank, Told, Word};
 use muster::query::narrow::{Narrow, narrow};
 use muster::query::{Context, Facts, Fields, Query, World, print};
-use muster::store::{Committed, Older};
+use muster::store::{Commit, Committed, Older};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -246,5 +248,63 @@ pub async fn versions_are_kept_only_of_types_whose_history_is_asked_for_and_forg
             .await
             .expect("forgotten");
         assert_eq!(look().await.len(), left);
+    }
+}
+
+/// Two decisions that looked at other objects of an organisation do not both stand: the second is made again.
+pub async fn of_two_decisions_that_rest_on_other_objects_one_is_made_again(house: House) {
+    let rests = |organization: &str, mark: i64| BTreeMap::from([(organization.to_owned(), mark)]);
+    let revision = house.store.catalogue_revision().await.expect("a revision");
+    let commit = async |rests: &BTreeMap<String, i64>| {
+        let commit = Commit {
+            rests,
+            ..Commit::empty(at(1), revision)
+        };
+        house.store.commit(&commit).await.expect("it answers")
+    };
+    let mark = house.store.resting("acme").await.expect("a mark");
+    assert_eq!(commit(&rests("acme", mark)).await, Committed::Done);
+    let stale = Committed::Stale("other objects");
+    assert_eq!(commit(&rests("acme", mark)).await, stale);
+    assert_eq!(commit(&rests("other", mark)).await, Committed::Done);
+    let mark = house.store.resting("acme").await.expect("a mark");
+    assert_eq!(commit(&rests("acme", mark)).await, Committed::Done);
+}
+
+/// However many there are, and wherever the reads of the database end.
+pub async fn a_reading_hands_out_each_object_once_in_the_order_of_the_keys(house: House) {
+    const MANY: usize = 4_100;
+    let told: Vec<Told> = (0..MANY)
+        .map(|number| {
+            let attributes = Map::from_iter([("a".to_owned(), Value::from(number % 2))]);
+            is("thing", &format!("thing|{number:05}"), 1, attributes)
+        })
+        .collect();
+    store(&house, &told, 1).await;
+    for (text, expected) in [("True", MANY), ("a >= 0", MANY), ("a = 1", MANY / 2)] {
+        let nothing = Object::default();
+        let parameters = Map::new();
+        let catalogue = house.catalogue().await;
+        let facts = Facts {
+            subject: &nothing,
+            trigger: None,
+            previous: None,
+            parameters: &parameters,
+            now: Moment::EPOCH,
+            world: &catalogue,
+        };
+        let narrowed = narrow(&compile(text), &facts);
+        let mut reading = house.store.reading("acme", "thing", "", &narrowed);
+        let mut keys: Vec<String> = Vec::new();
+        loop {
+            let page = reading.page(500).await.expect("a page");
+            if page.is_empty() {
+                break;
+            }
+            assert!(page.len() <= 500);
+            keys.extend(page.into_iter().map(|object| object.key.primary_key));
+        }
+        assert_eq!(keys.len(), expected, "{text}");
+        assert!(keys.is_sorted_by(|a, b| a < b), "{text}");
     }
 }
