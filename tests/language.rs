@@ -412,3 +412,62 @@ fn every_table_is_run_and_together_they_hold_at_least_four_hundred_cases() {
     println!("{cases} cases");
     assert!(cases >= 400, "{cases} cases");
 }
+
+/// Each case before the open type and before one of those that the fuzzer declares.
+#[test]
+#[ignore = "writes the corpora of tests/fuzz"]
+fn seeds() {
+    let corpus = format!("{}/tests/fuzz/corpus", env!("CARGO_MANIFEST_DIR"));
+    let folder = |target: &str| {
+        let folder = format!("{corpus}/{target}");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        folder
+    };
+    let (parser, judge) = (folder("parser"), folder("judge"));
+    let mut written = 0;
+    for name in TABLES {
+        let path = format!("{}/tests/language/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+        let file: Table = std::fs::read_to_string(path)
+            .expect("the table is there")
+            .parse()
+            .expect("TOML");
+        let types = types(&file);
+        let nothing = Table::new();
+        let defaults = file.get("defaults").and_then(toml::Value::as_table);
+        for entry in file["case"].as_array().expect("cases") {
+            let case = Case {
+                entry: entry.as_table().expect("a case is a table"),
+                defaults: defaults.unwrap_or(&nothing),
+                types: &types,
+            };
+            let query = case.text("query").expect("a query");
+            let mut objects = case.objects("yes");
+            objects.extend(case.objects("no"));
+            objects.push("{}");
+            let versions = case.get("versions").and_then(toml::Value::as_array);
+            let versions: Vec<&str> = versions
+                .into_iter()
+                .flatten()
+                .filter_map(|version| version["object"].as_str())
+                .collect();
+            let rest = [
+                case.text("trigger").unwrap_or("{}").to_owned(),
+                case.text("parameters").unwrap_or("{}").to_owned(),
+                format!("[{}]", case.objects("stored").join(",")),
+                format!("[{}]", versions.join(",")),
+            ]
+            .join("\0");
+            for which in [0, 1 + u8::try_from(written % 3).expect("small")] {
+                written += 1;
+                let seed = [&[which], query.as_bytes()].concat();
+                std::fs::write(format!("{parser}/seed-{written}"), seed).expect("written");
+                for (at, object) in objects.iter().take(2).enumerate() {
+                    let text = format!("{query}\0{object}\0{rest}");
+                    let seed = [&[which, 0], text.as_bytes()].concat();
+                    std::fs::write(format!("{judge}/seed-{written}-{at}"), seed).expect("written");
+                }
+            }
+        }
+    }
+    assert!(written > 800, "{written}");
+}
