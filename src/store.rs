@@ -4,6 +4,7 @@
 //! reads inside a transaction in order to decide: a decision is made on what was read before, and
 //! [`commit`](Store::commit) stores it only if that is still so.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, AnyRow};
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Row};
+use tokio::sync::OnceCell;
 
 use crate::moment::Moment;
 
@@ -19,6 +21,7 @@ mod commit;
 mod declared;
 mod expanding;
 mod history;
+mod indexes;
 mod leaving;
 mod letters;
 mod listing;
@@ -118,6 +121,7 @@ pub struct Store {
     pool: AnyPool,
     dialect: Dialect,
     listened: Arc<AtomicU8>,
+    indexed: Arc<OnceCell<BTreeSet<String>>>,
 }
 
 /// Whose ends set something off: only those are noted.
@@ -350,6 +354,7 @@ impl Store {
             pool,
             dialect,
             listened: Arc::default(),
+            indexed: Arc::default(),
         })
     }
 

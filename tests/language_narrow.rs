@@ -185,7 +185,7 @@ fn is_balanced(narrow: &Narrow) {
     for dialect in [Dialect::Postgres, Dialect::Sqlite] {
         for sql in [
             narrow.render(dialect, "o", 1),
-            narrow.render_within("acme", dialect, "o", 1),
+            narrow.render_within("acme", "thing", dialect, "o", 1),
         ] {
             for number in 1..=sql.values.len() {
                 assert!(sql.text.contains(&format!("${number}")), "{}", sql.text);
@@ -330,7 +330,7 @@ fn the_own_fields_of_a_file_are_left_to_the_judge() {
 #[test]
 fn a_relation_is_followed_from_the_related_rows_to_the_subject() {
     let narrow = narrowed("any(back: name = trigger.name)");
-    let postgres = narrow.render_within("acme", Dialect::Postgres, "o", 3);
+    let postgres = narrow.render_within("acme", "thing", Dialect::Postgres, "o", 3);
     assert_eq!(
         postgres.text,
         "(o.organization, o.primary_key) IN (SELECT r1.organization, k2.value FROM object r1 CROSS JOIN LATERAL \
@@ -384,7 +384,7 @@ fn a_constant_that_no_database_can_store_is_never_bound() {
     };
     let narrow = narrow(&query, &asked.facts());
     for dialect in [Dialect::Postgres, Dialect::Sqlite] {
-        let sql = narrow.render_within("a\0b", dialect, "o", 1);
+        let sql = narrow.render_within("a\0b", "thing", dialect, "o", 1);
         assert!(
             sql.values
                 .iter()

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use language::{
     a_reading_hands_out_each_object_once_in_the_order_of_the_keys,
     of_two_decisions_that_rest_on_other_objects_one_is_made_again,
+    the_flagship_costs_what_it_finds_and_not_the_inventory,
     versions_are_kept_only_of_types_whose_history_is_asked_for_and_forgotten_by_age,
     whatever_is_accepted_for_its_relations_is_let_through, whatever_is_accepted_is_let_through,
 };
@@ -47,6 +48,7 @@ macro_rules! on_both {
 }
 
 on_both!(
+    the_flagship_costs_what_it_finds_and_not_the_inventory,
     a_reading_hands_out_each_object_once_in_the_order_of_the_keys,
     of_two_decisions_that_rest_on_other_objects_one_is_made_again,
     migrating_twice_takes_each_step_once,

@@ -172,12 +172,20 @@ pub async fn prepare(ground: &Ground) -> Result<(), Failure> {
 pub async fn migrate(settings: &Settings, output: Output) -> Result<(), Failure> {
     let ground = rules::ground(settings).await?;
     let taken = ground.store.migrate().await?;
+    // Of types that are declared with relations, which may have changed without the schema.
+    let types = ground.rules.types.related();
+    let indexes = ground.store.index_types(&types).await?;
     match output {
-        Output::Json => print_json(&json!({ "migrated": taken })),
-        Output::Table if taken.is_empty() => print("the schema is up to date"),
+        Output::Json => print_json(&json!({ "migrated": taken, "indexes": indexes })),
         Output::Table => {
+            if taken.is_empty() {
+                print("the schema is up to date");
+            }
             for step in &taken {
                 print(&format!("migrated to {step}"));
+            }
+            for step in &indexes {
+                print(step);
             }
         }
     }

@@ -376,6 +376,24 @@ impl Types {
         self.shapes.contains_key(name)
     }
 
+    /// The types on either end of a declared relation.
+    pub fn related(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for (name, shape) in self.shapes.iter() {
+            for field in shape.fields.values() {
+                if let Kind::One(other)
+                | Kind::Many(other)
+                | Kind::Referrers {
+                    object_type: other, ..
+                } = &field.kind
+                {
+                    found.extend([name.clone(), other.clone()]);
+                }
+            }
+        }
+        found
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.shapes.keys().map(String::as_str)
     }

@@ -83,12 +83,25 @@ impl Store {
         (object_type, field): &Pointer,
         keys: &Keys,
     ) -> Result<Vec<Object>, StoreError> {
+        // By the index from each key to what points to it, where there is one; else all of the type once.
+        let rows = self.dialect.rows("$1", "k text");
+        let (from, points) = if self.indexed().await?.contains(object_type) {
+            let held =
+                |key: &str| format!("o.attributes @> jsonb_build_object(CAST($4 AS text), {key})");
+            let either = [held("r.k"), held("jsonb_build_array(r.k)")].join(" OR ");
+            (
+                format!("{rows} JOIN object o ON ({either})"),
+                "true".to_owned(),
+            )
+        } else {
+            let points = self.dialect.points("o.attributes", "$4", "$1");
+            ("object o".to_owned(), points)
+        };
         let sql = format!(
-            "SELECT {OBJECT_COLUMNS}, {} AS attributes FROM object o \
-             WHERE o.organization = $2 AND o.object_type = $3 AND o.live = 1 AND {} \
+            "SELECT {OBJECT_COLUMNS}, {} AS attributes FROM {from} \
+             WHERE o.organization = $2 AND o.object_type = $3 AND o.live = 1 AND {points} \
              ORDER BY o.primary_key LIMIT {}",
             self.dialect.json_text("o.attributes"),
-            self.dialect.points("o.attributes", "$4", "$1"),
             AT_ONCE + 1
         );
         let rows = sqlx::query(AssertSqlSafe(sql))
@@ -98,12 +111,14 @@ impl Store {
             .bind(self.dialect.step(field))
             .fetch_all(&self.pool)
             .await?;
-        rows.iter()
-            .map(|row| {
-                read_object(row)
-                    .map(|(object, _)| object)
-                    .map_err(Into::into)
-            })
-            .collect()
+        let mut objects = Vec::with_capacity(rows.len());
+        for row in &rows {
+            objects.push(read_object(row)?.0);
+        }
+        // One that points to several of the keys comes once for each.
+        if objects.len() <= AT_ONCE {
+            objects.dedup_by(|a, b| a.key == b.key);
+        }
+        Ok(objects)
     }
 }

@@ -148,8 +148,8 @@ impl Store {
     /// A page of live objects of one type, in the order of their keys: of those that the narrowed condition lets
     /// through, which is for the database to find and for the judge to look at.
     ///
-    /// An attribute's conditions are containments on PostgreSQL, which a GIN index on `attributes` would serve. It costs
-    /// every writer, so none is made for all; see where the migrations make the table `object`.
+    /// An attribute's conditions are containments on PostgreSQL, which a GIN index on `attributes` serves. It costs every
+    /// writer, so only types with declared relations have one ([`Store::index_types`]).
     pub async fn objects_after(
         &self,
         organization: &str,
@@ -158,7 +158,8 @@ impl Store {
         limit: i64,
         narrowed: &Narrow,
     ) -> Result<Vec<Object>, StoreError> {
-        let narrowed = narrowed.render_within(organization, self.dialect.of_queries(), "o", 5);
+        let dialect = self.dialect.of_queries();
+        let narrowed = narrowed.render_within(organization, object_type, dialect, "o", 5);
         let sql = format!(
             "SELECT {OBJECT_COLUMNS}, {} AS attributes FROM object o \
              WHERE o.organization = $1 AND o.object_type = $2 AND o.primary_key > $3 AND o.live = 1 AND {} \

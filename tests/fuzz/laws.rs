@@ -206,7 +206,7 @@ pub fn answers(text: &str, place: &Place, scene: &Scene) {
     let weaker = narrow(&query, &facts);
     assert!(weaker != Narrow::Nothing || !yes, "{text:?} of {scene:?}");
     for dialect in [Dialect::Postgres, Dialect::Sqlite] {
-        let sql = weaker.render_within("acme", dialect, "o", 1);
+        let sql = weaker.render_within("acme", "thing", dialect, "o", 1);
         assert!(!sql.text.is_empty());
     }
 }

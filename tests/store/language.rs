@@ -1,18 +1,19 @@
 //! The query language on stored objects: databases narrow, and never leave out what the judge accepts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster::catalogue::Missing;
 use muster::ground::judged;
 use muster::moment::Moment;
 use muster::object::{Change, Level, Object, Rank, Told, Word};
-use muster::query::narrow::{Narrow, narrow};
-use muster::query::{Context, Facts, Fields, Query, World, print};
-use muster::store::{Commit, Committed, Older};
+use muster::query::narrow::{Bound, Dialect, Narrow, narrow};
+use muster::query::{Context, Facts, Fields, Nowhere, Query, Types, World, print};
+use muster::store::{Commit, Committed, Older, Store};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use crate::generated::{asked, compile, object, rendered, rounds, small_query};
 use crate::related::{Stored, inventory, name, related_query, types};
@@ -307,4 +308,172 @@ pub async fn a_reading_hands_out_each_object_once_in_the_order_of_the_keys(house
         assert_eq!(keys.len(), expected, "{text}");
         assert!(keys.is_sorted_by(|a, b| a < b), "{text}");
     }
+}
+
+const FLAGSHIP: &str = "any(hostnames: name = trigger.name) and ever(any(ports: protocol = \"TCP\" and port in (3306, 5432)))";
+
+/// Rows that the scans of a plan looked at.
+fn looked_at(plan: &Value) -> f64 {
+    let number = |name: &str| plan[name].as_f64().unwrap_or(0.0);
+    let kind = plan["Node Type"].as_str().unwrap_or("");
+    let own = if kind.contains("Scan") {
+        let rows = number("Actual Rows") + number("Rows Removed by Filter");
+        (rows + number("Rows Removed by Index Recheck")) * number("Actual Loops")
+    } else {
+        0.0
+    };
+    let inner = plan["Plans"].as_array().into_iter().flatten();
+    own + inner.map(looked_at).sum::<f64>()
+}
+
+/// How many rows the flagship looks at, with so many host names and as many addresses, and its plan.
+async fn flagship(house: &House, hand: &mut PgConnection, many: i64) -> (f64, String) {
+    for statement in [
+        "TRUNCATE object".to_owned(),
+        format!(
+            "INSERT INTO object (organization, primary_key, object_type, attributes, scan_level, lifted, live, version) \
+             SELECT 'acme', t || '|' || n, t, CASE t WHEN 'hostname' THEN jsonb_build_object('name', 'www' || n) ELSE \
+             jsonb_build_object('hostnames', jsonb_build_array('hostname|' || n, 'hostname|' || (n + 1)), 'ports', \
+             '[]'::jsonb, 'network', 'network|' || n % 50) END, 1, 1, 1, 1 \
+             FROM generate_series(1, {many}) AS n, unnest(ARRAY['hostname', 'ip_address']) AS t"
+        ),
+        "VACUUM ANALYZE object".to_owned(),
+        "SET plan_cache_mode = force_custom_plan".to_owned(),
+    ] {
+        sqlx::raw_sql(AssertSqlSafe(statement))
+            .execute(&mut *hand)
+            .await
+            .expect("done");
+    }
+    let mut types = Types::new();
+    types
+        .declare("hostname", &[("name", "text")])
+        .expect("a type");
+    let ports = "list({port = \"int\", protocol = \"text\"})";
+    types
+        .declare(
+            "ip_address",
+            &[("hostnames", "many(hostname)"), ("ports", ports)],
+        )
+        .expect("a type");
+    let (schema, of_trigger) = (types.schema("ip_address"), types.schema("hostname"));
+    let context = Context {
+        trigger: Some(&of_trigger),
+        ..Context::new("query", &schema)
+    };
+    let query = Query::compile(FLAGSHIP, &context).expect("the flagship");
+    let (nothing, trigger) = (
+        Map::new(),
+        Map::from_iter([("name".to_owned(), Value::from("www7"))]),
+    );
+    let facts = Facts {
+        subject: &nothing,
+        trigger: Some(&trigger),
+        previous: None,
+        parameters: &nothing,
+        now: Moment::EPOCH,
+        world: &Nowhere,
+    };
+    let narrowed = narrow(&query, &facts);
+    let found = stored_of(house, "ip_address", &narrowed).await;
+    assert_eq!(found, ["ip_address|6", "ip_address|7"]);
+    let sql = narrowed.render_within("acme", "ip_address", Dialect::Postgres, "o", 1);
+    let text = format!(
+        "EXPLAIN (ANALYZE, FORMAT JSON) SELECT o.primary_key FROM object o WHERE o.organization = 'acme' AND \
+         o.object_type = 'ip_address' AND o.primary_key > '' AND o.live = 1 AND {} ORDER BY o.primary_key LIMIT 4000",
+        sql.text
+    );
+    let mut statement = sqlx::query(AssertSqlSafe(text));
+    for value in sql.values {
+        statement = match value {
+            Bound::Text(text) => statement.bind(text),
+            Bound::Int(number) => statement.bind(number),
+            Bound::Float(number) => statement.bind(number),
+        };
+    }
+    let row = statement.fetch_one(&mut *hand).await.expect("a plan");
+    let plan: String = row.try_get_unchecked(0).expect("a text");
+    let tree: Value = serde_json::from_str(&plan).expect("JSON");
+    (looked_at(&tree[0]["Plan"]), plan)
+}
+
+async fn stored_of(house: &House, object_type: &str, narrowed: &Narrow) -> Vec<String> {
+    let found = stored(house, object_type, narrowed).await;
+    let keys = found.into_iter().map(|object| object.key.primary_key);
+    keys.collect()
+}
+
+/// On PostgreSQL; SQLite makes no such indexes.
+pub async fn the_flagship_costs_what_it_finds_and_not_the_inventory(house: House) {
+    if house.store.dialect() == muster::store::Dialect::Sqlite {
+        let types = ["hostname".to_owned()].into();
+        assert!(
+            house
+                .store
+                .index_types(&types)
+                .await
+                .expect("done")
+                .is_empty()
+        );
+        return;
+    }
+    let mut hand = PgConnection::connect(&house.url).await.expect("connected");
+    let types: BTreeSet<String> = ["hostname", "ip_address"].map(str::to_owned).into();
+    let made = house.store.index_types(&types).await.expect("made");
+    assert_eq!(
+        made,
+        ["made the index of hostname", "made the index of ip_address"]
+    );
+    assert!(
+        house
+            .store
+            .index_types(&types)
+            .await
+            .expect("there")
+            .is_empty()
+    );
+    let (few, _) = flagship(&house, &mut hand, 1_000).await;
+    let (many, plan) = flagship(&house, &mut hand, 50_000).await;
+    assert!(plan.contains("object_of_hostname"), "{plan}");
+    assert!(plan.contains("object_of_ip_address"), "{plan}");
+    assert!(!plan.contains("Seq Scan"), "{plan}");
+    println!("{few} rows of 2,000, {many} of 100,000");
+    assert!(many <= few.max(50.0), "{many} rows, {few} of few\n{plan}");
+
+    // What points to some keys: the same with the index and without.
+    let missing = Missing {
+        referrers: BTreeMap::from([
+            (
+                ("ip_address".to_owned(), "hostnames".to_owned()),
+                ["hostname|7", "hostname|8"].map(str::to_owned).into(),
+            ),
+            (
+                ("ip_address".to_owned(), "network".to_owned()),
+                ["network|3"].map(str::to_owned).into(),
+            ),
+        ]),
+        ..Missing::default()
+    };
+    let look = async || {
+        let store = Store::open(&house.url).await.expect("the address");
+        let found = store.look_up("acme", &missing, at(1)).await.expect("found");
+        store.close().await;
+        let keys = |objects: Vec<Object>| -> Vec<String> {
+            let keys = objects.into_iter().map(|object| object.key.primary_key);
+            keys.collect()
+        };
+        found.referrers.into_values().map(keys).collect::<Vec<_>>()
+    };
+    let with = look().await;
+    assert_eq!(with[0], ["ip_address|6", "ip_address|7", "ip_address|8"]);
+    assert_eq!(with[1].len(), 1_000);
+    let dropped = house.store.index_types(&BTreeSet::new()).await;
+    assert_eq!(
+        dropped.expect("dropped"),
+        [
+            "dropped the index of hostname",
+            "dropped the index of ip_address"
+        ]
+    );
+    assert_eq!(look().await, with);
 }

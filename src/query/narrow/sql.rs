@@ -39,16 +39,17 @@ impl Narrow {
         self.written(dialect, alias, first, None)
     }
 
-    /// The same for rows of one organisation, which the statement asks for as well. Related rows are then looked for
+    /// The same for rows of one type of one organisation, which the statement asks for as well. Related rows are then looked for
     /// there first, and the subject by their keys, however badly the planner guesses their number.
     pub fn render_within(
         &self,
         organization: &str,
+        object_type: &str,
         dialect: Dialect,
         alias: &str,
         first: usize,
     ) -> Sql {
-        self.written(dialect, alias, first, Some(organization))
+        self.written(dialect, alias, first, Some((organization, object_type)))
     }
 
     fn written(
@@ -56,12 +57,14 @@ impl Narrow {
         dialect: Dialect,
         alias: &str,
         first: usize,
-        organization: Option<&str>,
+        within: Option<(&str, &str)>,
     ) -> Sql {
+        let within = within.filter(|(organization, _)| !organization.contains('\0'));
         let mut writer = Writer {
             dialect,
             first,
-            organization: organization.filter(|name| !name.contains('\0')),
+            organization: within.map(|(organization, _)| organization),
+            subject: within.map(|(_, object_type)| object_type.to_owned()),
             values: Vec::new(),
             aliases: 0,
         };
@@ -77,6 +80,8 @@ struct Writer<'w> {
     dialect: Dialect,
     first: usize,
     organization: Option<&'w str>,
+    /// The type of the rows that are written of, where it is known.
+    subject: Option<String>,
     values: Vec<Bound>,
     aliases: usize,
 }
@@ -567,7 +572,9 @@ impl Writer<'_> {
         let other = self.alias('r');
         let kind = self.text(object_type);
         let organization = self.organization.map(|name| self.text(name));
+        let subject = self.subject.replace(object_type.to_owned());
         let mut test = self.condition(condition, &other, depth + 4);
+        self.subject.clone_from(&subject);
         if let Some(organization) = &organization {
             test = format!("{other}.organization = {organization} AND {test}");
         }
@@ -595,22 +602,29 @@ impl Writer<'_> {
             (Link::Forward(name), Dialect::Postgres) => {
                 let (from, whole) = (self.alias('s'), self.alias('s'));
                 let embedded = self.embedded(name, inside, &whole);
+                // Their type, for the index that is of one type.
+                let subject = subject.map(|subject| self.text(&subject));
+                let of_type = |alias: &str| match &subject {
+                    Some(subject) => format!("{alias}.object_type = {subject} AND "),
+                    None => String::new(),
+                };
+                let (from_type, whole_type) = (of_type(&from), of_type(&whole));
                 let joined = format!(
                     "FROM object {other} JOIN object {from} ON {from}.organization = {other}.organization AND \
                      ({from}.attributes @> jsonb_build_object('{name}', {other}.primary_key) OR \
                      {from}.attributes @> jsonb_build_object('{name}', jsonb_build_array({other}.primary_key))) \
-                     WHERE {other}.object_type = {kind} AND {test}"
+                     WHERE {from_type}{other}.object_type = {kind} AND {test}"
                 );
                 match organization {
                     Some(organization) => format!(
                         "{alias}.primary_key = ANY(ARRAY(SELECT {from}.primary_key {joined} UNION ALL \
                          SELECT {whole}.primary_key FROM object {whole} \
-                         WHERE {whole}.organization = {organization} AND {embedded}))"
+                         WHERE {whole_type}{whole}.organization = {organization} AND {embedded}))"
                     ),
                     None => format!(
                         "({alias}.organization, {alias}.primary_key) IN (SELECT {from}.organization, \
                          {from}.primary_key {joined} UNION ALL \
-                         SELECT {whole}.organization, {whole}.primary_key FROM object {whole} WHERE {embedded})"
+                         SELECT {whole}.organization, {whole}.primary_key FROM object {whole} WHERE {whole_type}{embedded})"
                     ),
                 }
             }
