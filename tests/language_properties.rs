@@ -528,6 +528,12 @@ fn what_the_canonical_text_could_not_hold_is_refused_as_well() {
     assert!(
         complaint(&lists.join(" or ")).starts_with("Q302: the canonical text of the query is ")
     );
+    let controls = |count: usize| format!("x = '{}'", "\u{1}".repeat(count));
+    compile(&controls(limit::STRING / 6));
+    assert_eq!(
+        complaint(&controls(limit::STRING / 6 + 1)),
+        "Q309: the string is 4098 bytes long; the limit is 4096"
+    );
     let nots = format!("{}({}x = 1)", "not ".repeat(9), "not ".repeat(8));
     assert_eq!(
         complaint(&nots),

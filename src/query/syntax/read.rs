@@ -451,9 +451,14 @@ impl Reader<'_> {
         let (start, raw) = body.map_or((span.start, ""), |body| {
             (span_of(&body).start, body.as_str())
         });
-        let outcome = limit::string(self.source, raw.len(), span);
+        let decoded = decode(raw);
+        // As it is written here, and as the canonical text will write it.
+        let printed = decoded
+            .as_deref()
+            .map_or(0, |text| print::quoted(text).len().saturating_sub(2));
+        let outcome = limit::string(self.source, raw.len().max(printed), span);
         self.limit(outcome);
-        match decode(raw) {
+        match decoded {
             Ok(text) => Value::Text(text),
             Err((at, what)) => {
                 let place = Span::new(start + at, start + at + 6);
