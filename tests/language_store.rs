@@ -437,3 +437,30 @@ fn a_new_host_name_finds_the_addresses_that_ever_had_an_open_database_port() {
         assert_eq!(found, keys(&["ip|was", "ip|away", "ip|mixed"]));
     }
 }
+
+#[test]
+fn a_type_that_is_not_declared_is_refused_and_a_key_that_no_store_resolves_is_mentioned() {
+    let house = House::embedded(TYPES);
+    let said = |arguments: &[&str]| {
+        let output = house.run(arguments);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), text)
+    };
+    let (code, text) = said(&["query", "True", "--type", "hostnam"]);
+    assert_eq!(code, Some(2));
+    assert!(
+        text.contains("--type: `hostnam` is not a declared object type; did you mean hostname?"),
+        "{text}"
+    );
+    let query = "any(hostnames: name = 'www')";
+    for (object, code) in [
+        (json!({"hostnames": ["host|www"]}), Some(1)),
+        (json!({"hostnames": [{"name": "www"}]}), Some(0)),
+    ] {
+        let file = house.write("object.json", object.to_string().as_bytes());
+        let file = file.display().to_string();
+        let (found, text) = said(&["query", query, "--type", "ip_address", "--object", &file]);
+        assert_eq!(found, code, "{text}");
+        assert!(text.contains("note: no store was read"), "{text}");
+    }
+}

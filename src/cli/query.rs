@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::output::{listing, print, print_json};
 use super::{Failure, Output, declare, rules, serve};
 use crate::catalogue::Catalogue;
+use crate::document::nearest;
 use crate::ground::judged;
 use crate::moment::Moment;
 use crate::object::Object;
@@ -85,12 +86,27 @@ fn invalid(diagnostics: &[Diagnostic], output: Output) -> Failure {
     }
 }
 
-fn schema_of(rules: &Rules, object_type: Option<&str>) -> Schema {
-    match object_type {
-        None => Schema::open("object"),
-        Some("plugin") => Schema::plugin(),
-        Some(name) => rules.schema(&rules.names.ours(name)),
+/// What may be asked about a type; refused where types are declared and this is none of them.
+fn schema_of(rules: &Rules, written: Option<&str>) -> Result<Schema, String> {
+    let Some(written) = written else {
+        return Ok(Schema::open("object"));
+    };
+    let name = rules.names.ours(written);
+    match name.as_str() {
+        "plugin" => return Ok(Schema::plugin()),
+        "run" | "task" => return Ok(rules.schema(&name)),
+        _ if rules.names.takes(&name) => return Ok(rules.schema(&name)),
+        _ => {}
     }
+    let declared = rules.names.declared.iter().map(String::as_str);
+    let near = nearest(&name, declared);
+    let meant = match near.as_slice() {
+        [] => format!("known: {}", rules.names.declared.join(", ")),
+        near => format!("did you mean {}?", near.join(" or ")),
+    };
+    Err(format!(
+        "`{written}` is not a declared object type; {meant}"
+    ))
 }
 
 /// `name=value`, where the value is JSON or else a text.
@@ -148,12 +164,15 @@ pub async fn run(settings: &Settings, ask: &Ask, output: Output) -> Result<(), F
         .transpose()?;
     let trigger_schema = trigger
         .as_ref()
-        .map(|_| schema_of(&rules, ask.trigger_type.as_deref()));
+        .map(|_| schema_of(&rules, ask.trigger_type.as_deref()))
+        .transpose()
+        .map_err(|message| Failure::Usage(format!("--trigger-type: {message}")))?;
     let object_type = match (ask.against, &ask.object_type) {
         (Some(Against::Plugins), _) => Some("plugin"),
         (_, named) => named.as_deref(),
     };
-    let schema = schema_of(&rules, object_type);
+    let schema = schema_of(&rules, object_type)
+        .map_err(|message| Failure::Usage(format!("--type: {message}")))?;
     let context = Context {
         trigger: trigger_schema.as_ref(),
         previous: trigger_schema.is_some(),
@@ -216,6 +235,11 @@ impl Asked {
         explain: bool,
         output: Output,
     ) -> Result<(), Failure> {
+        if self.query.needs_relations() {
+            eprintln!(
+                "note: no store was read, so a related object counts only where it stands in the object itself; a key leads nowhere"
+            );
+        }
         let facts = self.facts(object, &Nowhere);
         let answer = self
             .query
@@ -425,9 +449,19 @@ fn answer(rules: &Rules, line: &[u8]) -> Value {
         Some(Ok(now)) => now,
         Some(Err(message)) => return refused("bad_value", format!("now: {message}")),
     };
-    let schema = schema_of(rules, text("type"));
-    let trigger_schema = (trigger.is_some() || text("trigger_type").is_some())
-        .then(|| schema_of(rules, text("trigger_type")));
+    let named = |field: &str| {
+        schema_of(rules, text(field))
+            .map_err(|message| refused("unknown_type", format!("{field}: {message}")))
+    };
+    let schema = match named("type") {
+        Ok(schema) => schema,
+        Err(refusal) => return refusal,
+    };
+    let has_trigger = trigger.is_some() || text("trigger_type").is_some();
+    let trigger_schema = match has_trigger.then(|| named("trigger_type")).transpose() {
+        Ok(schema) => schema,
+        Err(refusal) => return refusal,
+    };
     let types = ParameterTypes::of(&parameters);
     let context = Context {
         trigger: trigger_schema.as_ref(),
