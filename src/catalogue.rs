@@ -97,6 +97,8 @@ impl Catalogue {
                         schedule.created_at = entry.created_at;
                         schedules.push(*schedule);
                     }
+                    // It was started, and is no declaration.
+                    Compiled::Run(_) => {}
                 },
             }
         }

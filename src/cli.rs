@@ -9,6 +9,7 @@ use crate::bus::BusError;
 use crate::document::Complaint;
 use crate::store::StoreError;
 
+mod ask;
 mod declare;
 mod demo;
 mod explain;
@@ -64,11 +65,11 @@ enum Output {
 enum Command {
     /// The service, until a signal or the end of input; or, with a verb, its runs
     #[command(
-        after_help = "Examples:\n  muster run < events.jsonl\n  muster run list --organization acme"
+        after_help = "Examples:\n  muster run < events.jsonl\n  muster run list --organization acme\n  muster run start nightly --wait"
     )]
     Run {
         #[command(subcommand)]
-        verb: Option<ListVerb>,
+        verb: Option<ask::RunVerb>,
     },
     /// A shipped sample through the real pipeline, embedded, with a summary
     Demo(demo::Demo),
@@ -108,7 +109,15 @@ enum Command {
     /// Object sets
     ObjectSet(ListCommand),
     /// Schedules
-    Schedule(ListCommand),
+    Schedule {
+        #[command(subcommand)]
+        verb: ask::ScheduleVerb,
+    },
+    /// What an object shows of the schedules that run on it
+    Target {
+        #[command(subcommand)]
+        verb: ask::TargetVerb,
+    },
     /// The inventory
     Object(ListCommand),
     /// Tasks
@@ -244,9 +253,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     let settings = rules::load(arguments.config.as_deref())?;
     match arguments.command {
         Command::Run { verb: None } => serve::run(&settings).await,
-        Command::Run {
-            verb: Some(ListVerb::List(filter)),
-        } => look::list(&settings, "run", &filter, output).await,
+        Command::Run { verb: Some(verb) } => ask::run(&settings, verb, output).await,
         Command::Demo(_) => Ok(()),
         Command::Check { files, variables } => {
             declare::check(&settings, &files, &variables.variables, output)
@@ -261,7 +268,8 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Organization(list) => look::noun(&settings, "organization", list, output).await,
         Command::Plugin(list) => look::noun(&settings, "plugin", list, output).await,
         Command::ObjectSet(list) => look::noun(&settings, "object_set", list, output).await,
-        Command::Schedule(list) => look::noun(&settings, "schedule", list, output).await,
+        Command::Schedule { verb } => ask::schedule(&settings, verb, output).await,
+        Command::Target { verb } => ask::target(&settings, verb, output).await,
         Command::Object(list) => look::noun(&settings, "object", list, output).await,
         Command::Task(list) => look::noun(&settings, "task", list, output).await,
         Command::Attempt(list) => look::noun(&settings, "attempt", list, output).await,

@@ -27,14 +27,17 @@ pub enum Kind {
     Plugin,
     ObjectSet,
     Schedule,
+    /// Started once, not kept.
+    Run,
 }
 
 impl Kind {
-    pub const ALL: [(&'static str, Kind); 4] = [
+    pub const ALL: [(&'static str, Kind); 5] = [
         ("organization", Kind::Organization),
         ("plugin", Kind::Plugin),
         ("object_set", Kind::ObjectSet),
         ("schedule", Kind::Schedule),
+        ("run", Kind::Run),
     ];
 
     pub fn word(self) -> &'static str {
@@ -43,6 +46,7 @@ impl Kind {
             Kind::Plugin => "plugin",
             Kind::ObjectSet => "object_set",
             Kind::Schedule => "schedule",
+            Kind::Run => "run",
         }
     }
 
@@ -73,6 +77,18 @@ pub enum Compiled {
     Plugin(Box<Plugin>),
     ObjectSet(Box<ObjectSet>),
     Schedule(Box<Schedule>),
+    Run(Box<RunOnce>),
+}
+
+/// A run that somebody wants once; its name is the id of the request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunOnce {
+    pub name: String,
+    pub organization: Option<String>,
+    pub schedule: Option<String>,
+    pub plugin: Option<String>,
+    pub objects: Vec<String>,
+    pub parameters: Map<String, Json>,
 }
 
 /// Reads all entries of a file. Complaints are collected; an entry that is complained about is left out.
@@ -218,8 +234,8 @@ fn read_entry(
     let kind = match table.node("kind").is_some() {
         false => Kind::Schedule,
         true => match table.text("kind").as_deref() {
-            Some("calendar" | "run") => {
-                table.complain("kind", "calendars and runs cannot be declared yet; an entry is an organization, a plugin, an object_set or a schedule");
+            Some("calendar") => {
+                table.complain("kind", "calendars cannot be declared yet; an entry is an organization, a plugin, an object_set, a schedule or a run");
                 return None;
             }
             Some(_) => table.one_of("kind", &Kind::ALL)?,
@@ -254,6 +270,13 @@ fn read_entry(
                 read.name.clone(),
                 organization,
                 Compiled::Schedule(Box::new(read)),
+            )
+        }),
+        Kind::Run => nouns::run_once(&mut table).map(|read| {
+            (
+                read.name.clone(),
+                read.organization.clone().unwrap_or_default(),
+                Compiled::Run(Box::new(read)),
             )
         }),
     };

@@ -7,16 +7,18 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::counter;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
+use crate::answer::answer;
 use crate::bus::{Address, Bus, Delivery, Letter, Source, Verdict};
-use crate::ground::Ground;
+use crate::ground::{Ground, persist};
 use crate::moment::Moment;
 use crate::object::ObjectKey;
 use crate::store::StoreError;
 use crate::task::Status;
-use crate::wire::{self, Line};
+use crate::wire::{self, Line, Refused};
 
 mod batch;
 mod beyond;
@@ -55,9 +57,9 @@ pub async fn run<B: Bus>(
         let mut batch: Vec<Incoming> = Vec::new();
         let mut receipts: Vec<B::Receipt> = Vec::new();
         let mut clock = None;
-        let mut commands = Vec::new();
+        let mut command = None;
         let mut deadline = Instant::now() + Duration::from_secs(1);
-        while batch.len() < size.count && clock.is_none() {
+        while batch.len() < size.count && clock.is_none() && command.is_none() {
             let delivery = tokio::select! {
                 biased;
                 () = ground.stop.cancelled() => { open = false; break }
@@ -79,8 +81,15 @@ pub async fn run<B: Bus>(
                             receipts.push(delivery.receipt);
                         }
                         Sorted::Command => {
-                            commands.push(refusal(&delivery));
-                            receipts.push(delivery.receipt);
+                            // With lines there is one place for answers.
+                            let reply_to = delivery.reply_to.or_else(|| lines.then(String::new));
+                            let asking = Asking {
+                                reply_to,
+                                message_id: delivery.message_id,
+                                correlation_id: delivery.correlation_id,
+                                body: delivery.body,
+                            };
+                            command = Some((asking, delivery.receipt));
                         }
                         Sorted::Message => {
                             let (incoming, receipt) = incoming(&ground, delivery);
@@ -91,14 +100,21 @@ pub async fn run<B: Bus>(
                 }
             }
         }
-        let replies: Vec<Letter> = commands.into_iter().flatten().collect();
-        if !replies.is_empty() {
-            bus.publish(replies).await;
-        }
         let taken = async {
             hands.take(batch, receipts).await?;
-            if clock.is_some() || !open {
+            if clock.is_some() || command.is_some() || !open {
                 hands.rest().await?;
+            }
+            if let Some((asking, receipt)) = command {
+                // What came before it is stored, so that it can ask about that.
+                let done = obey(&ground, bus.as_ref(), &asking).await;
+                let verdict = if done.is_ok() {
+                    Verdict::Done
+                } else {
+                    Verdict::Again
+                };
+                settle(bus.as_ref(), vec![receipt], verdict).await;
+                done?;
             }
             Ok::<(), StoreError>(())
         };
@@ -293,18 +309,47 @@ fn incoming<R>(ground: &Ground, delivery: Delivery<R>) -> (Incoming, R) {
     (incoming, delivery.receipt)
 }
 
-/// Commands are not taken yet; whoever asks one is told so.
-fn refusal<R>(delivery: &Delivery<R>) -> Option<Letter> {
-    Some(Letter {
-        address: Address::Reply(delivery.reply_to.clone()?),
-        message_id: delivery.message_id.clone().unwrap_or_default(),
-        correlation_id: delivery.correlation_id.clone(),
-        content_type: "application/json",
-        headers: Vec::new(),
-        priority: 0,
-        expires_in_ms: None,
-        body: wire::command_refusal(&delivery.body),
-    })
+/// Does what a delivery asks, and publishes the answer.
+async fn obey<B: Bus>(ground: &Ground, bus: &B, delivery: &Asking) -> Result<(), StoreError> {
+    let (id, answer) = match wire::read_request(&delivery.body) {
+        Err((id, refused)) => (id, Err(refused)),
+        Ok(requested) => {
+            let done = persist!(ground, "answer", answer(ground, &requested, "bus"));
+            match done {
+                Ok(answer) => (requested.id, answer),
+                Err(StoreError::Statement(error)) => {
+                    tracing::error!("the store refuses a command: {error}");
+                    let said = "the store refused it; the log says more";
+                    (requested.id, Err(Refused::new("store_refused", said, "")))
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    let code = answer.as_ref().err().map_or("ok", |_| "refused");
+    counter!("muster_commands_total", "outcome" => code).increment(1);
+    if let Some(reply_to) = &delivery.reply_to {
+        let letter = Letter {
+            address: Address::Reply(reply_to.clone()),
+            message_id: delivery.message_id.clone().unwrap_or_default(),
+            correlation_id: delivery.correlation_id.clone(),
+            content_type: "application/json",
+            headers: Vec::new(),
+            priority: 0,
+            expires_in_ms: None,
+            body: wire::reply(id.as_deref(), &answer).into_bytes(),
+        };
+        bus.publish(vec![letter]).await;
+    }
+    Ok(())
+}
+
+/// A command, apart from its receipt.
+struct Asking {
+    reply_to: Option<String>,
+    message_id: Option<String>,
+    correlation_id: Option<String>,
+    body: Vec<u8>,
 }
 
 async fn tell_workers<B: Bus>(bus: &B, cancels: &[Status]) {

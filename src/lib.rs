@@ -10,9 +10,9 @@
 //! | Floor | Rooms |
 //! |:--|:--|
 //! | 4 door | [`cli`], [`settings`], [`telemetry`] |
-//! | 3 loops | [`processor`], [`intake`], [`ticker`], [`turns`], [`expansion`], [`dispatch`], [`reaper`], on their [`ground`] |
+//! | 3 loops | [`processor`], [`ticker`], [`answer`], [`intake`], [`turns`], [`expansion`], [`dispatch`], [`reaper`], on their [`ground`] |
 //! | 2 keeping and carrying | [`store`], [`bus`] |
-//! | 1 decisions | [`trigger`], [`catalogue`], [`decide`], [`progress`] |
+//! | 1 decisions | [`trigger`], [`catalogue`], [`decide`], [`progress`], [`command`] |
 //! | 0 words | [`moment`], [`document`], [`policy`], [`object`], [`query`], [`recurrence`], [`schedule`], [`plugin`], [`run`], [`task`], [`rules`], [`declaration`], [`wire`] |
 //!
 //! Floors 0 and 1 are the core: no I/O, no clock, no chance. Time comes in as a [`moment::Moment`], chance as a seed
@@ -69,9 +69,11 @@
 //!   of stopping at the first, and knows the nearest right name.
 //! - The process opens no listening socket.
 
+pub mod answer;
 pub mod bus;
 pub mod catalogue;
 pub mod cli;
+pub mod command;
 pub mod decide;
 pub mod declaration;
 pub mod dispatch;

@@ -19,12 +19,14 @@ use crate::policy::{Format, Order};
 
 mod body;
 mod cloudevents;
+mod command;
 mod envelope;
 mod murmur;
 mod offer;
 mod openkat;
 mod status;
 
+pub use command::{Refused, Requested, read_reply, read_request, reply};
 pub use envelope::openkat_task_message;
 pub use offer::task_message;
 pub use status::read_status;
@@ -227,22 +229,4 @@ pub fn cancel(task_id: &str, attempt: Option<i64>, worker: Option<&str>) -> Vec<
         message["worker"] = worker.into();
     }
     message.to_string().into_bytes()
-}
-
-/// The reply to a command, as long as commands on the bus are not taken.
-pub fn command_refusal(body: &[u8]) -> Vec<u8> {
-    let id = body::section(body)
-        .ok()
-        .and_then(|mut command| command.text("id").ok());
-    serde_json::json!({
-        "id": id,
-        "ok": false,
-        "error": {
-            "code": "not_supported",
-            "message": "commands on the bus are not taken yet",
-            "help": "use the command line: muster apply, muster task list, …",
-        },
-    })
-    .to_string()
-    .into_bytes()
 }

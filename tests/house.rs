@@ -25,14 +25,18 @@ const FLOORS: [(u8, &[&str]); 5] = [
             "wire",
         ],
     ),
-    (1, &["trigger", "catalogue", "decide", "progress"]),
+    (
+        1,
+        &["trigger", "catalogue", "decide", "progress", "command"],
+    ),
     (2, &["store", "bus"]),
     (
         3,
         &[
             "ground",
-            "intake",
             "ticker",
+            "answer",
+            "intake",
             "turns",
             "expansion",
             "dispatch",

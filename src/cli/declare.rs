@@ -10,12 +10,16 @@ use serde_json::{Map, Value, json};
 
 use super::output::{print, print_json, shown};
 use super::{Failure, Output, VariableArguments, rules, serve};
-use crate::catalogue::Stored;
-use crate::declaration::{Declared, Kind, Variables, read_file};
+use crate::catalogue::{Catalogue, Stored};
+use crate::declaration::{Compiled, Declared, Kind, RunOnce, Variables, read_file};
 use crate::document::Complaint;
+use crate::moment::Moment;
 use crate::rules::Rules;
+use crate::run::{Cause, RunDraft};
+use crate::schedule::{OF_ENABLED, OF_PLUGIN};
 use crate::settings::Settings;
 use crate::store::{Applied, Edit};
+use crate::ticker;
 
 #[derive(Debug, Args)]
 pub struct Apply {
@@ -161,6 +165,7 @@ pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result
         return Err(Failure::Found("nothing was applied".to_owned()));
     }
     ground.store.migrate().await?;
+    let (runs, declared) = apart(declared);
     loop {
         let (revision, stored) = ground.store.declared().await?;
         let (differences, edits) = compare(&declared, &stored, apply.prune, &mut || {
@@ -177,17 +182,24 @@ pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result
             if deletes > 0 && !apply.yes {
                 confirm(deletes)?;
             }
-            if ground
-                .store
-                .apply(&edits, revision, ground.clock.now())
-                .await?
-                == Applied::Stale
-            {
+            if store(&ground, &stored, &edits, revision).await? == Applied::Stale {
                 eprintln!("the declarations changed meanwhile; comparing again");
                 continue;
             }
         }
         report(&differences, apply.dry_run, output);
+        if !apply.dry_run && !runs.is_empty() {
+            ground.load_catalogue().await?;
+            for answer in super::ask::start_declared(&ground, &runs).await? {
+                if output == Output::Table {
+                    print(&format!(
+                        "run {}: {}",
+                        answer["request_id"].as_str().unwrap_or_default(),
+                        answer["runs"]
+                    ));
+                }
+            }
+        }
         ground.store.close().await;
         return Ok(());
     }
@@ -209,15 +221,126 @@ pub async fn declare(
         declared.extend(read);
     }
     let (revision, stored) = ground.store.declared().await?;
+    let (runs, declared) = apart(declared);
     let (_, edits) = compare(&declared, &stored, false, &mut || {
         ground.ids().next(ground.clock.now())
     });
-    ground
-        .store
-        .apply(&edits, revision, ground.clock.now())
-        .await?;
+    store(ground, &stored, &edits, revision).await?;
     ground.load_catalogue().await?;
+    super::ask::start_declared(ground, &runs).await?;
     Ok(())
+}
+
+/// Runs are started once, after everything else is declared.
+fn apart(declared: Vec<Declared>) -> (Vec<RunOnce>, Vec<Declared>) {
+    let mut runs = Vec::new();
+    let mut rest = Vec::new();
+    for entry in declared {
+        match entry.compiled {
+            Compiled::Run(run) => runs.push(*run),
+            _ => rest.push(entry),
+        }
+    }
+    (runs, rest)
+}
+
+/// What is due of the schedules that change is decided first, and plugins that become enabled run on what is there.
+async fn store(
+    ground: &Arc<crate::ground::Ground>,
+    stored: &[Stored],
+    edits: &[Edit],
+    revision: i64,
+) -> Result<Applied, Failure> {
+    if edits.is_empty() {
+        return Ok(Applied::Revision(revision));
+    }
+    let changed: BTreeSet<String> = edits
+        .iter()
+        .filter_map(|edit| {
+            let (Edit::Put {
+                kind,
+                organization,
+                name,
+                ..
+            }
+            | Edit::Delete {
+                kind,
+                organization,
+                name,
+            }) = edit;
+            let named = |known: &&Stored| {
+                known.kind == *kind && known.organization == *organization && known.name == *name
+            };
+            match kind {
+                Kind::Schedule => stored.iter().find(named).map(|known| known.id.clone()),
+                Kind::Plugin => Some(format!("{OF_PLUGIN}{name}")),
+                _ => None,
+            }
+        })
+        .collect();
+    ticker::settle(ground, &changed).await?;
+    let now = ground.clock.now();
+    let runs = enabling(ground, stored, edits, revision, now);
+    Ok(ground.store.apply_with(edits, &runs, revision, now).await?)
+}
+
+/// The runs of plugins that these edits enable.
+fn enabling(
+    ground: &crate::ground::Ground,
+    stored: &[Stored],
+    edits: &[Edit],
+    revision: i64,
+    now: Moment,
+) -> Vec<RunDraft> {
+    let mut after: Vec<Stored> = stored.to_vec();
+    for edit in edits {
+        let (Edit::Put {
+            kind,
+            organization,
+            name,
+            ..
+        }
+        | Edit::Delete {
+            kind,
+            organization,
+            name,
+        }) = edit;
+        after.retain(|known| {
+            !(known.kind == *kind && known.organization == *organization && known.name == *name)
+        });
+        if let Edit::Put { id, definition, .. } = edit {
+            after.push(Stored {
+                kind: *kind,
+                id: id.clone(),
+                name: name.clone(),
+                organization: organization.clone(),
+                definition: definition.clone(),
+                revision,
+                created_at: now,
+            });
+        }
+    }
+    let before = Catalogue::build(ground.rules.clone(), revision, stored);
+    let after = Catalogue::build(ground.rules.clone(), revision, &after);
+    let mut ids = ground.ids();
+    after
+        .newly_enabled(&before)
+        .into_iter()
+        .filter_map(|(plugin, organization)| {
+            let scheduled = after.scheduled(&format!("{OF_ENABLED}{}", plugin.plugin_id))?;
+            Some(RunDraft {
+                id: ids.next(now),
+                schedule_id: scheduled.schedule.id.clone(),
+                schedule: scheduled.schedule.name.clone(),
+                organization: organization.id,
+                cause: Cause::OnTime,
+                scheduled_for: now,
+                created_at: now,
+                expands: true,
+                ..RunDraft::default()
+            })
+        })
+        .collect()
 }
 
 fn confirm(deletes: usize) -> Result<(), Failure> {

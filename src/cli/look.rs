@@ -31,7 +31,7 @@ pub async fn noun(
             kind.word().replace('_', " ")
         )));
     }
-    match Kind::parse(noun) {
+    match Kind::parse(noun).filter(|kind| *kind != Kind::Run) {
         Some(kind) => declared(settings, kind, &filter, output).await,
         None => list(settings, noun, &filter, output).await,
     }
@@ -99,6 +99,7 @@ async fn declared(
     let ground = rules::ground(settings).await?;
     ground.store.migrate().await?;
     let (_, stored) = ground.store.declared().await?;
+    let pauses = ground.store.pauses().await?;
     let columns: &[&str] = match kind {
         Kind::Organization => &["id", "name", "indemnified", "enabled", "weight"],
         Kind::Plugin => &[
@@ -119,8 +120,10 @@ async fn declared(
             "operation",
             "plugins",
             "enabled",
+            "paused",
             "revision",
         ],
+        Kind::Run => &[],
     };
     let rows: Vec<Map<String, Value>> = stored
         .into_iter()
@@ -150,6 +153,8 @@ async fn declared(
             row.insert("revision".to_owned(), json!(entry.revision));
             row.insert("created_at".to_owned(), json!(entry.created_at.to_string()));
             if kind == Kind::Schedule {
+                let paused = pauses.get(&entry.id).map(|pause| pause.reason.clone());
+                row.insert("paused".to_owned(), json!(paused));
                 row.insert("schedule_id".to_owned(), json!(entry.id));
             }
             row

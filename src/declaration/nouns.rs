@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::operations;
+use super::{RunOnce, operations};
 use crate::document::{Complaint, Field, Table, Value};
 use crate::moment::{Moment, Span};
 use crate::object::{HIGHEST_LEVEL, Operation};
@@ -227,6 +227,28 @@ pub fn object_set(table: &mut Table<'_, '_>, rules: &Rules) -> Option<ObjectSet>
     })
 }
 
+pub fn run_once(table: &mut Table<'_, '_>) -> Option<RunOnce> {
+    let run_name = required_name(table, "name");
+    let read = RunOnce {
+        name: String::new(),
+        organization: name(table, "organization"),
+        schedule: table.word("schedule"),
+        plugin: table.word("plugin"),
+        objects: table.texts("objects").unwrap_or_default(),
+        parameters: table.object("parameters").unwrap_or_default(),
+    };
+    if read.schedule.is_some() == read.plugin.is_some() {
+        table.complain(
+            "schedule",
+            "a run is of a schedule or of a plugin: name one of them",
+        );
+    }
+    Some(RunOnce {
+        name: run_name?,
+        ..read
+    })
+}
+
 fn object_type(table: &mut Table<'_, '_>, field: &str, rules: &Rules) -> Option<String> {
     table.parsed(field, |written| type_name(written, rules))
 }
@@ -385,15 +407,6 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
             ],
         )
         .unwrap_or_default();
-    without_effect(
-        table,
-        "overlap",
-        matches!(overlap, Overlap::BufferOne | Overlap::Replace),
-    );
-    for field in ["manual_supersedes", "complete_when"] {
-        let set = table.node(field).is_some_and(|node| !node.is_null());
-        without_effect(table, field, set);
-    }
     Some(Schedule {
         id: String::new(),
         name: name(table, "name").unwrap_or_default(),

@@ -3,11 +3,14 @@
 use serde_json::{Map, Value};
 use sqlx::Row;
 
+use super::commit::Commit;
 use super::world::read_map;
 use super::{Store, StoreError, moment};
 use crate::catalogue::Stored;
+use crate::decide::Plan;
 use crate::declaration::Kind;
 use crate::moment::Moment;
+use crate::run::RunDraft;
 
 /// One change to what is declared.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,6 +89,17 @@ impl Store {
         revision: i64,
         now: Moment,
     ) -> Result<Applied, StoreError> {
+        self.apply_with(edits, &[], revision, now).await
+    }
+
+    /// The same, with runs that the edits set off.
+    pub async fn apply_with(
+        &self,
+        edits: &[Edit],
+        runs: &[RunDraft],
+        revision: i64,
+        now: Moment,
+    ) -> Result<Applied, StoreError> {
         if edits.is_empty() {
             return Ok(Applied::Revision(revision));
         }
@@ -158,6 +172,15 @@ impl Store {
                     .execute(&mut *transaction)
                     .await?;
                     sqlx::query(
+                        "DELETE FROM pause WHERE schedule_id IN \
+                         (SELECT id FROM declared WHERE kind = $1 AND organization = $2 AND name = $3)",
+                    )
+                    .bind(kind.word())
+                    .bind(organization)
+                    .bind(name)
+                    .execute(&mut *transaction)
+                    .await?;
+                    sqlx::query(
                         "DELETE FROM declared WHERE kind = $1 AND organization = $2 AND name = $3",
                     )
                     .bind(kind.word())
@@ -168,6 +191,15 @@ impl Store {
                 }
             }
         }
+        let plan = Plan {
+            runs: runs.to_vec(),
+            ..Plan::default()
+        };
+        let begun = Commit {
+            plan: &plan,
+            ..Commit::empty(now, revision)
+        };
+        self.write_runs(&mut transaction, &begun).await?;
         transaction.commit().await?;
         Ok(Applied::Revision(revision + 1))
     }

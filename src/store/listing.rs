@@ -44,7 +44,7 @@ const NOUNS: [Noun; 7] = [
     },
     Noun {
         name: "run",
-        columns: "id, schedule, organization, cause, state, total, succeeded, failed, cancelled, created_at, finished_at",
+        columns: "id, schedule, organization, cause, state, reason, blocked_by, total, succeeded, failed, cancelled, created_at, finished_at",
         table: "run",
         organization: Some("organization"),
         state: Some("state"),

@@ -1,0 +1,387 @@
+//! What can also be asked on the bus: runs, schedules, targets. Done here through the database, by the same code.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use super::output::{cell, print, print_json, table};
+use super::{Failure, Filter, ListCommand, ListVerb, Output, look, rules, serve};
+use crate::answer::answer;
+use crate::ground::Ground;
+use crate::settings::Settings;
+use crate::wire::Requested;
+
+/// How often `--wait` looks.
+const LOOK: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Subcommand)]
+pub enum RunVerb {
+    /// Show them, the newest first
+    List(Filter),
+    /// Start a schedule, or one plugin, now
+    #[command(
+        after_help = "Examples:\n  muster run start nightly\n  muster run start --plugin nmap --organization acme --object 'Hostname|internet|example.com' --wait"
+    )]
+    Start(Start),
+    /// One run: its conditions, counters and what blocks it
+    Get { run_id: String },
+    /// End a run: what waits is not offered, and workers are told to stop
+    Cancel { run_id: String },
+}
+
+#[derive(Debug, Args)]
+pub struct Start {
+    /// The schedule, by name or id
+    #[arg(required_unless_present = "plugin", conflicts_with = "plugin")]
+    schedule: Option<String>,
+    /// One plugin instead of a schedule
+    #[arg(long, value_name = "ID")]
+    plugin: Option<String>,
+    /// The primary key of an object to run on; may be given several times
+    #[arg(long = "object", value_name = "KEY")]
+    objects: Vec<String>,
+    /// For this organisation
+    #[arg(long, value_name = "ID")]
+    organization: Option<String>,
+    /// A value of $NAME, laid over the schedule's; JSON, or else a text
+    #[arg(long = "param", value_name = "NAME=VALUE")]
+    parameters: Vec<String>,
+    /// The id of this request: the same id starts nothing twice
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+    /// Wait until it has ended; exit 1 unless it succeeded
+    #[arg(long)]
+    wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ScheduleVerb {
+    /// Show them
+    List(Filter),
+    /// Stop a schedule from firing, until it is resumed; tasks that exist are untouched
+    Pause {
+        schedule: String,
+        /// Why; kept with who and when
+        #[arg(long)]
+        reason: String,
+        /// The organisation whose schedule it is
+        #[arg(long, value_name = "ID")]
+        organization: Option<String>,
+    },
+    /// Let it fire again, from now on
+    Resume {
+        schedule: String,
+        /// Why; for the record of whoever asks
+        #[arg(long)]
+        reason: Option<String>,
+        /// The organisation whose schedule it is
+        #[arg(long, value_name = "ID")]
+        organization: Option<String>,
+    },
+    /// Run the instants of a range that have gone by, one after another, except those that succeeded
+    #[command(
+        after_help = "Example:\n  muster schedule backfill nightly --from 2026-11-01T00:00:00Z --to 2026-11-07T00:00:00Z --dry-run"
+    )]
+    Backfill {
+        schedule: String,
+        /// The first instant
+        #[arg(long, value_name = "INSTANT")]
+        from: String,
+        /// The last instant
+        #[arg(long, value_name = "INSTANT")]
+        to: String,
+        /// List the instants, and run none
+        #[arg(long)]
+        dry_run: bool,
+        /// Only for this organisation
+        #[arg(long, value_name = "ID")]
+        organization: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TargetVerb {
+    /// What runs on an object, ran last, succeeded last and failed last
+    Get {
+        schedule: String,
+        /// The primary key of the object
+        object: String,
+        /// Whose object it is
+        #[arg(long, value_name = "ID")]
+        organization: Option<String>,
+    },
+    /// The same of every object that has runs of its own
+    List {
+        /// Only of this schedule
+        #[arg(long, value_name = "NAME")]
+        schedule: Option<String>,
+        /// Only of this organisation
+        #[arg(long, value_name = "ID")]
+        organization: Option<String>,
+        /// At most so many
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        limit: i64,
+        /// Leave out so many first
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
+        offset: i64,
+    },
+}
+
+pub async fn run(settings: &Settings, verb: RunVerb, output: Output) -> Result<(), Failure> {
+    match verb {
+        RunVerb::List(filter) => look::list(settings, "run", &filter, output).await,
+        RunVerb::Start(start) => self::start(settings, start, output).await,
+        RunVerb::Get { run_id } => {
+            ask(settings, "run.get", None, json!({"run_id": run_id}), output).await
+        }
+        RunVerb::Cancel { run_id } => {
+            ask(
+                settings,
+                "run.cancel",
+                None,
+                json!({"run_id": run_id}),
+                output,
+            )
+            .await
+        }
+    }
+}
+
+pub async fn schedule(
+    settings: &Settings,
+    verb: ScheduleVerb,
+    output: Output,
+) -> Result<(), Failure> {
+    match verb {
+        ScheduleVerb::List(filter) => {
+            let list = ListCommand {
+                verb: ListVerb::List(filter),
+            };
+            look::noun(settings, "schedule", list, output).await
+        }
+        ScheduleVerb::Pause {
+            schedule,
+            reason,
+            organization,
+        } => {
+            let args = json!({"schedule": schedule, "reason": reason});
+            ask(settings, "schedule.pause", organization, args, output).await
+        }
+        ScheduleVerb::Resume {
+            schedule,
+            reason: _,
+            organization,
+        } => {
+            let args = json!({"schedule": schedule});
+            ask(settings, "schedule.resume", organization, args, output).await
+        }
+        ScheduleVerb::Backfill {
+            schedule,
+            from,
+            to,
+            dry_run,
+            organization,
+        } => {
+            let args = json!({"schedule": schedule, "from": from, "to": to, "dry_run": dry_run});
+            ask(settings, "schedule.backfill", organization, args, output).await
+        }
+    }
+}
+
+pub async fn target(settings: &Settings, verb: TargetVerb, output: Output) -> Result<(), Failure> {
+    match verb {
+        TargetVerb::Get {
+            schedule,
+            object,
+            organization,
+        } => {
+            let args = json!({"schedule": schedule, "object": object});
+            ask(settings, "target.get", organization, args, output).await
+        }
+        TargetVerb::List {
+            schedule,
+            organization,
+            limit,
+            offset,
+        } => {
+            let mut args = json!({"limit": limit, "offset": offset});
+            if let Some(schedule) = schedule {
+                args["schedule"] = json!(schedule);
+            }
+            ask(settings, "target.list", organization, args, output).await
+        }
+    }
+}
+
+/// A parameter as the command line writes it.
+fn parameter(text: &str) -> Result<(String, Value), Failure> {
+    let Some((name, value)) = text.split_once('=') else {
+        return Err(Failure::Usage(format!(
+            "--param {text}: write it as NAME=VALUE"
+        )));
+    };
+    let value = serde_json::from_str(value).unwrap_or_else(|_| json!(value));
+    Ok((name.to_owned(), value))
+}
+
+async fn start(settings: &Settings, start: Start, output: Output) -> Result<(), Failure> {
+    let parameters: Map<String, Value> = start
+        .parameters
+        .iter()
+        .map(|text| parameter(text))
+        .collect::<Result<_, _>>()?;
+    let mut args = json!({"objects": start.objects, "parameters": parameters});
+    if let Some(schedule) = start.schedule {
+        args["schedule"] = json!(schedule);
+    }
+    if let Some(plugin) = start.plugin {
+        args["plugin"] = json!(plugin);
+    }
+    let ground = rules::ground(settings).await?;
+    serve::prepare(&ground).await?;
+    let asked = request("run.start", start.request_id, start.organization, args);
+    let answered = said(&ground, &asked).await?;
+    if !start.wait {
+        show(&answered, output);
+        ground.store.close().await;
+        return Ok(());
+    }
+    let ids: Vec<String> = answered["runs"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|run| run["run_id"].as_str().map(str::to_owned))
+        .collect();
+    let mut ended = Vec::new();
+    for run_id in ids {
+        loop {
+            let look = request("run.get", None, None, json!({"run_id": run_id}));
+            let run = said(&ground, &look).await?;
+            if !run["finished_at"].is_null() {
+                ended.push(run);
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+    ground.store.close().await;
+    let well = ended.iter().all(|run| run["state"] == "succeeded");
+    match ended.as_slice() {
+        [one] => show(one, output),
+        all => show(&json!({ "runs": all }), output),
+    }
+    if well {
+        Ok(())
+    } else {
+        Err(Failure::Found(String::new()))
+    }
+}
+
+fn request(
+    command: &str,
+    id: Option<String>,
+    organization: Option<String>,
+    args: Value,
+) -> Requested {
+    Requested {
+        id,
+        command: command.to_owned(),
+        organization,
+        args: match args {
+            Value::Object(args) => args,
+            _ => Map::new(),
+        },
+    }
+}
+
+/// The answer; a refusal is a no.
+async fn said(ground: &Ground, asked: &Requested) -> Result<Value, Failure> {
+    let who = std::env::var("USER").unwrap_or_else(|_| "command line".to_owned());
+    answer(ground, asked, &who).await?.map_err(|refused| {
+        let help = if refused.help.is_empty() {
+            String::new()
+        } else {
+            format!("\n  help: {}", refused.help)
+        };
+        let text = format!("{}: {}{help}", refused.code, refused.message);
+        if refused.code == "wrong_argument" {
+            Failure::Usage(text)
+        } else {
+            Failure::Found(text)
+        }
+    })
+}
+
+async fn ask(
+    settings: &Settings,
+    command: &str,
+    organization: Option<String>,
+    args: Value,
+    output: Output,
+) -> Result<(), Failure> {
+    let ground = rules::ground(settings).await?;
+    serve::prepare(&ground).await?;
+    let answered = said(&ground, &request(command, None, organization, args)).await?;
+    show(&answered, output);
+    ground.store.close().await;
+    Ok(())
+}
+
+/// One entry a line, lists below it.
+fn show(answer: &Value, output: Output) {
+    if output == Output::Json {
+        return print_json(answer);
+    }
+    let Value::Object(entries) = answer else {
+        return print(&cell(answer));
+    };
+    let listed = |value: &Value| {
+        value
+            .as_array()
+            .is_some_and(|items| items.iter().any(Value::is_object))
+    };
+    let single: Vec<Vec<String>> = entries
+        .iter()
+        .filter(|(_, value)| !listed(value))
+        .map(|(name, value)| vec![name.clone(), cell(value)])
+        .collect();
+    if !single.is_empty() {
+        print(&table(&["", ""], single));
+    }
+    for (name, value) in entries.iter().filter(|(_, value)| listed(value)) {
+        let rows: Vec<Map<String, Value>> = value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|row| row.as_object().cloned())
+            .collect();
+        let columns: Vec<String> = rows
+            .first()
+            .map(|row| row.keys().cloned().collect())
+            .unwrap_or_default();
+        print(name);
+        print(&super::output::listing(&columns, &rows));
+    }
+}
+
+/// Starts what files declare as runs: each once, its name is the id of its request.
+pub async fn start_declared(
+    ground: &Ground,
+    runs: &[crate::declaration::RunOnce],
+) -> Result<Vec<Value>, Failure> {
+    let mut answers = Vec::new();
+    for run in runs {
+        let mut args = json!({"objects": run.objects, "parameters": run.parameters});
+        if let Some(schedule) = &run.schedule {
+            args["schedule"] = json!(schedule);
+        }
+        if let Some(plugin) = &run.plugin {
+            args["plugin"] = json!(plugin);
+        }
+        let id = Some(run.name.clone());
+        let asked = request("run.start", id, run.organization.clone(), args);
+        answers.push(said(ground, &asked).await?);
+    }
+    Ok(answers)
+}
