@@ -22,7 +22,7 @@ use crate::plugin::Plugin;
 use crate::policy::LevelGate;
 use crate::query::{Facts, Fields, Query};
 use crate::run::{Cause, Gap, Occasion, Reason, RunDraft, Turn};
-use crate::schedule::{CompleteWhen, Input, Missed, Organization, timeouts};
+use crate::schedule::{Input, Missed, Organization, timeouts};
 use crate::task::{Ids, InputDraft, TaskDraft, TaskState, digest, stable_number, unique_key};
 use crate::trigger::Scheduled;
 use crate::trigger::{Untouched, touches};
@@ -493,7 +493,6 @@ fn open_run(
         cause,
         scheduled_for: nominal,
         created_at: desk.now,
-        with_descendants: scheduled.schedule.complete_when == CompleteWhen::Descendants,
         ..RunDraft::default()
     }
 }

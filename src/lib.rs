@@ -37,14 +37,23 @@
 //! # A tick
 //!
 //! 1. [`ticker::run`] sleeps until the next instant or a call.
-//! 2. [`recurrence::next_of`] gives the instants in (cursor, now]; the schedule's `missed` says which of the late ones
-//!    run.
-//! 3. [`decide::occurrence`] plans a run an organisation; [`store::Store::commit`] moves the cursor in the same
+//! 2. [`decide::due`] takes the instants in (cursor, now] and says which of them run; the rest is a gap, one row.
+//! 3. [`decide::occurrence`] plans a run an organisation, whose turn is now, later or never ([`run::Turn`]); [`store::Store::commit`] moves the cursor in the same
 //!    transaction. Another replica finds it moved and stores nothing: there is no leader in this house.
 //! 4. [`expansion::run`] finds the inputs of runs over the inventory, organisations and runs in turns
 //!    ([`store::Store::claim_expansion`]). A page of them is read ([`store::Store::objects_after`]), decided
 //!    ([`decide::page()`]) and stored with the position after it, while the next one is read. So it does for the run of an
 //!    event whose schedule selects its inputs.
+//!
+//! 5. [`turns::run`] begins what waited, once nobody holds its scope: a unique key of the store, as is the one place
+//!    behind it.
+//!
+//! # A command
+//!
+//! 1. [`intake::run`] takes it from the command queue, [`wire::read_request`] reads it; the command line makes the same
+//!    [`wire::Requested`].
+//! 2. [`command::Command::read`] says what it means, [`answer::answer`] does it and answers; the same id gets the same
+//!    answer.
 //!
 //! # A worker's status
 //!

@@ -407,6 +407,9 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
             ],
         )
         .unwrap_or_default();
+    // Nothing is chained so far, so a run has no descendants.
+    let set = said(table, "complete_when");
+    without_effect(table, "complete_when", set);
     Some(Schedule {
         id: String::new(),
         name: name(table, "name").unwrap_or_default(),
