@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 
 use crate::catalogue::Catalogue;
 use crate::command::{Backfill, Command, Page, Start};
-use crate::decide::{Desk, Plan, instants, occurrence, request};
+use crate::decide::{Desk, Plan, occurrence, request};
 use crate::document::nearest;
 use crate::ground::{Ground, count_plan};
 use crate::moment::{Moment, Span};
 use crate::object::ObjectKey;
+use crate::recurrence::Last;
 use crate::run::{Asked, Cause, RunState, Standing, conditions, run_name};
 use crate::schedule::{Input, Organization};
 use crate::store::{Answered, Commit, Committed, Pause, RunFilter, RunRecord, StoreError, Wanted};
@@ -212,7 +213,7 @@ impl Clerk<'_> {
                 ..Commit::empty(now, catalogue.revision)
             };
             if ground.store.commit(&commit).await? == Committed::Done {
-                count_plan(&plan, &catalogue);
+                count_plan(&plan, &catalogue.rules);
                 ground.wake(&plan);
                 let runs = self.runs_of_request(&id).await?;
                 return Ok(Ok(started(&id, &runs)));
@@ -412,7 +413,9 @@ impl Clerk<'_> {
             let now = ground.clock.now();
             allowed!(range(asked, now));
             let organizations = allowed!(self.organizations(&catalogue, &scheduled, false));
-            let found: Vec<Moment> = instants(schedule, asked.from.minus(Span::from_micros(1)))
+            let found: Vec<Moment> = scheduled
+                .timetable
+                .instants(asked.from.minus(Span::from_micros(1)), Last::Never)
                 .take_while(|at| *at <= asked.to)
                 .take(INSTANTS + 1)
                 .collect();

@@ -5,16 +5,18 @@ mod known;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
 use crate::declaration::{
     Compiled, Kind, circles, in_a_circle, reaching, read_stored, takes_by_relations,
 };
-use crate::document::Complaint;
+use crate::document::{Complaint, nearest};
 use crate::moment::Moment;
 use crate::object::{FILE, Object};
 use crate::plugin::Plugin;
 use crate::query::{Facts, Fields, Nowhere, Version, World};
+use crate::recurrence::{Bounds, Calendar, Timetable};
 use crate::rules::Rules;
 use crate::schedule::{Input, OF_ENABLED, OF_PLUGIN, ObjectSet, Organization, Schedule, Selection};
 use crate::trigger::{Index, Scheduled};
@@ -40,6 +42,7 @@ pub struct Catalogue {
     pub organizations: BTreeMap<String, Organization>,
     pub plugins: BTreeMap<String, Arc<Plugin>>,
     pub sets: Vec<ObjectSet>,
+    pub calendars: BTreeMap<String, Arc<Calendar>>,
     /// In the order of their names.
     pub schedules: Vec<Arc<Scheduled>>,
     pub index: Index,
@@ -91,6 +94,11 @@ impl Catalogue {
                             .insert(plugin.plugin_id.clone(), Arc::from(plugin));
                     }
                     Compiled::ObjectSet(set) => catalogue.sets.push(*set),
+                    Compiled::Calendar(calendar) => {
+                        catalogue
+                            .calendars
+                            .insert(calendar.name.clone(), Arc::from(calendar));
+                    }
                     Compiled::Schedule(mut schedule) => {
                         schedule.id.clone_from(&entry.id);
                         schedule.revision = entry.revision;
@@ -125,13 +133,27 @@ impl Catalogue {
                 .filter_map(|plugin| own_schedule(plugin, &rules)),
         );
         schedules.sort_by(|a, b| (&a.name, &a.organization).cmp(&(&b.name, &b.organization)));
-        catalogue.schedules = schedules
-            .into_iter()
-            .map(|schedule| {
-                let selected = catalogue.select(&schedule);
-                Arc::new(Scheduled { schedule, selected })
-            })
-            .collect();
+        for schedule in schedules {
+            let timetable = match timetable(&schedule, &catalogue.calendars) {
+                Ok(timetable) => timetable,
+                // Left out: without its calendar it would fire when it must not.
+                Err(message) => {
+                    catalogue.broken.push(Complaint::error(
+                        &format!("stored schedule {}", schedule.name),
+                        None,
+                        "calendars",
+                        message,
+                    ));
+                    continue;
+                }
+            };
+            let selected = catalogue.select(&schedule);
+            catalogue.schedules.push(Arc::new(Scheduled {
+                schedule,
+                selected,
+                timetable,
+            }));
+        }
         catalogue.index = Index::of(&catalogue.schedules);
         catalogue.historied = catalogue.asks_history();
         for (plugin, set) in catalogue.taken_by_relations() {
@@ -152,8 +174,11 @@ impl Catalogue {
             if paused.contains(&scheduled.schedule.id) {
                 let mut schedule = scheduled.schedule.clone();
                 schedule.paused = true;
-                let selected = scheduled.selected.clone();
-                *scheduled = Arc::new(Scheduled { schedule, selected });
+                *scheduled = Arc::new(Scheduled {
+                    schedule,
+                    selected: scheduled.selected.clone(),
+                    timetable: scheduled.timetable.clone(),
+                });
                 any = true;
             }
         }
@@ -185,9 +210,11 @@ impl Catalogue {
         } else {
             schedule.spread = crate::moment::Span::ZERO;
         }
+        let timetable = timetable(&schedule, &self.calendars).ok()?;
         Some(Arc::new(Scheduled {
             schedule,
             selected: vec![plugin.clone()],
+            timetable,
         }))
     }
 
@@ -347,6 +374,36 @@ impl World for Catalogue {
     fn member(&self, set: &str, subject: &dyn Fields) -> bool {
         self.set_has(set, subject, self)
     }
+}
+
+/// When a schedule fires, or which of its calendars there is not.
+pub fn timetable(
+    schedule: &Schedule,
+    calendars: &BTreeMap<String, Arc<Calendar>>,
+) -> Result<Timetable, String> {
+    let mut of_it = Vec::with_capacity(schedule.calendars.len());
+    for name in &schedule.calendars {
+        match calendars.get(name) {
+            Some(calendar) => of_it.push(calendar.clone()),
+            None => {
+                let near = nearest(name, calendars.keys().map(String::as_str));
+                let help = match near.as_slice() {
+                    [] if calendars.is_empty() => "no calendar is declared".to_owned(),
+                    [] => "declare it with `kind: calendar`".to_owned(),
+                    near => format!("did you mean `{}`?", near.join("` or `")),
+                };
+                return Err(format!("there is no calendar `{name}`; {help}"));
+            }
+        }
+    }
+    // The zone was looked up when the schedule was read.
+    let zone = TimeZone::get(&schedule.timezone).unwrap_or(TimeZone::UTC);
+    let bounds = Bounds {
+        created: schedule.created_at,
+        starts: schedule.starts_at,
+        ends: schedule.ends_at,
+    };
+    Ok(Timetable::new(&schedule.recurrences, zone, bounds, of_it))
 }
 
 /// A plugin with recurrences of its own is a schedule that nobody declared: on all objects it takes, or once for each

@@ -16,6 +16,7 @@ mod explain;
 mod letters;
 mod look;
 mod output;
+mod preview;
 mod query;
 pub mod rules;
 mod serve;
@@ -118,6 +119,8 @@ enum Command {
         #[command(subcommand)]
         verb: ask::TargetVerb,
     },
+    /// Calendars: windows in which nothing begins
+    Calendar(ListCommand),
     /// The inventory
     Object(ListCommand),
     /// Tasks
@@ -270,6 +273,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::ObjectSet(list) => look::noun(&settings, "object_set", list, output).await,
         Command::Schedule { verb } => ask::schedule(&settings, verb, output).await,
         Command::Target { verb } => ask::target(&settings, verb, output).await,
+        Command::Calendar(list) => look::noun(&settings, "calendar", list, output).await,
         Command::Object(list) => look::noun(&settings, "object", list, output).await,
         Command::Task(list) => look::noun(&settings, "task", list, output).await,
         Command::Attempt(list) => look::noun(&settings, "attempt", list, output).await,

@@ -28,7 +28,7 @@ use crate::trigger::Scheduled;
 use crate::trigger::{Untouched, touches};
 
 pub use asked::{begin, request};
-pub use clock::{Due, Passed, due, instants};
+pub use clock::{AHEAD, Due, Passed, due};
 pub use page::{Carried, Inputs, asks_for_ends, page};
 pub use turn::{InTheWay, Scope, scope_of};
 

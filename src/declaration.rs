@@ -1,4 +1,4 @@
-//! What people declare: organisations, plugins, object sets and schedules, as files and commands bring them.
+//! What people declare: organisations, plugins, object sets, calendars and schedules, as files and commands bring them.
 //!
 //! A declaration is read by the same code wherever it comes from: a file, a command, the store. What it says is
 //! kept as it was written (`definition`), and compiled each time that it is loaded, so an entry that a newer
@@ -12,6 +12,7 @@ use crate::document::{Complaint, Complaints, Document, Node, Table, Value};
 use crate::object::Operation;
 use crate::plugin::Plugin;
 use crate::query::{Query, circle};
+use crate::recurrence::Calendar;
 use crate::rules::Rules;
 use crate::schedule::{ObjectSet, Organization, Schedule};
 
@@ -26,16 +27,18 @@ pub enum Kind {
     Organization,
     Plugin,
     ObjectSet,
+    Calendar,
     Schedule,
     /// Started once, not kept.
     Run,
 }
 
 impl Kind {
-    pub const ALL: [(&'static str, Kind); 5] = [
+    pub const ALL: [(&'static str, Kind); 6] = [
         ("organization", Kind::Organization),
         ("plugin", Kind::Plugin),
         ("object_set", Kind::ObjectSet),
+        ("calendar", Kind::Calendar),
         ("schedule", Kind::Schedule),
         ("run", Kind::Run),
     ];
@@ -45,6 +48,7 @@ impl Kind {
             Kind::Organization => "organization",
             Kind::Plugin => "plugin",
             Kind::ObjectSet => "object_set",
+            Kind::Calendar => "calendar",
             Kind::Schedule => "schedule",
             Kind::Run => "run",
         }
@@ -76,6 +80,7 @@ pub enum Compiled {
     Organization(Organization),
     Plugin(Box<Plugin>),
     ObjectSet(Box<ObjectSet>),
+    Calendar(Box<Calendar>),
     Schedule(Box<Schedule>),
     Run(Box<RunOnce>),
 }
@@ -233,14 +238,7 @@ fn read_entry(
     let mut table = Table::open(node, "", complaints)?;
     let kind = match table.node("kind").is_some() {
         false => Kind::Schedule,
-        true => match table.text("kind").as_deref() {
-            Some("calendar") => {
-                table.complain("kind", "calendars cannot be declared yet; an entry is an organization, a plugin, an object_set, a schedule or a run");
-                return None;
-            }
-            Some(_) => table.one_of("kind", &Kind::ALL)?,
-            None => return None,
-        },
+        true => table.one_of("kind", &Kind::ALL)?,
     };
     let read = match kind {
         Kind::Organization => nouns::organization(&mut table)
@@ -258,6 +256,13 @@ fn read_entry(
                 read.name.clone(),
                 organization,
                 Compiled::ObjectSet(Box::new(read)),
+            )
+        }),
+        Kind::Calendar => nouns::calendar(&mut table).map(|read| {
+            (
+                read.name.clone(),
+                String::new(),
+                Compiled::Calendar(Box::new(read)),
             )
         }),
         Kind::Schedule => nouns::schedule(&mut table, rules).map(|mut read| {

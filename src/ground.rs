@@ -11,6 +11,7 @@ use metrics::{counter, gauge};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::agenda::Agenda;
 use crate::catalogue::Catalogue;
 use crate::decide::Plan;
 use crate::moment::{Clock, Moment};
@@ -41,6 +42,8 @@ pub struct Ground {
     pub dispatch: Notify,
     /// Something may be due.
     pub tick: Notify,
+    /// What the clock makes due; whoever decides it holds it.
+    pub agenda: tokio::sync::Mutex<Agenda>,
     /// A run looks for its inputs.
     pub expand: Notify,
     /// Held by whoever expands in this process: who waits for it finds nothing left of what the other had begun.
@@ -98,6 +101,7 @@ impl Ground {
             intakes,
             dispatch: Notify::new(),
             tick: Notify::new(),
+            agenda: tokio::sync::Mutex::default(),
             expand: Notify::new(),
             expanding: tokio::sync::Mutex::new(()),
             turns: Notify::new(),

@@ -12,7 +12,7 @@
 //! | 4 door | [`cli`], [`settings`], [`telemetry`] |
 //! | 3 loops | [`processor`], [`ticker`], [`answer`], [`intake`], [`turns`], [`expansion`], [`dispatch`], [`reaper`], on their [`ground`] |
 //! | 2 keeping and carrying | [`store`], [`bus`] |
-//! | 1 decisions | [`trigger`], [`catalogue`], [`decide`], [`progress`], [`command`] |
+//! | 1 decisions | [`trigger`], [`catalogue`], [`agenda`], [`decide`], [`progress`], [`command`] |
 //! | 0 words | [`moment`], [`document`], [`policy`], [`object`], [`query`], [`recurrence`], [`schedule`], [`plugin`], [`run`], [`task`], [`rules`], [`declaration`], [`wire`] |
 //!
 //! Floors 0 and 1 are the core: no I/O, no clock, no chance. Time comes in as a [`moment::Moment`], chance as a seed
@@ -37,8 +37,10 @@
 //! # A tick
 //!
 //! 1. [`ticker::run`] sleeps until the next instant or a call.
-//! 2. [`decide::due`] takes the instants in (cursor, now] and says which of them run; the rest is a gap, one row.
-//! 3. [`decide::occurrence`] plans a run an organisation, whose turn is now, later or never ([`run::Turn`]); [`store::Store::commit`] moves the cursor in the same
+//! 2. The [`agenda::Agenda`] says which schedules are due; the [`recurrence::Timetable`] of each gives the instants in
+//!    (cursor, now], and [`decide::due`] says which of them run; the rest is a gap, one row.
+//! 3. [`decide::occurrence`] plans a run an organisation, whose turn is now, later or never ([`run::Turn`]);
+//!    [`store::Store::commit`] moves the cursor in the same
 //!    transaction. Another replica finds it moved and stores nothing: there is no leader in this house.
 //! 4. [`expansion::run`] finds the inputs of runs over the inventory, organisations and runs in turns
 //!    ([`store::Store::claim_expansion`]). A page of them is read ([`store::Store::objects_after`]), decided
@@ -78,6 +80,7 @@
 //!   of stopping at the first, and knows the nearest right name.
 //! - The process opens no listening socket.
 
+pub mod agenda;
 pub mod answer;
 pub mod bus;
 pub mod catalogue;

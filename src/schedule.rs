@@ -28,6 +28,8 @@ pub struct Schedule {
     pub revision: i64,
     pub recurrences: Vec<Recurrence>,
     pub timezone: String,
+    /// Names of calendars whose windows are left out.
+    pub calendars: Vec<String>,
     pub starts_at: Option<Moment>,
     pub ends_at: Option<Moment>,
     /// Object types; empty: not triggered by changes.

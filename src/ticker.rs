@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use metrics::counter;
 
+use crate::agenda::Place;
 use crate::catalogue::Catalogue;
-use crate::decide::{Desk, Due, Plan, due, instants, occurrence, scope_of};
+use crate::decide::{AHEAD, Desk, Due, Plan, due, occurrence, scope_of};
 use crate::ground::{Ground, count_plan};
 use crate::moment::Moment;
 use crate::object::ObjectKey;
@@ -30,66 +31,76 @@ pub async fn run(ground: Arc<Ground>) -> Result<(), StoreError> {
 
 /// Decides all that is due; answers with the next instant that something is due at.
 pub async fn step(ground: &Ground) -> Result<Option<Moment>, StoreError> {
-    decide(ground, |_| true).await
+    decide(ground, None).await
 }
 
 /// Decides what is due of some schedules, before somebody changes them.
 pub async fn settle(ground: &Ground, ids: &BTreeSet<String>) -> Result<(), StoreError> {
-    decide(ground, |schedule| ids.contains(&schedule.id)).await?;
+    decide(ground, Some(ids)).await?;
     Ok(())
 }
 
 /// A schedule with what is due of it.
-struct Turn<'a> {
-    scheduled: &'a Scheduled,
+struct Turn {
+    place: Place,
+    scheduled: Arc<Scheduled>,
     cursor: Moment,
     due: Due,
 }
 
 async fn decide(
     ground: &Ground,
-    concerned: impl Fn(&Schedule) -> bool,
+    concerned: Option<&BTreeSet<String>>,
 ) -> Result<Option<Moment>, StoreError> {
+    let mut agenda = ground.agenda.lock().await;
     loop {
         let revision = ground.store.catalogue_revision().await?;
         let catalogue = ground.catalogue_at(revision).await?;
-        let timed: Vec<&Arc<Scheduled>> = catalogue
-            .schedules
-            .iter()
-            .filter(|scheduled| !scheduled.schedule.recurrences.is_empty())
-            .filter(|scheduled| concerned(&scheduled.schedule))
-            .collect();
-        if timed.is_empty() {
-            return Ok(None);
+        if agenda.is_behind(&catalogue) {
+            let cursors = ground.store.cursors(None).await?.into_iter().collect();
+            agenda.follow(&catalogue, &cursors);
         }
-        let cursors: HashMap<String, Moment> = ground.store.cursors().await?.into_iter().collect();
+        let waiting: Vec<&str> = agenda.waiting().collect();
+        if !waiting.is_empty() {
+            let lasts = ground.store.last_runs(&waiting).await?;
+            agenda.learn(&lasts.into_iter().collect());
+        }
         let now = ground.clock.now();
-        let mut earliest: Option<Moment> = None;
-        let mut turns = Vec::new();
-        for scheduled in timed {
-            let schedule = &scheduled.schedule;
-            let Some(&cursor) = cursors.get(&schedule.id) else {
-                continue;
-            };
-            let due = due(schedule, cursor, now);
-            let after = due.as_ref().map_or(cursor, |due| due.until);
-            let next = instants(schedule, after).next();
-            earliest = earliest.into_iter().chain(next).min();
-            turns.extend(due.map(|due| Turn {
-                scheduled,
-                cursor,
-                due,
-            }));
+        let mut places = agenda.due(now, now.plus(AHEAD));
+        if let Some(ids) = concerned {
+            places.retain(|(_, scheduled, _)| ids.contains(&scheduled.schedule.id));
         }
-        let mut stale = false;
+        if places.is_empty() || ground.stop.is_cancelled() {
+            return Ok(agenda.next());
+        }
+        // Another replica may have decided some of them.
+        let ids: Vec<&str> = places
+            .iter()
+            .map(|(_, scheduled, _)| scheduled.schedule.id.as_str())
+            .collect();
+        let cursors = ground.store.cursors(Some(&ids)).await?;
+        let cursors: HashMap<String, Moment> = cursors.into_iter().collect();
+        let mut turns = Vec::with_capacity(places.len());
+        for (place, scheduled, last) in places {
+            // One without a cursor is gone; the next catalogue says so.
+            let cursor = cursors.get(&scheduled.schedule.id).copied().unwrap_or(now);
+            match due(&scheduled, cursor, last, now) {
+                None => agenda.decided(place, cursor),
+                Some(due) => turns.push(Turn {
+                    place,
+                    scheduled,
+                    cursor,
+                    due,
+                }),
+            }
+        }
         for turns in turns.chunks(AT_ONCE) {
-            stale |= together(ground, &catalogue, turns, now).await?;
-        }
-        // Somebody else moved a cursor or changed a declaration: what is left is decided by what is so now. And where
-        // more is due than one look takes, there is another.
-        let more = earliest.is_some_and(|next| next <= now);
-        if ground.stop.is_cancelled() || !(stale || more) {
-            return Ok(earliest);
+            // Where somebody else moved a cursor or changed a declaration, what is left is decided by what is so now.
+            if !together(ground, &catalogue, turns, now).await? {
+                for turn in turns {
+                    agenda.decided(turn.place, turn.due.until);
+                }
+            }
         }
     }
 }
@@ -99,7 +110,7 @@ async fn decide(
 async fn together(
     ground: &Ground,
     catalogue: &Catalogue,
-    turns: &[Turn<'_>],
+    turns: &[Turn],
     now: Moment,
 ) -> Result<bool, StoreError> {
     match commit(ground, catalogue, turns, now).await {
@@ -126,7 +137,7 @@ async fn together(
 async fn commit(
     ground: &Ground,
     catalogue: &Catalogue,
-    turns: &[Turn<'_>],
+    turns: &[Turn],
     now: Moment,
 ) -> Result<Committed, StoreError> {
     let mut wanted = Wanted::default();
@@ -171,7 +182,7 @@ async fn commit(
                 occurrence(
                     &mut desk,
                     &mut gathered.world,
-                    turn.scheduled,
+                    &turn.scheduled,
                     organization,
                     *cause,
                     *instant,

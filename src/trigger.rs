@@ -9,13 +9,15 @@ use std::sync::Arc;
 use crate::object::Operation;
 use crate::plugin::Plugin;
 use crate::query::{Facts, Query};
+use crate::recurrence::Timetable;
 use crate::schedule::Schedule;
 
-/// A schedule and the plugins that its query selects.
+/// A schedule, the plugins that its query selects, and the instants at which it fires.
 #[derive(Debug)]
 pub struct Scheduled {
     pub schedule: Schedule,
     pub selected: Vec<Arc<Plugin>>,
+    pub timetable: Timetable,
 }
 
 /// Schedules by what they are triggered by.

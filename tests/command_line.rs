@@ -640,7 +640,10 @@ fn migrate_can_be_said_twice() {
     let first = house.done(&["migrate"]);
     assert!(first.contains("migrated to"), "{first}");
     assert_eq!(house.done(&["migrate"]), "the schema is up to date\n");
-    assert_eq!(house.json(&["migrate"]), json!({ "migrated": [], "indexes": [] }));
+    assert_eq!(
+        house.json(&["migrate"]),
+        json!({ "migrated": [], "indexes": [] })
+    );
 }
 
 #[test]

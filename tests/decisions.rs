@@ -1202,7 +1202,5 @@ fn an_input_that_a_worker_never_wants_again_is_refused_until_its_time_has_come()
 mod declarations;
 #[path = "decisions/merging.rs"]
 mod merging;
-#[path = "decisions/recurrences.rs"]
-mod recurrences;
 #[path = "decisions/progress.rs"]
 mod steps;

@@ -27,7 +27,14 @@ const FLOORS: [(u8, &[&str]); 5] = [
     ),
     (
         1,
-        &["trigger", "catalogue", "decide", "progress", "command"],
+        &[
+            "trigger",
+            "catalogue",
+            "agenda",
+            "decide",
+            "progress",
+            "command",
+        ],
     ),
     (2, &["store", "bus"]),
     (

@@ -538,7 +538,7 @@ async fn a_cursor_that_somebody_moved_makes_the_decision_stale(house: House) {
     assert_eq!(house.count("run").await, 1);
     let cursors: HashMap<String, Moment> = house
         .store
-        .cursors()
+        .cursors(None)
         .await
         .expect("cursors")
         .into_iter()

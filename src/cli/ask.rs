@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::output::{cell, print, print_json, table};
-use super::{Failure, Filter, ListCommand, ListVerb, Output, look, rules, serve};
+use super::{Failure, Filter, ListCommand, ListVerb, Output, look, preview, rules, serve};
 use crate::answer::answer;
 use crate::ground::Ground;
 use crate::settings::Settings;
@@ -59,6 +59,11 @@ pub struct Start {
 pub enum ScheduleVerb {
     /// Show them
     List(Filter),
+    /// The next instants at which the clock starts one, in its zone and in UTC
+    #[command(
+        after_help = "Examples:\n  muster schedule preview nightly -n 20\n  muster schedule preview schedules.yaml\n  muster schedule preview plugin:dns-records --output json"
+    )]
+    Preview(preview::Preview),
     /// Stop a schedule from firing, until it is resumed; tasks that exist are untouched
     Pause {
         schedule: String,
@@ -160,6 +165,7 @@ pub async fn schedule(
             };
             look::noun(settings, "schedule", list, output).await
         }
+        ScheduleVerb::Preview(asked) => preview::run(settings, &asked, output).await,
         ScheduleVerb::Pause {
             schedule,
             reason,

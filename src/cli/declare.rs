@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::output::{print, print_json, shown};
+use super::preview::{Ahead, look_ahead};
 use super::{Failure, Output, VariableArguments, rules, serve};
 use crate::catalogue::{Catalogue, Stored};
 use crate::declaration::{Compiled, Declared, Kind, RunOnce, Variables, read_file};
@@ -54,6 +55,14 @@ pub fn check(
             let (read, wrong) = read(files, &variables, &rules)?;
             complaints.extend(wrong);
             declared = read;
+            // What the store holds is not asked here, so a calendar that is missing may be there.
+            let ahead = look_ahead(&declared, &[], &rules, crate::moment::Moment::now());
+            complaints.extend(ahead.complaints.into_iter().map(|mut complaint| {
+                if complaint.message.contains("there is no calendar") {
+                    complaint.severity = crate::document::Severity::Warning;
+                }
+                complaint
+            }));
         }
     }
     let wrong = complaints.iter().any(Complaint::is_error);
@@ -101,7 +110,7 @@ fn counted(many: usize, what: &str) -> String {
 }
 
 /// Reads files as declarations; a file that cannot be opened is a matter of usage.
-fn read(
+pub fn read(
     files: &[PathBuf],
     variables: &Variables,
     rules: &Rules,
@@ -154,6 +163,15 @@ struct Difference {
     fields: Vec<(String, Value, Value)>,
 }
 
+impl Difference {
+    /// The next instants of a schedule that the clock starts.
+    fn next<'a>(&self, ahead: &'a Ahead) -> Option<&'a Vec<(String, crate::moment::Moment)>> {
+        let key = (self.name.clone(), self.organization.clone());
+        let schedule = self.kind == Kind::Schedule && self.sign != '-';
+        ahead.instants.get(&key).filter(|_| schedule)
+    }
+}
+
 pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result<(), Failure> {
     let ground = rules::ground(settings).await?;
     let variables = Variables::parse(&apply.variables.variables).map_err(Failure::Usage)?;
@@ -171,8 +189,24 @@ pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result
         let (differences, edits) = compare(&declared, &stored, apply.prune, &mut || {
             ground.ids().next(ground.clock.now())
         });
+        let staying: Vec<&Stored> = stored
+            .iter()
+            .filter(|known| {
+                !edits.iter().any(|edit| {
+                    matches!(edit, Edit::Delete { kind, organization, name }
+                        if *kind == known.kind && *organization == known.organization && *name == known.name)
+                })
+            })
+            .collect();
+        let ahead = look_ahead(&declared, &staying, &ground.rules, ground.clock.now());
         if output == Output::Table {
-            show(&differences);
+            show(&differences, &ahead);
+        }
+        for complaint in &ahead.complaints {
+            eprintln!("{}", shown(&complaint.to_string(), true));
+        }
+        if ahead.complaints.iter().any(Complaint::is_error) {
+            return Err(Failure::Found("nothing was applied".to_owned()));
         }
         if !apply.dry_run {
             let deletes = differences
@@ -187,7 +221,7 @@ pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result
                 continue;
             }
         }
-        report(&differences, apply.dry_run, output);
+        report(&differences, &ahead, apply.dry_run, output);
         if !apply.dry_run && !runs.is_empty() {
             ground.load_catalogue().await?;
             for answer in super::ask::start_declared(&ground, &runs).await? {
@@ -440,7 +474,7 @@ fn fields(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<(Strin
         .collect()
 }
 
-fn show(differences: &[Difference]) {
+fn show(differences: &[Difference], ahead: &Ahead) {
     for difference in differences {
         let of = if difference.organization.is_empty() {
             String::new()
@@ -463,10 +497,16 @@ fn show(differences: &[Difference]) {
                 }
             }
         }
+        if let Some(instants) = difference.next(ahead) {
+            let next: Vec<&str> = instants.iter().map(|(local, _)| local.as_str()).collect();
+            if !next.is_empty() {
+                print(&format!("    next: {}", next.join(", ")));
+            }
+        }
     }
 }
 
-fn report(differences: &[Difference], dry_run: bool, output: Output) {
+fn report(differences: &[Difference], ahead: &Ahead, dry_run: bool, output: Output) {
     let count = |sign: char| {
         differences
             .iter()
@@ -480,6 +520,7 @@ fn report(differences: &[Difference], dry_run: bool, output: Output) {
             "differences": differences.iter().map(|difference| json!({
                 "change": match difference.sign { '+' => "created", '~' => "changed", _ => "deleted" },
                 "kind": difference.kind.word(), "name": difference.name, "organization": difference.organization,
+                "next": difference.next(ahead).map(|next| next.iter().map(|(_, utc)| utc.to_string()).collect::<Vec<_>>()),
                 "fields": difference.fields.iter().map(|(name, old, new)| json!({"name": name, "old": old, "new": new})).collect::<Vec<_>>(),
             })).collect::<Vec<_>>(),
         })),

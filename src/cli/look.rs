@@ -112,6 +112,7 @@ async fn declared(
             "recurrences",
         ],
         Kind::ObjectSet => &["name", "organization", "object_type", "query", "keys"],
+        Kind::Calendar => &["name", "timezone", "dates", "weekly"],
         Kind::Schedule => &[
             "name",
             "organization",

@@ -2,17 +2,16 @@
 
 use std::collections::VecDeque;
 
-use jiff::tz::TimeZone;
-
 use crate::moment::{Moment, Span};
-use crate::recurrence::next_of;
+use crate::recurrence::Last;
 use crate::run::{Cause, EndReason, RunState};
-use crate::schedule::{Missed, Schedule};
+use crate::schedule::Missed;
+use crate::trigger::Scheduled;
 
 /// An instant older than this was missed.
 const ON_TIME: Span = Span::seconds(10);
 /// The clock was set back where a cursor is further ahead than this.
-const AHEAD: Span = Span::seconds(60);
+pub const AHEAD: Span = Span::seconds(60);
 /// Instants that one look passes over, at most, before it looks at those that may still run; the rest comes with the
 /// next look.
 const AT_ONCE: i64 = 10_000;
@@ -56,23 +55,9 @@ impl Passed {
     }
 }
 
-/// The instants of a schedule after an instant, in their order.
-pub fn instants(schedule: &Schedule, after: Moment) -> impl Iterator<Item = Moment> + '_ {
-    // The zone was looked up when the schedule was read.
-    let zone = TimeZone::get(&schedule.timezone).unwrap_or(TimeZone::UTC);
-    let start = schedule.starts_at.unwrap_or(schedule.created_at);
-    let mut at = schedule
-        .starts_at
-        .map_or(after, |start| after.max(start.minus(Span::from_micros(1))));
-    std::iter::from_fn(move || {
-        let next = next_of(&schedule.recurrences, at, &zone, start, schedule.ends_at)?;
-        at = next;
-        Some(next)
-    })
-}
-
 /// What is due in (cursor, now]; nothing where nothing is.
-pub fn due(schedule: &Schedule, cursor: Moment, now: Moment) -> Option<Due> {
+pub fn due(scheduled: &Scheduled, cursor: Moment, last: Last, now: Moment) -> Option<Due> {
+    let schedule = &scheduled.schedule;
     if cursor > now.plus(AHEAD) {
         return Some(Due {
             chosen: Vec::new(),
@@ -106,7 +91,8 @@ pub fn due(schedule: &Schedule, cursor: Moment, now: Moment) -> Option<Due> {
     let mut fresh = Vec::new();
     let mut until = None;
     let (mut passed_over, mut within) = (0, 0);
-    for at in instants(schedule, cursor).take_while(|at| *at <= now) {
+    let instants = scheduled.timetable.instants(cursor, last);
+    for at in instants.take_while(|at| *at <= now) {
         until = Some(at);
         if let Some(reason) = asleep {
             Passed::add(&mut old, reason, at);

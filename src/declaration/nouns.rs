@@ -9,7 +9,7 @@ use crate::object::{HIGHEST_LEVEL, Operation};
 use crate::plugin::{Consumes, ForOrganization, Plugin, is_type_name, placeholder_types};
 use crate::policy::Envelope;
 use crate::query::{Context, ParameterTypes, Query, Schema};
-use crate::recurrence::Recurrence;
+use crate::recurrence::{Calendar, Recurrence, read_zone};
 use crate::rules::Rules;
 use crate::schedule::{
     CompleteWhen, Input, Limit, Missed, ObjectSet, Organization, Overlap, Per, SaidRetry,
@@ -249,6 +249,11 @@ pub fn run_once(table: &mut Table<'_, '_>) -> Option<RunOnce> {
     })
 }
 
+pub fn calendar(table: &mut Table<'_, '_>) -> Option<Calendar> {
+    let name = required_name(table, "name");
+    Calendar::read(name?, table)
+}
+
 fn object_type(table: &mut Table<'_, '_>, field: &str, rules: &Rules) -> Option<String> {
     table.parsed(field, |written| type_name(written, rules))
 }
@@ -375,13 +380,15 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
             "nothing starts this schedule: it needs `recurrences`, or `run_on` with `operation`",
         );
     }
-    let timezone = table
-        .parsed("timezone", |text| {
-            jiff::tz::TimeZone::get(text)
-                .map(|_| text.to_owned())
-                .map_err(|_| format!("`{text}` is not a time zone; write an IANA name such as \"Europe/Amsterdam\""))
-        })
-        .unwrap_or_else(|| "UTC".to_owned());
+    let (timezone, _) = read_zone(table);
+    let (starts_at, ends_at) = (table.moment("starts_at"), table.moment("ends_at"));
+    if starts_at.is_some() && ends_at.is_some() && ends_at < starts_at {
+        table.complain("ends_at", "the schedule ends before it starts");
+    }
+    let calendars = table.texts("calendars").unwrap_or_default();
+    if !calendars.is_empty() && !said(table, "recurrences") {
+        without_effect(table, "calendars", true);
+    }
     let organization = name(table, "organization");
     let target = table.word("target");
     if target.is_some() && organization.is_none() {
@@ -392,9 +399,6 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
     }
     if table.node("join").is_some_and(|node| !node.is_null()) {
         table.complain("join", "`join` is not supported yet");
-    }
-    if table.node("calendars").is_some_and(|node| !node.is_null()) {
-        table.complain("calendars", "`calendars` is not supported yet");
     }
     let overlap = table
         .one_of(
@@ -419,8 +423,9 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
         revision: 0,
         recurrences,
         timezone,
-        starts_at: table.moment("starts_at"),
-        ends_at: table.moment("ends_at"),
+        calendars,
+        starts_at,
+        ends_at,
         run_on,
         operations,
         when,

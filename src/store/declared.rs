@@ -1,7 +1,7 @@
 //! What people declared, as it was written, with a revision over all of it.
 
-use serde_json::{Map, Value};
-use sqlx::Row;
+use serde_json::{Map, Value, json};
+use sqlx::{AssertSqlSafe, Row};
 
 use super::commit::Commit;
 use super::world::read_map;
@@ -10,6 +10,7 @@ use crate::catalogue::Stored;
 use crate::decide::Plan;
 use crate::declaration::Kind;
 use crate::moment::Moment;
+use crate::recurrence::Last;
 use crate::run::RunDraft;
 
 /// One change to what is declared.
@@ -204,13 +205,52 @@ impl Store {
         Ok(Applied::Revision(revision + 1))
     }
 
-    /// How far the clocks of schedules have been decided.
-    pub async fn cursors(&self) -> Result<Vec<(String, Moment)>, StoreError> {
-        let rows = sqlx::query("SELECT schedule_id, decided_until FROM schedule_cursor")
-            .fetch_all(&self.pool)
-            .await?;
+    /// How far the clocks of schedules have been decided: of some, or of all.
+    pub async fn cursors(&self, ids: Option<&[&str]>) -> Result<Vec<(String, Moment)>, StoreError> {
+        let all = "SELECT schedule_id, decided_until FROM schedule_cursor";
+        let rows = match ids {
+            None => sqlx::query(all).fetch_all(&self.pool).await?,
+            Some(ids) => {
+                let some = self.dialect.rows("$1", "id text");
+                sqlx::query(AssertSqlSafe(format!(
+                    "{all} WHERE schedule_id IN (SELECT r.id FROM {some})"
+                )))
+                .bind(as_rows(ids))
+                .fetch_all(&self.pool)
+                .await?
+            }
+        };
         rows.iter()
             .map(|row| Ok((row.try_get("schedule_id")?, moment(row, "decided_until")?)))
             .collect()
     }
+
+    /// How the last runs of some schedules stand; those that had none are left out.
+    pub async fn last_runs(&self, ids: &[&str]) -> Result<Vec<(String, Last)>, StoreError> {
+        let some = self.dialect.rows("$1", "id text");
+        let rows = sqlx::query(AssertSqlSafe(format!(
+            "SELECT schedule_id, MAX(finished_at) AS ended, COUNT(*) - COUNT(finished_at) AS running FROM run \
+             WHERE schedule_id IN (SELECT r.id FROM {some}) GROUP BY schedule_id"
+        )))
+        .bind(as_rows(ids))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let running: i64 = row.try_get("running")?;
+                let ended: Option<i64> = row.try_get("ended")?;
+                let last = match ended {
+                    _ if running > 0 => Last::Running,
+                    Some(ended) => Last::Ended(Moment::from_micros(ended)),
+                    None => Last::Never,
+                };
+                Ok((row.try_get("schedule_id")?, last))
+            })
+            .collect()
+    }
+}
+
+fn as_rows(ids: &[&str]) -> String {
+    let rows: Value = ids.iter().map(|id| json!({"id": id})).collect();
+    rows.to_string()
 }

@@ -1,35 +1,13 @@
 //! When a schedule fires.
 
-use jiff::tz::TimeZone;
-use muster::recurrence::{Recurrence, next_of};
+use muster::recurrence::{Bounds, Last, Recurrence, Timetable};
 
-use super::moment;
+use super::{moment, refusal};
 
-/// The first instants after one, in UTC.
+/// The first instants after one, in UTC, of a schedule that was made on New Year's Day.
 fn instants(recurrences: &[&str], zone: &str, after: &str, many: usize) -> Vec<String> {
-    let recurrences: Vec<Recurrence> = recurrences
-        .iter()
-        .map(|text| Recurrence::parse(text).expect("a recurrence"))
-        .collect();
-    let zone = TimeZone::get(zone).expect("a zone");
-    let start = moment("2026-01-01T00:00:00Z");
-    let mut at = moment(after);
-    let mut found = Vec::new();
-    while found.len() < many {
-        let Some(next) = next_of(&recurrences, at, &zone, start, None) else {
-            break;
-        };
-        assert!(next > at, "expected {next} to be after {at}");
-        found.push(next.to_string());
-        at = next;
-    }
-    found
-}
-
-fn refusal(text: &str) -> String {
-    Recurrence::parse(text)
-        .err()
-        .unwrap_or_else(|| panic!("expected `{text}` to be refused"))
+    let timetable = super::timetable(recurrences, zone, "2026-01-01T00:00:00Z");
+    super::first(&timetable, after, many)
 }
 
 #[test]
@@ -158,8 +136,14 @@ fn equal_instants_of_several_recurrences_are_one() {
 fn the_end_of_a_schedule_is_its_last_instant() {
     let daily = [Recurrence::parse("daily").expect("a recurrence")];
     let next = |ends: &str| {
-        let (start, ends) = (moment("2026-01-01T00:00:00Z"), moment(ends));
-        next_of(&daily, start, &TimeZone::UTC, start, Some(ends))
+        let start = moment("2026-01-01T00:00:00Z");
+        let bounds = Bounds {
+            created: start,
+            starts: None,
+            ends: Some(moment(ends)),
+        };
+        Timetable::new(&daily, jiff::tz::TimeZone::UTC, bounds, Vec::new())
+            .next_after(start, Last::Never)
     };
     assert_eq!(
         next("2026-01-02T00:00:00Z"),
@@ -169,8 +153,22 @@ fn the_end_of_a_schedule_is_its_last_instant() {
 }
 
 #[test]
-fn an_rrule_is_refused_with_what_to_write_instead() {
-    assert!(refusal("FREQ=WEEKLY;BYDAY=MO").contains("cron expression"));
+fn a_period_begins_at_starts_at_and_one_period_after_a_schedule_was_made() {
+    let every = [Recurrence::parse("6h").expect("a recurrence")];
+    let next = |starts: Option<&str>| {
+        let bounds = Bounds {
+            created: moment("2026-01-01T00:10:00Z"),
+            starts: starts.map(moment),
+            ends: None,
+        };
+        Timetable::new(&every, jiff::tz::TimeZone::UTC, bounds, Vec::new())
+            .next_after(bounds.created, Last::Never)
+    };
+    assert_eq!(next(None), Some(moment("2026-01-01T06:10:00Z")));
+    assert_eq!(
+        next(Some("2026-01-03T12:00:00Z")),
+        Some(moment("2026-01-03T12:00:00Z"))
+    );
 }
 
 // Amsterdam's clocks go from 02:00 to 03:00 on 29 March 2026 (at 01:00 UTC), and from 03:00 back to 02:00 on 25 October.
