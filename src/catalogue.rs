@@ -139,7 +139,7 @@ impl Catalogue {
                 // Left out: without its calendar it would fire when it must not.
                 Err(message) => {
                     catalogue.broken.push(Complaint::error(
-                        &format!("stored schedule {}", schedule.name),
+                        format!("stored schedule {}", schedule.name),
                         None,
                         "calendars",
                         message,

@@ -2,6 +2,9 @@
 
 mod support;
 
+#[path = "command_line/clock.rs"]
+mod clock;
+
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -16,6 +19,7 @@ const CATALOGUE: &str = r#"
 - {kind: plugin, plugin_id: nmap, worker_type: boefje, scan_level: 2, consumes: [ip_address]}
 - {kind: plugin, plugin_id: deep, worker_type: boefje, scan_level: 4, consumes: [hostname]}
 - {kind: object_set, name: shops, object_type: hostname, query: name startswith "shop"}
+- {kind: calendar, name: freeze, dates: "2026-12-25"}
 - {name: new hosts, run_on: hostname, operation: created, plugins: worker_type = "boefje" and "hostname" in input_types}
 - {name: root hosts, run_on: hostname, operation: created, when: root = True, plugins: "True"}
 - {name: nightly, recurrences: daily, plugins: recurrences = None, input: {hostname: scan_level > 0}}
@@ -267,7 +271,7 @@ fn apply_shows_what_is_new_and_what_changes_and_then_nothing() {
     let house = House::embedded("");
     let out = house.apply("catalogue.yaml", CATALOGUE);
     assert!(out.contains("+ plugin dns-records"), "{out}");
-    assert!(out.contains("8 created, 0 changed, 0 deleted"), "{out}");
+    assert!(out.contains("9 created, 0 changed, 0 deleted"), "{out}");
     assert_eq!(
         house.apply("catalogue.yaml", CATALOGUE),
         "nothing differs\n"
@@ -294,7 +298,7 @@ fn a_dry_run_shows_the_same_and_changes_nothing() {
     let path = house.write("catalogue.yaml", CATALOGUE.as_bytes());
     let path = path.to_str().expect("a path");
     let out = house.done(&["apply", path, "--dry-run"]);
-    assert!(out.contains("not applied (--dry-run): 8 created"), "{out}");
+    assert!(out.contains("not applied (--dry-run): 9 created"), "{out}");
     assert_eq!(house.json(&["plugin", "list"]), json!([]));
 }
 
@@ -385,6 +389,7 @@ fn every_noun_is_listed_as_a_table_and_as_json() {
         ("organization", "acme", 1),
         ("plugin", "dns-records", 3),
         ("object-set", "shops", 1),
+        ("calendar", "freeze", 1),
         ("schedule", "new hosts", 3),
         ("object", "Hostname|internet|www.example.com", 1),
         ("run", "new hosts", 1),

@@ -185,13 +185,11 @@ fn the_embedded_commands_write_tasks_to_a_file() {
 }
 
 #[test]
-fn the_schedule_shown_is_one_that_check_accepts() {
+fn the_schedules_shown_are_ones_that_check_accepts() {
     let place = Place::new("schedule");
-    let yaml = blocks("yaml")
-        .into_iter()
-        .next()
-        .expect("the README shows a schedule");
-    fs::write(place.folder.join("shown.yaml"), yaml).expect("the schedule is written");
+    let yaml = blocks("yaml").concat();
+    assert!(yaml.contains("calendars:"), "the README shows schedules");
+    fs::write(place.folder.join("shown.yaml"), yaml).expect("the schedules are written");
     let (ended_well, out, err) = place.run("muster check shown.yaml");
     assert!(
         ended_well,

@@ -4,6 +4,8 @@ use jiff::tz::TimeZone;
 use muster::moment::Moment;
 use muster::recurrence::{Bounds, Last, Recurrence, Timetable};
 
+#[path = "recurrences/agenda.rs"]
+mod agenda;
 #[path = "recurrences/blackouts.rs"]
 mod blackouts;
 #[path = "recurrences/instants.rs"]

@@ -223,7 +223,7 @@ fn weekdays(text: &str) -> Result<u8, String> {
     let day = |word: &str| {
         let word = word.trim().to_ascii_lowercase();
         let fits = |day: &&str| word.len() >= 2 && day.starts_with(&word);
-        DAYS.iter().position(|day| fits(&day)).ok_or_else(|| {
+        DAYS.iter().position(|day| fits(day)).ok_or_else(|| {
             let near = nearest(&word, DAYS);
             let help = if near.is_empty() {
                 DAYS.join(", ")

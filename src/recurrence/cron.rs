@@ -180,7 +180,7 @@ impl Days {
         if self.from_end | self.nearest != 0 || self.last_workday {
             for day in 1..=month.length {
                 if self.from_end >> day & 1 == 1 {
-                    days |= month.from_end(day);
+                    days |= month.back_from_end(day);
                 }
                 if self.nearest >> day & 1 == 1 {
                     days |= month.nearest_workday(day);

@@ -11,11 +11,9 @@ use super::sets::{Month, Times, next_bit, nth_bit};
 use super::wall::{self, DAY, at_second, day_number, day_of_number, second_of_day};
 use crate::moment::Moment;
 
-/// Months, units and periods that one search looks at, at most. A pattern that needs more comes never, or so rarely
+/// Months, units and periods that one search looks at, at most, and the counting of COUNT. A pattern that needs more comes never, or so rarely
 /// that nobody means it.
 const STEPS: u32 = 100_000;
-/// The same for all matches of a rule with COUNT.
-const STEPS_OF_COUNT: u32 = 1_000_000;
 
 /// A rule with its beginning, and with all that it takes from it.
 #[derive(Clone, Debug)]
@@ -61,7 +59,7 @@ impl Walk {
             None => {}
         }
         if let Some(count) = rule.count {
-            let mut steps = STEPS_OF_COUNT;
+            let mut steps = STEPS;
             let mut at = None;
             let mut from = Some(start);
             for _ in 0..count {
@@ -392,7 +390,7 @@ impl Walk {
         if self.month_days | self.month_days_back != 0 {
             let back = (1..=month.length)
                 .filter(|back| self.month_days_back >> back & 1 == 1)
-                .fold(0, |set, back| set | month.from_end(back));
+                .fold(0, |set, back| set | month.back_from_end(back));
             days &= self.month_days | back;
         }
         if self.weekdays != 0 || !self.nth_weekdays.is_empty() {
@@ -466,28 +464,28 @@ impl Walk {
 
     /// Days in the weeks of the year that BYWEEKNO names: week 1 is the first with four days in the year.
     fn of_weeks(&self, month: Month) -> u32 {
-        let first_week =
-            |year: i16| -> Option<i64> { Some(self.week(Date::new(year, 1, 4).ok()?)) };
+        let first_week = |years: i16| -> Option<i64> {
+            let year = month.year.checked_add(years)?;
+            Some(self.week(Date::new(year, 1, 4).ok()?))
+        };
+        let (Some(first), Some(this), Some(next)) = (month.date(1), first_week(0), first_week(1))
+        else {
+            return 0;
+        };
+        let zero = day_number(first) - 1;
         let matches = |day: u32| -> Option<bool> {
-            let week = self.week(month.date(day)?);
-            let this = first_week(month.year)?;
-            let next = first_week(month.year.checked_add(1)?)?;
-            let (begins, ends) = if week < this {
-                (first_week(month.year.checked_sub(1)?)?, this)
-            } else if week >= next {
-                (next, first_week(month.year.checked_add(2)?)?)
+            let at = zero + i64::from(day);
+            let (begins, ends) = if at < this {
+                (first_week(-1)?, this)
+            } else if at >= next {
+                (next, first_week(2)?)
             } else {
                 (this, next)
             };
-            let (number, many) = ((week - begins) / 7 + 1, (ends - begins) / 7);
-            Some(self.weeks.iter().any(|wanted| {
-                let wanted = i64::from(*wanted);
-                number
-                    == if wanted > 0 {
-                        wanted
-                    } else {
-                        many + 1 + wanted
-                    }
+            let (number, many) = ((at - begins) / 7 + 1, (ends - begins) / 7);
+            Some(self.weeks.iter().any(|wanted| match i64::from(*wanted) {
+                back if back < 0 => number == many + 1 + back,
+                wanted => number == wanted,
             }))
         };
         (1..=month.length)

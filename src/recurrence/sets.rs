@@ -72,7 +72,7 @@ impl Month {
     }
 
     /// The last day (1), the one before it (2).
-    pub fn from_end(self, back: u32) -> u32 {
+    pub fn back_from_end(self, back: u32) -> u32 {
         match self.length.checked_sub(back) {
             Some(before) if back > 0 => 1 << (before + 1),
             _ => 0,
