@@ -210,11 +210,10 @@ impl Catalogue {
         } else {
             schedule.spread = crate::moment::Span::ZERO;
         }
-        let timetable = timetable(&schedule, &self.calendars).ok()?;
         Some(Arc::new(Scheduled {
             schedule,
             selected: vec![plugin.clone()],
-            timetable,
+            timetable: Timetable::default(),
         }))
     }
 

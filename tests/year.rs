@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use muster::decide::instants;
 use muster::declaration::{Variables, read_file};
 use muster::ground::Ground;
 use muster::moment::{Moment, Span};
 use muster::progress::Taken;
+use muster::recurrence::Last;
 use muster::rules::Rules;
 use muster::schedule::Overlap;
 use muster::store::{Edit, Reported, RunFilter, RunRecord, Store};
@@ -193,7 +193,9 @@ async fn a_year_of_a_thousand_schedules_decides_every_occurrence_once_and_overla
     for scheduled in &catalogue.schedules {
         let schedule = &scheduled.schedule;
         let name = schedule.name.as_str();
-        let expected: BTreeSet<Moment> = instants(schedule, begin)
+        let expected: BTreeSet<Moment> = scheduled
+            .timetable
+            .instants(begin, Last::Never)
             .take_while(|at| *at <= last)
             .collect();
         let rows = by_schedule.remove(name).unwrap_or_default();

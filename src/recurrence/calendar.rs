@@ -222,16 +222,17 @@ fn window(field: Field<'_, '_>) -> Option<Window> {
 fn weekdays(text: &str) -> Result<u8, String> {
     let day = |word: &str| {
         let word = word.trim().to_ascii_lowercase();
-        let fits = |day: &&str| word.len() >= 2 && day.starts_with(&word);
-        DAYS.iter().position(|day| fits(day)).ok_or_else(|| {
-            let near = nearest(&word, DAYS);
-            let help = if near.is_empty() {
-                DAYS.join(", ")
-            } else {
-                near.join(" or ")
-            };
-            format!("`{text}` is not a day of the week, nor days such as mon-fri; write {help}")
-        })
+        DAYS.iter()
+            .position(|day| word.len() >= 2 && day.starts_with(&word))
+            .ok_or_else(|| {
+                let near = nearest(&word, DAYS);
+                let help = if near.is_empty() {
+                    DAYS.join(", ")
+                } else {
+                    near.join(" or ")
+                };
+                format!("`{text}` is not a day of the week, nor days such as mon-fri; write {help}")
+            })
     };
     let (first, last) = match text.split_once('-') {
         Some((first, last)) => (day(first)?, day(last)?),

@@ -66,6 +66,12 @@ struct Dated {
     added: Vec<Moment>,
 }
 
+impl Default for Timetable {
+    fn default() -> Timetable {
+        Timetable::new(&[], TimeZone::UTC, Bounds::default(), Vec::new())
+    }
+}
+
 impl Timetable {
     pub fn new(
         recurrences: &[Recurrence],
@@ -106,7 +112,7 @@ impl Timetable {
         }
     }
 
-    /// Nothing of the clock starts the schedule.
+    /// Nothing of the clock starts the schedule, as it is by default.
     pub fn is_empty(&self) -> bool {
         self.sources.is_empty()
     }

@@ -45,7 +45,7 @@ fn cursors(names: &[&str], at: &str) -> HashMap<String, Moment> {
 
 fn due(agenda: &Agenda, now: &str) -> Vec<String> {
     agenda
-        .due(moment(now))
+        .due(moment(now), Moment::from_micros(i64::MAX))
         .into_iter()
         .map(|(_, scheduled, _)| scheduled.schedule.name.clone())
         .collect()
@@ -70,7 +70,10 @@ fn what_is_due_comes_in_its_order_until_it_is_decided() {
     assert_eq!(agenda.next(), Some(moment("2026-01-01T10:30:00Z")));
     assert!(due(&agenda, "2026-01-01T10:29:59Z").is_empty());
     assert_eq!(due(&agenda, "2026-01-01T11:00:00Z"), ["half", "hourly"]);
-    for (place, _, _) in agenda.due(moment("2026-01-01T11:00:00Z")) {
+    for (place, _, _) in agenda.due(
+        moment("2026-01-01T11:00:00Z"),
+        moment("2026-01-02T00:00:00Z"),
+    ) {
         agenda.decided(place, moment("2026-01-01T11:00:00Z"));
     }
     assert!(due(&agenda, "2026-01-01T11:00:00Z").is_empty());
@@ -140,4 +143,27 @@ fn a_period_since_completion_leaves_the_agenda_while_its_run_is_open() {
     assert_eq!(agenda.next(), None);
     agenda.learn(&stands(Last::Ended(moment("2026-01-01T02:30:00Z"))));
     assert_eq!(agenda.next(), Some(moment("2026-01-01T03:30:00Z")));
+}
+
+#[test]
+fn a_schedule_that_was_decided_further_than_the_clock_is_looked_at_too() {
+    let catalogue = catalogue(
+        1,
+        &[
+            schedule("a", 1, json!("daily")),
+            schedule("b", 1, json!("daily")),
+        ],
+    );
+    let mut cursors = cursors(&["a", "b"], "2026-01-01T10:00:00Z");
+    cursors.insert("id-b".to_owned(), moment("2026-06-01T00:00:00Z"));
+    let mut agenda = Agenda::default();
+    agenda.follow(&catalogue, &cursors);
+    let now = moment("2026-01-01T11:00:00Z");
+    let found = agenda.due(now, moment("2026-01-01T11:01:00Z"));
+    let [(place, scheduled, _)] = found.as_slice() else {
+        panic!("one of them: {found:?}");
+    };
+    assert_eq!(scheduled.schedule.name, "b");
+    agenda.decided(*place, now);
+    assert!(agenda.due(now, moment("2026-01-01T11:01:00Z")).is_empty());
 }
