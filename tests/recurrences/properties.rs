@@ -199,7 +199,8 @@ fn hostile_expressions_cost_milliseconds_wherever_one_asks() {
             };
             for zone in ["UTC", "Europe/Amsterdam"] {
                 let zone = TimeZone::get(zone).expect("a zone");
-                let timetable = Timetable::new(&[read.clone()], zone, bounds, Vec::new());
+                let timetable =
+                    Timetable::new(std::slice::from_ref(&read), zone, bounds, Vec::new());
                 for after in [
                     "0001-01-02T00:00:00Z",
                     "1601-01-01T00:00:00Z",
