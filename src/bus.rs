@@ -22,6 +22,20 @@ pub enum Source {
     Status,
     /// What people and programs ask, with a reply.
     Commands,
+    /// What is offered to workers.
+    Tasks,
+    /// What all workers are told.
+    Control,
+}
+
+/// Which side of the contract we are on, and so what is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Reads events, statuses and commands.
+    #[default]
+    Service,
+    /// Reads the task queues and what all workers are told; reports.
+    Worker,
 }
 
 /// One queue of events to read.
@@ -39,9 +53,10 @@ pub struct Intake {
 /// Everything a bus declares and reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
+    pub role: Role,
     pub intakes: Vec<Intake>,
     /// The task queues known at the start, `muster.tasks.<worker type>` by default. A letter to another one
-    /// declares it.
+    /// declares it. A worker takes from these.
     pub task_queues: Vec<TaskQueue>,
     /// Deliveries of each queue that are taken and not yet settled, at most: a flood of events cannot keep
     /// statuses and commands out.
@@ -89,6 +104,8 @@ pub enum Verdict {
 pub enum Address {
     /// A queue of tasks; must be routable.
     Tasks(TaskQueue),
+    /// What workers report; must be routable.
+    Status,
     /// Every worker that listens now; may be lost.
     Control,
     /// Whoever asked a command.
@@ -207,6 +224,10 @@ pub trait Bus: Send + Sync + 'static {
     ) -> impl Future<Output = Vec<Result<(), Undelivered>>> + Send;
 
     fn condition(&self) -> Condition;
+
+    /// Whether a worker takes tasks now, as it does at first. Whose hands are full leaves them to others; a message
+    /// that was on its way can still come, and is for the worker to give back.
+    fn take_tasks(&self, take: bool);
 
     /// Stops taking: what is buffered here and was not handed out goes back to the broker, and `next` ends.
     fn stop(&self) -> impl Future<Output = ()> + Send;

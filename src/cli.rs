@@ -20,6 +20,7 @@ mod preview;
 mod query;
 pub mod rules;
 mod serve;
+mod work;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -39,6 +40,7 @@ Examples:
   muster apply plugins.yaml schedules.yaml        declare them (shows what changes first)
   muster run < events.jsonl > tasks.jsonl         embedded: events in, tasks out
   muster --config muster.toml run                 the service, beside RabbitMQ or NATS
+  muster work --type script --store scripts/      a worker for its tasks
   muster explain event.json                       why does this event start that, and not this
   muster task list --state queued --output json   what waits, for scripts";
 
@@ -103,6 +105,9 @@ enum Command {
         after_help = "Examples:\n  muster query \"scan_level > 2 and name endswith '.nl'\" --object object.json\n  muster query \"'{hostname}' in oci_arguments\" --against plugins\n  muster query --batch < questions.jsonl\n\nIt answers yes (exit 0), no (exit 1) or invalid (exit 2)."
     )]
     Query(query::Ask),
+    /// A worker: takes tasks, runs scripts or a command, reports
+    #[command(after_help = work::ABOUT)]
+    Work(work::Work),
     /// Organisations
     Organization(ListCommand),
     /// Plugins
@@ -267,6 +272,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Health => look::health(&settings, output).await,
         Command::Explain(explain) => explain::run(&settings, &explain, output).await,
         Command::Query(ask) => query::run(&settings, &ask, output).await,
+        Command::Work(work) => work::run(&settings, work).await,
         Command::DeadLetter { verb } => letters::run(&settings, &verb, output).await,
         Command::Organization(list) => look::noun(&settings, "organization", list, output).await,
         Command::Plugin(list) => look::noun(&settings, "plugin", list, output).await,

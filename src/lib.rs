@@ -10,7 +10,7 @@
 //! | Floor | Rooms |
 //! |:--|:--|
 //! | 4 door | [`cli`], [`settings`], [`telemetry`] |
-//! | 3 loops | [`processor`], [`ticker`], [`answer`], [`intake`], [`turns`], [`expansion`], [`dispatch`], [`reaper`], on their [`ground`] |
+//! | 3 loops | [`processor`], [`ticker`], [`answer`], [`intake`], [`turns`], [`expansion`], [`dispatch`], [`reaper`], on their [`ground`]; [`worker`], the other side |
 //! | 2 keeping and carrying | [`store`], [`bus`] |
 //! | 1 decisions | [`trigger`], [`catalogue`], [`agenda`], [`decide`], [`progress`], [`command`] |
 //! | 0 words | [`moment`], [`document`], [`policy`], [`object`], [`query`], [`recurrence`], [`schedule`], [`plugin`], [`run`], [`task`], [`rules`], [`declaration`], [`wire`] |
@@ -65,6 +65,14 @@
 //! 3. [`store::Store::apply_steps`] applies the step where the task still stands so; the run's counters, the unique
 //!    keys and the end from which grace counts move in the same transaction.
 //!
+//! # A worker
+//!
+//! 1. [`cli`] opens the bus in the role of a worker ([`bus::Role`]); [`worker::run`] takes a task whenever it has a free
+//!    hand ([`bus::Bus::take_tasks`]), and [`wire::read_task`] reads it.
+//! 2. It says `accepted`, acknowledges the message when that is confirmed, fetches the script ([`worker::Shelf`]) and runs
+//!    it as a group of processes with nothing of our environment.
+//! 3. [`wire::status_message`] writes what it reports: heartbeats once, all else until it is confirmed.
+//!
 //! # What is always true
 //!
 //! - The database is the truth. A message is settled after its effects are committed, never before.
@@ -113,3 +121,4 @@ pub mod ticker;
 pub mod trigger;
 pub mod turns;
 pub mod wire;
+pub mod worker;

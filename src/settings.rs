@@ -15,10 +15,12 @@ pub use crate::policy::{
 };
 pub use environment::{KEYS, Kind, variable, variables};
 pub use secret::{Secret, Url};
+pub use work::WorkSettings;
 
 mod environment;
 mod secret;
 mod together;
+mod work;
 mod written;
 
 /// The queue of native events, which is always read.
@@ -43,6 +45,7 @@ pub struct Settings {
     pub object_types: BTreeMap<String, ObjectTypeSettings>,
     pub plugin_recurrences: PluginRecurrences,
     pub keys: Vec<KeySettings>,
+    pub work: WorkSettings,
     pub log: LogSettings,
     origins: Origins,
 }
@@ -167,6 +170,7 @@ impl Default for Settings {
                 spread: Span::ZERO,
             },
             keys: Vec::new(),
+            work: WorkSettings::default(),
             log: LogSettings {
                 format: LogFormat::Text,
                 level: "info".to_string(),

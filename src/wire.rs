@@ -1,4 +1,4 @@
-//! The shapes of messages: events, statuses and lines coming in, tasks going out. JSON of messages is read and written
+//! The shapes of messages: events, statuses and lines coming in, tasks going out; and for a worker the other way round. JSON of messages is read and written
 //! here and nowhere else, and so are the versions of these shapes.
 //!
 //! No body makes a reader panic. What cannot be read is an [`Unreadable`] that says which field is wrong, what was found
@@ -17,6 +17,7 @@ use crate::moment::Moment;
 use crate::object::{Told, TypeNames};
 use crate::policy::{Format, Order};
 
+mod assignment;
 mod body;
 mod cloudevents;
 mod command;
@@ -26,10 +27,11 @@ mod offer;
 mod openkat;
 mod status;
 
+pub use assignment::{Assignment, Cancel, read_cancel, read_outputs, read_task, task_of};
 pub use command::{Refused, Requested, read_reply, read_request, reply};
 pub use envelope::openkat_task_message;
 pub use offer::task_message;
-pub use status::read_status;
+pub use status::{read_status, status_message};
 
 /// The largest body that is read, in bytes.
 pub const LARGEST: usize = 20 * 1024 * 1024;

@@ -15,8 +15,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use muster::bus::{
-    Address, Bus, BusError, Delivery, Intake, Letter, Source, TaskQueue, Topology, Undelivered,
-    Verdict, names,
+    Address, Bus, BusError, Delivery, Intake, Letter, Role, Source, TaskQueue, Topology,
+    Undelivered, Verdict, names,
 };
 use outside::{Broadcast, Broker, Message, Outside};
 use support::proxy::Proxy;
@@ -51,6 +51,7 @@ fn task_queue(kind: &str) -> TaskQueue {
 
 fn topology() -> Topology {
     Topology {
+        role: Role::Service,
         intakes: vec![
             Intake {
                 queue: names::EVENTS.to_owned(),

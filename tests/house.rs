@@ -48,6 +48,7 @@ const FLOORS: [(u8, &[&str]); 5] = [
             "expansion",
             "dispatch",
             "reaper",
+            "worker",
             "processor",
         ],
     ),

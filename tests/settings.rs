@@ -6,7 +6,8 @@ use muster::document::{Complaint, Document, Node, Value};
 use muster::moment::Span;
 use muster::settings::{
     Acknowledge, Defaults, EVENTS, Envelope, Format, IntakeSettings, KEYS, Kind, LevelGate,
-    LogFormat, ObjectTypeSettings, Order, Rank, Settings, Url, WorkerSettings, variable,
+    LogFormat, ObjectTypeSettings, Order, Rank, Settings, Url, WorkSettings, WorkerSettings,
+    variable,
 };
 use proptest::prelude::*;
 
@@ -338,6 +339,11 @@ fn the_example_shows_the_defaults() {
     assert_eq!(example.metrics.every, defaults.metrics.every);
     assert_eq!(example.plugin_recurrences, defaults.plugin_recurrences);
     assert_eq!(example.log, defaults.log);
+    let work = WorkSettings::default();
+    assert_eq!(example.work.concurrency, work.concurrency);
+    assert_eq!(example.work.runtimes, work.runtimes);
+    assert_eq!(example.work.grace, work.grace);
+    assert_eq!(example.work.log_bound, work.log_bound);
     let boefje = WorkerSettings {
         split: example.worker("boefje").split.clone(),
         ..WorkerSettings::for_type("boefje")
@@ -381,6 +387,7 @@ fn the_list_of_keys_is_what_is_read_and_nothing_else() {
             "[plugin_recurrences]\nzzzzzzzzzz = 1",
         ),
         ("keys[].", "[[keys]]\nzzzzzzzzzz = 1"),
+        ("work.", "[work]\nzzzzzzzzzz = 1"),
         ("log.", "[log]\nzzzzzzzzzz = 1"),
     ] {
         let mut listed: Vec<String> = KEYS

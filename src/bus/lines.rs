@@ -12,13 +12,16 @@ use tokio::io::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::bus::{Bus, Condition, Delivery, LARGEST, Letter, Source, Undelivered, Verdict};
+use crate::bus::link::Gate;
+use crate::bus::{Bus, Condition, Delivery, LARGEST, Letter, Role, Source, Undelivered, Verdict};
 
 /// How much is read at once.
 const GULP: usize = 64 * 1024;
 
 /// A pair of streams of lines.
 pub struct Lines {
+    role: Role,
+    taking: Gate,
     input: tokio::sync::Mutex<Input>,
     output: tokio::sync::Mutex<Output>,
     condition: Mutex<Condition>,
@@ -50,6 +53,8 @@ impl Lines {
         writer: impl AsyncWrite + Send + Unpin + 'static,
     ) -> Lines {
         Lines {
+            role: Role::Service,
+            taking: Gate::open(),
             input: tokio::sync::Mutex::new(Input {
                 reader: BufReader::with_capacity(GULP, Box::new(reader)),
                 line: Vec::new(),
@@ -65,6 +70,14 @@ impl Lines {
                 ..Condition::default()
             }),
             stopping: CancellationToken::new(),
+        }
+    }
+
+    /// The same pair for a worker: tasks come in, and statuses go out.
+    pub fn for_worker(self) -> Lines {
+        Lines {
+            role: Role::Worker,
+            ..self
         }
     }
 
@@ -112,6 +125,7 @@ impl Bus for Lines {
 
     async fn next(&self) -> Option<Delivery<Receipt>> {
         let reading = async {
+            self.taking.is(true).await;
             let mut input = self.input.lock().await;
             input.line().await
         };
@@ -122,7 +136,10 @@ impl Bus for Lines {
         };
         match line {
             Ok(body) => body.map(|body| Delivery {
-                source: source_of(&body),
+                source: match self.role {
+                    Role::Service => source_of(&body),
+                    Role::Worker => source_for_worker(&body),
+                },
                 routing_key: String::new(),
                 content_type: None,
                 message_id: None,
@@ -172,6 +189,10 @@ impl Bus for Lines {
 
     fn condition(&self) -> Condition {
         Lines::condition(self).clone()
+    }
+
+    fn take_tasks(&self, take: bool) {
+        self.taking.set(take);
     }
 
     async fn stop(&self) {
@@ -275,6 +296,15 @@ fn source_of(line: &[u8]) -> Source {
     }
 }
 
+/// The same for a worker: who is told something about a task finds its id under `task_id`; a task has an `id`.
+fn source_for_worker(line: &[u8]) -> Source {
+    if Keys::of(line).any(|key| key == b"task_id") {
+        Source::Control
+    } else {
+        Source::Tasks
+    }
+}
+
 /// The keys of the outermost object of a text, as they are written.
 struct Keys<'a> {
     text: &'a [u8],
@@ -362,6 +392,19 @@ mod tests {
             "}}}}{\"command\"",
         ] {
             assert_eq!(source_of(event.as_bytes()), Source::Events(0), "{event}");
+        }
+    }
+
+    #[test]
+    fn a_worker_tells_what_it_is_told_from_what_it_is_offered() {
+        let cancel = r#"{"type":"cancel","task_id":"t","attempt":2}"#;
+        assert_eq!(source_for_worker(cancel.as_bytes()), Source::Control);
+        for task in [
+            r#"{"id":"t","attempt":1,"settings":{"task_id":"x"}}"#,
+            "garbage",
+            "",
+        ] {
+            assert_eq!(source_for_worker(task.as_bytes()), Source::Tasks, "{task}");
         }
     }
 

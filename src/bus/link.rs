@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -289,6 +289,26 @@ impl<R> Buffer<R> {
         std::iter::from_fn(|| deliveries.try_recv().ok())
             .map(|delivery| delivery.receipt)
             .collect()
+    }
+}
+
+/// Whether tasks are taken: open at first.
+pub(super) struct Gate(watch::Sender<bool>);
+
+impl Gate {
+    pub(super) fn open() -> Gate {
+        Gate(watch::Sender::new(true))
+    }
+
+    pub(super) fn set(&self, open: bool) {
+        self.0
+            .send_if_modified(|now| std::mem::replace(now, open) != open);
+    }
+
+    /// Waits until the gate is so.
+    pub(super) async fn is(&self, open: bool) {
+        // The sender lives as long as we do.
+        let _ = self.0.subscribe().wait_for(|now| *now == open).await;
     }
 }
 

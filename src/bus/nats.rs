@@ -18,10 +18,10 @@ use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
 use tracing::{debug, info, warn};
 
-use crate::bus::link::{Buffer, End, Link, Session, lock};
+use crate::bus::link::{Buffer, End, Gate, Link, Session, lock};
 use crate::bus::{
-    Bus, BusError, Condition, Delivery, Letter, Source, TaskQueue, Topology, Undelivered, Verdict,
-    names,
+    Bus, BusError, Condition, Delivery, Letter, Role, Source, TaskQueue, Topology, Undelivered,
+    Verdict, names,
 };
 use declare::Declared;
 use lease::Lease;
@@ -75,6 +75,7 @@ struct Shared {
     topology: Topology,
     link: Arc<Link<Connected>>,
     buffer: Buffer<Receipt>,
+    taking: Gate,
     held: Holdings,
     /// The last claim on the lease of each exclusive intake; it outlives a connection.
     claims: Vec<Arc<AtomicU64>>,
@@ -109,12 +110,16 @@ impl Nats {
         let link = Arc::new(Link::to(server.to_string()));
         // All that the broker may deliver has its place here: a message that waits in the client is not
         // held by us, so nobody would report it as in progress.
-        let queues = topology.intakes.len() + 2;
+        let queues = match topology.role {
+            Role::Service => topology.intakes.len() + 2,
+            Role::Worker => topology.task_queues.len() + 1,
+        };
         let shared = Arc::new(Shared {
             server,
             topology: topology.clone(),
             link: Arc::clone(&link),
             buffer: Buffer::of(usize::from(topology.prefetch) * queues),
+            taking: Gate::open(),
             held: Holdings::default(),
             claims: topology.intakes.iter().map(|_| Arc::default()).collect(),
             owed: Mutex::default(),
@@ -166,6 +171,10 @@ impl Bus for Nats {
         self.shared.link.condition()
     }
 
+    fn take_tasks(&self, take: bool) {
+        self.shared.taking.set(take);
+    }
+
     async fn stop(&self) {
         self.shared.link.stopping.cancel();
         let buffered = self.shared.buffer.empty().await;
@@ -187,7 +196,7 @@ impl Shared {
     fn last_of(&self, source: Source) -> Arc<AtomicU64> {
         let claim = match source {
             Source::Events(place) => self.claims.get(place).cloned(),
-            Source::Status | Source::Commands => None,
+            _ => None,
         };
         claim.unwrap_or_default()
     }
@@ -358,16 +367,24 @@ impl Connected {
         if shared.link.stopping.is_cancelled() {
             return Ok(());
         }
-        let commands = self
-            .client
-            .queue_subscribe(names::COMMANDS, CONSUMER.to_owned())
-            .await;
-        let commands = commands.map_err(|error| {
-            BusError::OutOfReach(format!("subject `{}`: {error}", names::COMMANDS))
-        })?;
+        // Commands go to one of the replicas, what workers are told to each of them.
+        let (subject, source) = match topology.role {
+            Role::Service => (names::COMMANDS, Source::Commands),
+            Role::Worker => (names::CONTROL, Source::Control),
+        };
+        let subscribed = match topology.role {
+            Role::Service => {
+                self.client
+                    .queue_subscribe(subject, CONSUMER.to_owned())
+                    .await
+            }
+            Role::Worker => self.client.subscribe(subject).await,
+        };
+        let messages = subscribed
+            .map_err(|error| BusError::OutOfReach(format!("subject `{subject}`: {error}")))?;
         shared
             .buffer
-            .pump(Arc::clone(self).pump_commands(Arc::clone(shared), commands));
+            .pump(Arc::clone(self).pump_core(Arc::clone(shared), messages, source));
         for (source, consumer) in consumers {
             let (session, shared) = (Arc::clone(self), Arc::clone(shared));
             let exclusive = match source {
@@ -375,7 +392,7 @@ impl Connected {
                     .intakes
                     .get(place)
                     .filter(|intake| intake.exclusive),
-                Source::Status | Source::Commands => None,
+                _ => None,
             };
             let pump = match exclusive {
                 Some(intake) => {
@@ -384,6 +401,9 @@ impl Connected {
                     session
                         .stand_by(Arc::clone(&shared), consumer, source, lease)
                         .boxed()
+                }
+                None if source == Source::Tasks => {
+                    session.pump_tasks(shared.clone(), consumer).boxed()
                 }
                 None => session.pump(Arc::clone(&shared), consumer, source).boxed(),
             };
@@ -430,6 +450,41 @@ impl Connected {
                 () = tokio::time::sleep(STAND_BY) => {}
             }
         }
+    }
+
+    /// Asks for one task at a time, whenever they are taken: what we do not ask for goes to others. A request is never
+    /// left alone, because what the server sends then is lost to everybody for a while.
+    async fn pump_tasks(self: Arc<Self>, shared: Arc<Shared>, consumer: PullConsumer) {
+        let pump = async {
+            loop {
+                shared.taking.is(true).await;
+                let Some(place) = shared.buffer.place().await else {
+                    return;
+                };
+                let asked = consumer.batch().max_messages(1).expires(HEARTBEAT);
+                let mut messages = match asked.messages().await {
+                    Ok(messages) => messages,
+                    Err(error) => return self.end.come(format!("asking for tasks: {error}")),
+                };
+                match messages.next().await {
+                    Some(Ok(message)) => {
+                        // The worker opens it again where it has another hand free.
+                        shared.taking.set(false);
+                        place.send(shared.delivery(message, Source::Tasks));
+                    }
+                    Some(Err(error)) => return self.end.come(format!("asking for tasks: {error}")),
+                    None => {}
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = shared.link.stopping.cancelled() => {}
+            () = self.end.reached() => return,
+            () = pump => return,
+        }
+        // Asked for its state, the server forgets requests that nobody listens for any more.
+        let _ = timeout(FAREWELL, consumer.get_info()).await;
     }
 
     /// Carries what one consumer receives to the common buffer, until the session ends or we stop.
@@ -490,20 +545,22 @@ impl Connected {
         let _ = timeout(FAREWELL, hand_back).await;
     }
 
-    async fn pump_commands(
+    /// Carries what the core brings, which keeps nothing.
+    async fn pump_core(
         self: Arc<Self>,
         shared: Arc<Shared>,
-        mut commands: async_nats::Subscriber,
+        mut messages: async_nats::Subscriber,
+        source: Source,
     ) {
         let pump = async {
             while let Some(place) = shared.buffer.place().await {
-                let Some(mut message) = commands.next().await else {
+                let Some(mut message) = messages.next().await else {
                     return self
                         .end
-                        .come(format!("subscription `{}` ended", names::COMMANDS));
+                        .come(format!("the subscription of {source:?} ended"));
                 };
                 let reply_to = message.reply.take();
-                let mut delivery = delivery(message, Source::Commands, false, Receipt(None));
+                let mut delivery = delivery(message, source, false, Receipt(None));
                 delivery.reply_to = reply_to.map(|subject| subject.to_string());
                 place.send(delivery);
             }

@@ -20,15 +20,15 @@ use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
 use tracing::{debug, info};
 
-use crate::bus::link::{Buffer, End, Link, Session, lock};
+use crate::bus::link::{Buffer, End, Gate, Link, Session, lock};
 use crate::bus::{
-    Bus, BusError, Condition, Delivery, Letter, Source, TaskQueue, Topology, Undelivered, Verdict,
-    names,
+    Bus, BusError, Condition, Delivery, Letter, Role, Source, TaskQueue, Topology, Undelivered,
+    Verdict, names,
 };
 use crate::moment::Moment;
 use book::{Acknowledged, Book, Settlement};
 use broker::Broker;
-use declare::{declare, declare_task_queue, durable_queue};
+use declare::{control_queue, declare, declare_task_queue, durable_queue};
 
 mod book;
 mod broker;
@@ -41,6 +41,8 @@ const CONNECT: Duration = Duration::from_secs(20);
 const CONFIRM: Duration = Duration::from_secs(30);
 /// Farewells are short: the broker cleans up after a lost connection too.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// What all workers are told is small.
+const CONTROL_PREFETCH: u16 = 100;
 /// How often a replica that stands by looks whether the queue is free.
 const STAND_BY: Duration = Duration::from_secs(1);
 
@@ -61,6 +63,7 @@ struct Shared {
     topology: Topology,
     link: Arc<Link<Connected>>,
     buffer: Buffer<Receipt>,
+    taking: Gate,
 }
 
 /// What one connection has.
@@ -90,11 +93,14 @@ impl Rabbit {
     pub async fn open(url: &str, topology: &Topology) -> Result<Rabbit, BusError> {
         let broker = Broker::parse(url)?;
         let link = Arc::new(Link::to(broker.to_string()));
+        // Each queue keeps a place while it waits, and must leave one to the others.
+        let queues = topology.intakes.len() + topology.task_queues.len() + 2;
         let shared = Arc::new(Shared {
             broker,
             topology: topology.clone(),
             link: Arc::clone(&link),
-            buffer: Buffer::of(usize::from(topology.prefetch)),
+            buffer: Buffer::of(usize::from(topology.prefetch).max(queues)),
+            taking: Gate::open(),
         });
         let (_closed_when_dropped, ours) = (link.closing.clone().drop_guard(), Arc::clone(&shared));
         link.open(move || Connected::establish(Arc::clone(&ours)))
@@ -146,6 +152,10 @@ impl Bus for Rabbit {
 
     fn condition(&self) -> Condition {
         self.shared.link.condition()
+    }
+
+    fn take_tasks(&self, take: bool) {
+        self.shared.taking.set(take);
     }
 
     async fn stop(&self) {
@@ -214,6 +224,9 @@ impl Connected {
         if shared.link.stopping.is_cancelled() {
             return Ok(());
         }
+        if topology.role == Role::Worker {
+            return self.consume_as_worker(shared, channel).await;
+        }
         let lane = Lane::on(channel, topology.prefetch, false)
             .await
             .map_err(lost)?;
@@ -247,6 +260,60 @@ impl Connected {
                 .pump(session.pump(Arc::clone(shared), lane, consumer, source));
         }
         Ok(())
+    }
+
+    /// The task queues, each with so many messages on the way as the topology says, and what all workers are told, by
+    /// a queue of our own that goes with the connection.
+    async fn consume_as_worker(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        channel: Channel,
+    ) -> Result<(), BusError> {
+        let topology = &shared.topology;
+        let told = control_queue(&channel).await?;
+        let lane = Lane::on(channel, CONTROL_PREFETCH, false)
+            .await
+            .map_err(lost)?;
+        let consumer = lane.consume(&told).await.map_err(lost)?;
+        let session = Arc::clone(self);
+        shared
+            .buffer
+            .pump(session.pump(Arc::clone(shared), lane, consumer, Source::Control));
+        for TaskQueue { queue, .. } in &topology.task_queues {
+            let channel = self.connection.create_channel().await.map_err(lost)?;
+            let lane = Lane::on(channel, topology.prefetch, false)
+                .await
+                .map_err(lost)?;
+            let session = Arc::clone(self);
+            shared
+                .buffer
+                .pump(session.pump_tasks(Arc::clone(shared), lane, queue.clone()));
+        }
+        Ok(())
+    }
+
+    /// Consumes from a task queue whenever, and as long as, tasks are taken: what we do not consume goes to others.
+    async fn pump_tasks(self: Arc<Self>, shared: Arc<Shared>, lane: Arc<Lane>, queue: String) {
+        loop {
+            tokio::select! {
+                biased;
+                () = shared.link.stopping.cancelled() => return,
+                () = self.end.reached() => return,
+                () = shared.taking.is(true) => {}
+            }
+            let consumer = match lane.consume(&queue).await {
+                Ok(consumer) => consumer,
+                Err(error) => return self.end.come(format!("queue `{queue}`: {}", said(&error))),
+            };
+            Arc::clone(&self)
+                .pump(
+                    Arc::clone(&shared),
+                    Arc::clone(&lane),
+                    consumer,
+                    Source::Tasks,
+                )
+                .await;
+        }
     }
 
     /// Waits until no other replica reads the queue, then reads it alone.
@@ -317,7 +384,15 @@ impl Connected {
         mut consumer: Consumer,
         source: Source,
     ) {
-        let stopping = shared.link.stopping.cancelled();
+        let stopping = async {
+            match source {
+                Source::Tasks => tokio::select! {
+                    () = shared.link.stopping.cancelled() => {}
+                    () = shared.taking.is(false) => {}
+                },
+                _ => shared.link.stopping.cancelled().await,
+            }
+        };
         let broken = self.end.reached();
         tokio::pin!(stopping, broken);
         loop {

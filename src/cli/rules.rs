@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
-use crate::bus::{Intake, TaskQueue, Topology};
+use crate::bus::{Intake, Role, TaskQueue, Topology};
 use crate::document::Complaint;
 use crate::ground::{Ground, IntakeRule};
 use crate::moment::Moment;
@@ -189,6 +189,7 @@ pub(super) fn topology(
         }
     }
     Topology {
+        role: Role::Service,
         intakes: settings
             .bus
             .intake

@@ -43,7 +43,7 @@ pub async fn run(settings: &Settings) -> Result<(), Failure> {
         settings.metrics.every.as_duration(),
         publishing.clone(),
     ));
-    tokio::spawn(obey(ground.stop.clone()));
+    tokio::spawn(obey(ground.stop.clone(), None));
     let served = serve(settings, ground).await;
     publishing.cancel();
     let _ = metrics.await;
@@ -54,8 +54,8 @@ fn instance() -> String {
     std::env::var("HOSTNAME").unwrap_or_else(|_| format!("pid-{}", std::process::id()))
 }
 
-/// The first signal stops in order, the second at once.
-async fn obey(stop: CancellationToken) {
+/// The first signal stops in order, the second at once: `halt` is for who has something to take down with him.
+pub(super) async fn obey(stop: CancellationToken, halt: Option<CancellationToken>) {
     let (Ok(mut terminate), Ok(mut interrupt)) = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
@@ -67,9 +67,14 @@ async fn obey(stop: CancellationToken) {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        if time > 0 {
+        if let Some(halt) = halt.as_ref().filter(|_| time > 0) {
+            halt.cancel();
+        } else if time > 0 {
             eprintln!("stopped at once");
             std::process::exit(130);
+        }
+        if stop.is_cancelled() {
+            continue;
         }
         tracing::info!("stopping: what was taken is finished first; a second signal stops at once");
         stop.cancel();

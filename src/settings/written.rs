@@ -13,7 +13,7 @@ use crate::document::{Complaints, Field, Node, Table};
 use crate::moment::Span;
 
 /// What is written takes the place of the default.
-fn set<T>(here: &mut T, written: Option<T>) {
+pub(super) fn set<T>(here: &mut T, written: Option<T>) {
     if let Some(written) = written {
         *here = written;
     }
@@ -63,6 +63,9 @@ pub(super) fn read(root: &Node, settings: &mut Settings, complaints: &mut Compla
     settings.keys = t
         .list("keys", |item| signer(item.table()?))
         .unwrap_or_default();
+    if let Some(table) = t.table("work") {
+        super::work::read(table, &mut settings.work);
+    }
     if let Some(table) = t.table("log") {
         log(table, &mut settings.log);
     }
@@ -278,7 +281,7 @@ fn split(mut t: Table<'_, '_>) -> Option<Split> {
 }
 
 /// A name that RabbitMQ takes for a queue and NATS for a subject.
-fn queue_name(text: &str) -> Result<String, String> {
+pub(super) fn queue_name(text: &str) -> Result<String, String> {
     let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '*' | '>' | '#');
     let refused = if text.is_empty() {
         "a queue needs a name"

@@ -1,4 +1,6 @@
-//! What workers report, in our words and in OpenKAT's.
+//! What workers report, in our words and in OpenKAT's; read, and written in ours.
+
+use serde_json::{Value, json};
 
 use super::body::{self, Section, excerpt};
 use super::{LONGEST_ID, Unreadable};
@@ -53,7 +55,7 @@ pub fn read_status(body: &[u8], arrived: Moment) -> Result<Status, Unreadable> {
     })
 }
 
-fn attempt(said: &mut Section) -> Result<i64, Unreadable> {
+pub(super) fn attempt(said: &mut Section) -> Result<i64, Unreadable> {
     match said.integer("attempt")? {
         number if number >= 1 => Ok(number),
         number => Err(said.bad("attempt", format!("is {number}; attempts count from 1"))),
@@ -132,4 +134,55 @@ fn seconds(said: &mut Section, name: &str) -> Result<Option<Span>, Unreadable> {
     }
     let micros = (seconds.min(LONGEST_PAUSE_S) * 1e6).round();
     Ok(Some(Span::from_micros(micros as i64)))
+}
+
+/// A status as our worker writes it, with the fields that its word has.
+pub fn status_message(status: &Status) -> Vec<u8> {
+    let mut message = json!({
+        "task_id": status.task_id,
+        "attempt": status.attempt,
+        "worker": status.worker,
+        "status": status.word.name(),
+        "at": status.at.map(|at| at.to_string()),
+    });
+    let more = match &status.word {
+        StatusWord::Accepted => json!({}),
+        StatusWord::Declined { reason, retry_in } => {
+            #[allow(clippy::cast_precision_loss)] // pauses are short
+            let seconds = retry_in.map(|span| span.micros() as f64 / 1e6);
+            json!({"reason": reason, "retry_in_s": seconds})
+        }
+        StatusWord::Heartbeat {
+            done,
+            total,
+            stage,
+            note,
+        } => json!({"done": done, "total": total, "stage": stage, "note": note}),
+        StatusWord::Succeeded(ending) => end(ending),
+        StatusWord::Failed { retryable, ending } => {
+            let mut said = end(ending);
+            said["class"] = json!(if *retryable { "retryable" } else { "fatal" });
+            said
+        }
+        StatusWord::Cancelled { reason } => json!({"reason": reason}),
+        StatusWord::Snooze { until } => json!({"until": until.to_string()}),
+        StatusWord::NeverAgain { reason, until } => {
+            json!({"reason": reason, "until": until.map(|until| until.to_string())})
+        }
+    };
+    if let (Value::Object(message), Value::Object(more)) = (&mut message, more) {
+        message.extend(more);
+        message.retain(|_, value| !value.is_null());
+    }
+    message.to_string().into_bytes()
+}
+
+fn end(ending: &Ending) -> Value {
+    json!({
+        "message": ending.message,
+        "exit_code": ending.exit_code,
+        "log_ref": ending.log_ref,
+        "log_tail": ending.log_tail,
+        "outputs": ending.outputs,
+    })
 }

@@ -11,7 +11,7 @@ use async_nats::jetstream::{Context, ErrorCode};
 use tracing::warn;
 
 use super::{ACK_WAIT, CONSUMER};
-use crate::bus::{BusError, Source, TaskQueue, Topology, names};
+use crate::bus::{BusError, Role, Source, TaskQueue, Topology, names};
 
 const EVENTS: &str = "MUSTER_EVENTS";
 const TASKS: &str = "MUSTER_TASKS";
@@ -30,10 +30,22 @@ pub(super) struct Declared {
 
 /// Everything. Anything that exists and serves stays as it is.
 pub(super) async fn declare(context: &Context, topology: &Topology) -> Result<Declared, BusError> {
+    let mut declared = Declared {
+        made: BTreeMap::new(),
+        consumers: Vec::new(),
+    };
     for task_queue in &topology.task_queues {
-        declare_task_queue(context, task_queue).await?;
+        let consumer = declare_task_queue(context, task_queue).await?;
+        if topology.role == Role::Worker {
+            declared.consumers.push((Source::Tasks, consumer));
+        }
     }
-    tasks(context, &[]).await?;
+    let offered = tasks(context, &[]).await?;
+    let status = stream(context, queue(STATUS, &[names::STATUS])).await?;
+    if topology.role == Role::Worker {
+        declared.made.extend(made(&offered));
+        return Ok(declared);
+    }
     let lifecycle = format!("{}.>", names::LIFECYCLE);
     let config = Config {
         max_age: LIFECYCLE_AGE,
@@ -48,7 +60,6 @@ pub(super) async fn declare(context: &Context, topology: &Topology) -> Result<De
     )
     .await?;
 
-    let status = stream(context, queue(STATUS, &[names::STATUS])).await?;
     let mut read = vec![(Source::Status, status, String::new())];
     for (place, intake) in topology.intakes.iter().enumerate() {
         let (stream, filter) = if intake.native {
@@ -62,10 +73,6 @@ pub(super) async fn declare(context: &Context, topology: &Topology) -> Result<De
         };
         read.push((Source::Events(place), stream, filter));
     }
-    let mut declared = Declared {
-        made: BTreeMap::new(),
-        consumers: Vec::new(),
-    };
     for (source, stream, filter_subject) in read {
         let config = pull::Config {
             durable_name: Some(CONSUMER.to_owned()),
@@ -75,10 +82,7 @@ pub(super) async fn declare(context: &Context, topology: &Topology) -> Result<De
             filter_subject,
             ..pull::Config::default()
         };
-        let info = stream.cached_info();
-        declared
-            .made
-            .insert(info.config.name.clone(), info.created.to_string());
+        declared.made.extend(made(&stream));
         declared
             .consumers
             .push((source, consumer(&stream, config, true).await?));
@@ -86,11 +90,17 @@ pub(super) async fn declare(context: &Context, topology: &Topology) -> Result<De
     Ok(declared)
 }
 
+/// When a stream was made, by its name.
+fn made(stream: &Stream) -> Option<(String, String)> {
+    let info = stream.cached_info();
+    Some((info.config.name.clone(), info.created.to_string()))
+}
+
 /// The subject of a task queue, and the consumer by which its workers find it.
 pub(super) async fn declare_task_queue(
     context: &Context,
     task_queue: &TaskQueue,
-) -> Result<(), BusError> {
+) -> Result<PullConsumer, BusError> {
     let TaskQueue { queue, routing_key } = task_queue;
     if !is_subject(queue) {
         return Err(BusError::Conflict(format!(
@@ -105,7 +115,7 @@ pub(super) async fn declare_task_queue(
         filter_subject: queue.clone(),
         ..pull::Config::default()
     };
-    consumer(&stream, config, false).await.map(drop)
+    consumer(&stream, config, false).await
 }
 
 async fn tasks(context: &Context, more: &[&str]) -> Result<Stream, BusError> {

@@ -102,6 +102,7 @@ impl Connected {
         let size = letter.body.len();
         let headers = headers(&letter);
         let (subject, kept) = match &letter.address {
+            Address::Status => (names::STATUS.to_owned(), true),
             Address::Control => (names::CONTROL.to_owned(), false),
             Address::Reply(to) => (to.clone(), false),
             Address::Tasks(queue) => (queue.queue.clone(), true),
@@ -152,7 +153,7 @@ impl Connected {
         for queue in missing {
             let declared = tokio::select! {
                 () = self.end.reached() => Err(BusError::OutOfReach("the connection ended".to_owned())),
-                declared = declare::declare_task_queue(&self.context, &queue) => declared,
+                declared = declare::declare_task_queue(&self.context, &queue) => declared.map(drop),
             };
             match declared {
                 Ok(()) => {

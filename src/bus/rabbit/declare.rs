@@ -5,7 +5,7 @@ use lapin::types::FieldTable;
 use lapin::{Channel, ExchangeKind};
 
 use super::{ACCESS_REFUSED, NOT_ALLOWED, PRECONDITION_FAILED, RESOURCE_LOCKED, code, said, short};
-use crate::bus::{BusError, TaskQueue, Topology, names};
+use crate::bus::{BusError, Role, TaskQueue, Topology, names};
 
 /// Everything but the task queues. Anything that exists as we want it stays as it is.
 pub(super) async fn declare(channel: &Channel, topology: &Topology) -> Result<(), BusError> {
@@ -18,6 +18,9 @@ pub(super) async fn declare(channel: &Channel, topology: &Topology) -> Result<()
         declare_exchange(channel, name, kind, word).await?;
     }
     declare_queue(channel, names::STATUS).await?;
+    if topology.role == Role::Worker {
+        return Ok(());
+    }
     declare_queue(channel, names::COMMANDS).await?;
     for intake in &topology.intakes {
         if intake.native {
@@ -42,6 +45,22 @@ pub(super) async fn declare_task_queue(
         &task_queue.routing_key,
     )
     .await
+}
+
+/// The queue by which a worker hears what all are told; the broker names it, and drops it with the connection.
+pub(super) async fn control_queue(channel: &Channel) -> Result<String, BusError> {
+    let ours = QueueDeclareOptions {
+        exclusive: true,
+        auto_delete: true,
+        ..QueueDeclareOptions::default()
+    };
+    let declared = channel
+        .queue_declare(short(""), ours, FieldTable::default())
+        .await;
+    let queue = declared.map_err(|error| trouble("a queue of our own", "exclusive", &error))?;
+    let name = queue.name().to_string();
+    bind(channel, &name, names::CONTROL, "").await?;
+    Ok(name)
 }
 
 /// A plain classic queue, to the letter: workers and OpenKAT's producers declare theirs so too, and

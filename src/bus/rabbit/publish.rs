@@ -235,18 +235,19 @@ fn envelope(letter: &Letter) -> Result<Envelope, Undelivered> {
     };
     let (exchange, key) = match &letter.address {
         Address::Tasks(queue) => (names::TASKS, queue.routing_key.as_str()),
+        Address::Status => ("", names::STATUS),
         Address::Control => (names::CONTROL, ""),
         Address::Reply(to) => ("", to.as_str()),
         Address::Lifecycle(kind) => (names::LIFECYCLE, kind.as_str()),
     };
-    let mandatory = matches!(letter.address, Address::Tasks(_));
-    let lasting = matches!(letter.address, Address::Tasks(_) | Address::Lifecycle(_));
+    let mandatory = matches!(letter.address, Address::Tasks(_) | Address::Status);
+    let lasting = mandatory || matches!(letter.address, Address::Lifecycle(_));
     let mut properties = BasicProperties::default()
         .with_delivery_mode(if lasting { PERSISTENT } else { TRANSIENT })
         .with_content_type(name("the content type", letter.content_type)?)
         .with_message_id(name("the message id", &letter.message_id)?)
         .with_priority(letter.priority.min(9));
-    if mandatory {
+    if matches!(letter.address, Address::Tasks(_)) {
         properties = properties.with_reply_to(names::STATUS.into());
     }
     if let Some(id) = &letter.correlation_id {
@@ -290,10 +291,18 @@ fn mark_returned(
         return;
     }
     for (letter, answer) in letters.iter().zip(answers) {
-        if let Address::Tasks(queue) = &letter.address
-            && returned.contains(&(letter.message_id.as_str(), queue.routing_key.as_str()))
-        {
-            *answer = Some(Err(unroutable(queue)));
+        let came_back = |key: &str| returned.contains(&(letter.message_id.as_str(), key));
+        match &letter.address {
+            Address::Tasks(queue) if came_back(&queue.routing_key) => {
+                *answer = Some(Err(unroutable(queue)));
+            }
+            Address::Status if came_back(names::STATUS) => {
+                *answer = Some(Err(Undelivered::Unroutable(format!(
+                    "there is no queue `{}`",
+                    names::STATUS
+                ))));
+            }
+            _ => {}
         }
     }
 }
