@@ -113,7 +113,7 @@ pub async fn run<B: Bus>(
         bus.take_tasks(hands.free());
         tokio::select! {
             biased;
-            () = halt.cancelled() => return hands.outcome,
+            () = halt.cancelled() => return hands.drop_all().await,
             () = stop.cancelled() => break false,
             Some(done) = hands.running.join_next() => {
                 if let Err(Untold(why)) = hands.put_down(done) {
@@ -151,12 +151,16 @@ pub async fn run<B: Bus>(
             }
         }
     };
-    tokio::select! {
+    let halted = tokio::select! {
         biased;
-        () = halt.cancelled() => {}
-        () = rest => bus.close().await,
+        () = halt.cancelled() => true,
+        () = rest => false,
+    };
+    let outcome = hands.drop_all().await;
+    if !halted {
+        bus.close().await;
     }
-    hands.outcome
+    outcome
 }
 
 /// The tasks of a worker.
@@ -341,6 +345,12 @@ impl<B: Bus> Hands<B> {
         }
         self.ended.push_back(key);
         Ok(())
+    }
+
+    /// Whatever still runs is killed; nothing is told.
+    async fn drop_all(mut self) -> Ended {
+        self.running.shutdown().await;
+        self.outcome
     }
 
     /// Waits for all that runs.

@@ -8,7 +8,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -92,6 +93,10 @@ impl Execution {
             let nothing = io::Error::new(io::ErrorKind::InvalidInput, "there is no program");
             return (End::NotStarted(nothing), log);
         };
+        let (mut said, out, err) = match Ears::open() {
+            Ok(pipe) => pipe,
+            Err(error) => return (End::NotStarted(error), log),
+        };
         let begun = Instant::now();
         let spawned = Command::new(program)
             .args(arguments)
@@ -99,8 +104,8 @@ impl Execution {
             .envs(&self.environment)
             .current_dir(&self.folder)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(out)
+            .stderr(err)
             .process_group(0)
             .kill_on_drop(true)
             .spawn();
@@ -116,7 +121,6 @@ impl Execution {
             return (End::NotStarted(nothing), log);
         };
         let mut group = Group { leader, ours: true };
-        let mut said = Ears::of(child.stdout.take(), child.stderr.take());
         let feeding = feed(child.stdin.take(), self.input);
         let gone = tokio::task::spawn_blocking(move || has_ended(leader));
         tokio::pin!(feeding, gone);
@@ -124,7 +128,7 @@ impl Execution {
         loop {
             let (limit, kill) = (self.limit.map(|limit| begun + limit), kill_at);
             tokio::select! {
-                () = said.hear(&mut log, progress), if said.open() => {}
+                () = said.hear(&mut log, progress), if said.hears => {}
                 () = &mut feeding, if !fed => fed = true,
                 _ = &mut gone => break,
                 () = at(limit), if why.is_none() => {
@@ -146,7 +150,7 @@ impl Execution {
         // The leader has ended and is not reaped: its number is still that of the group, and of no other.
         group.signal(Signal::KILL);
         let _ = timeout(REST, async {
-            while said.open() {
+            while said.hears {
                 said.hear(&mut log, progress).await;
             }
         })
@@ -202,54 +206,40 @@ pub async fn ordered(orders: &mut watch::Receiver<Option<Order>>) -> Order {
     }
 }
 
-/// Both streams of a process.
-struct Ears<O, E> {
-    out: Option<O>,
-    err: Option<E>,
+/// What a process says on both of its streams. They are one pipe, so that the log has them in their order.
+struct Ears {
+    pipe: pipe::Receiver,
+    /// Until everybody who could say something is gone.
+    hears: bool,
     listener: Listener,
-    from_out: Vec<u8>,
-    from_err: Vec<u8>,
+    piece: Vec<u8>,
 }
 
-impl<O: AsyncRead + Unpin, E: AsyncRead + Unpin> Ears<O, E> {
-    fn of(out: Option<O>, err: Option<E>) -> Ears<O, E> {
-        Ears {
-            out,
-            err,
+impl Ears {
+    /// With what the process gets for standard output and standard error.
+    fn open() -> io::Result<(Ears, Stdio, Stdio)> {
+        let (ours, out) = io::pipe()?;
+        let err = out.try_clone()?;
+        let ears = Ears {
+            pipe: pipe::Receiver::from_owned_fd(ours.into())?,
+            hears: true,
             listener: Listener::default(),
-            from_out: vec![0; GULP],
-            from_err: vec![0; GULP],
-        }
+            piece: vec![0; GULP],
+        };
+        Ok((ears, out.into(), err.into()))
     }
 
-    fn open(&self) -> bool {
-        self.out.is_some() || self.err.is_some()
-    }
-
-    /// The next piece of either. Safe to cancel: nothing is lost.
+    /// The next piece. Safe to cancel: nothing is lost.
     async fn hear(&mut self, log: &mut Log, progress: &watch::Sender<Progress>) {
-        tokio::select! {
-            read = read(&mut self.out, &mut self.from_out) => match read {
-                0 => self.out = None,
-                many => {
-                    let piece = &self.from_out[..many];
-                    log.push(piece);
-                    if let Some(newest) = self.listener.hear(piece) {
-                        progress.send_replace(newest);
-                    }
+        match self.pipe.read(&mut self.piece).await {
+            Ok(0) | Err(_) => self.hears = false,
+            Ok(many) => {
+                let piece = &self.piece[..many];
+                log.push(piece);
+                if let Some(newest) = self.listener.hear(piece) {
+                    progress.send_replace(newest);
                 }
-            },
-            read = read(&mut self.err, &mut self.from_err) => match read {
-                0 => self.err = None,
-                many => log.push(&self.from_err[..many]),
-            },
+            }
         }
-    }
-}
-
-async fn read(from: &mut Option<impl AsyncRead + Unpin>, piece: &mut [u8]) -> usize {
-    match from {
-        Some(stream) => stream.read(piece).await.unwrap_or(0),
-        None => std::future::pending().await,
     }
 }

@@ -1,5 +1,6 @@
 //! Object storage: scripts are fetched from it, logs are put there.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -18,6 +19,8 @@ pub struct Shelf {
     store: Arc<dyn ObjectStore>,
     /// What the names of objects may begin with, and is not a part of them: `s3://bucket/`.
     address: String,
+    /// Where the store is a folder.
+    folder: Option<PathBuf>,
 }
 
 /// Why there is no script.
@@ -47,6 +50,7 @@ impl Shelf {
         Ok(Shelf {
             store: Arc::new(store),
             address: format!("file://{folder}/"),
+            folder: Some(PathBuf::from(folder)),
         })
     }
 
@@ -91,7 +95,12 @@ impl Shelf {
     }
 
     async fn read(&self, path: &Path) -> Result<Vec<u8>, Missing> {
+        let gone = || self.folder.as_ref().is_some_and(|folder| !folder.is_dir());
         let missing = |error: Error| match error {
+            // A disk that is not mounted has no scripts, and says nothing about them.
+            Error::NotFound { .. } if gone() => {
+                Missing::ForNow(format!("the store {} is gone", self.address))
+            }
             Error::NotFound { .. } => Missing::ForGood(format!(
                 "artefact `{path}` is not in the store {}; upload it",
                 self.address

@@ -155,6 +155,18 @@ impl OnRabbit {
         }
     }
 
+    /// Tells all workers something.
+    pub async fn tell_workers(&self, parcel: &Parcel) {
+        let sent = self.channel.basic_publish(
+            "muster.control".into(),
+            "".into(),
+            BasicPublishOptions::default(),
+            &parcel.body,
+            BasicProperties::default(),
+        );
+        sent.await.expect("sent").await.expect("confirmed");
+    }
+
     /// Messages of a queue that nobody has.
     pub async fn ready(&self, queue: &str) -> u32 {
         let passive = QueueDeclareOptions {

@@ -7,3 +7,4 @@ pub mod model;
 pub mod process;
 pub mod proxy;
 pub mod servers;
+pub mod work;

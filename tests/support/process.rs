@@ -158,13 +158,18 @@ impl House {
 
     /// A service with a log and variables of its own, where several run in one house.
     pub fn service_with(&self, name: &str, variables: &[(&str, &str)]) -> Service {
+        self.beside(name, &["run"], variables)
+    }
+
+    /// A command that runs until it is stopped, with a log of its own.
+    pub fn beside(&self, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Service {
         let log = self.path(&format!("{name}.log"));
         let file = File::options()
             .create(true)
             .append(true)
             .open(&log)
             .expect("open the log");
-        let mut command = self.command(&["run"]);
+        let mut command = self.command(arguments);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -214,9 +219,15 @@ impl House {
 
     /// Lines in and out, one after the other.
     pub fn dialogue(&self) -> Dialogue {
+        self.dialogue_with(&["run"], &[])
+    }
+
+    /// The same with another command that reads and writes lines.
+    pub fn dialogue_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Dialogue {
         let log = self.path("dialogue.log");
-        let mut command = self.command(&["run"]);
+        let mut command = self.command(arguments);
         command
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).expect("open the log"));
@@ -444,6 +455,16 @@ impl Dialogue {
         self.lines
             .recv_timeout(PATIENCE)
             .expect("expected a line of output")
+    }
+
+    /// The process itself, to be signalled and waited for.
+    pub fn process(&mut self) -> &mut Service {
+        &mut self.service
+    }
+
+    /// Whether a line comes within a while.
+    pub fn hear_within(&self, patience: Duration) -> Option<Value> {
+        self.lines.recv_timeout(patience).ok()
     }
 
     /// The end of input; answers with the lines that were not heard.
