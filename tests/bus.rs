@@ -10,6 +10,8 @@ mod nats;
 mod outside;
 #[path = "bus/rabbit.rs"]
 mod rabbit;
+#[path = "bus/worker.rs"]
+mod worker;
 
 use std::path::Path;
 use std::time::Duration;

@@ -185,6 +185,19 @@ fn the_embedded_commands_write_tasks_to_a_file() {
 }
 
 #[test]
+fn the_worker_runs_the_shipped_scripts_without_a_broker() {
+    let place = Place::new("worker");
+    let (ended_well, out, err) = place.run(&block_with("muster work"));
+    assert!(ended_well, "the worker's commands failed:\n{out}\n{err}");
+    let statuses = fs::read_to_string(place.folder.join("statuses.jsonl")).expect("statuses");
+    assert!(
+        statuses.contains("\"kept\":14") && out.contains("succeeded"),
+        "the script did not run:\n{statuses}\n{out}"
+    );
+    assert!(place.folder.join("store/logs/ops").is_dir());
+}
+
+#[test]
 fn the_schedules_shown_are_ones_that_check_accepts() {
     let place = Place::new("schedule");
     let yaml = blocks("yaml").concat();

@@ -23,6 +23,8 @@ mod openkat;
 mod status;
 #[path = "wire/tasks.rs"]
 mod tasks;
+#[path = "wire/worker.rs"]
+mod worker;
 
 const CLOUDEVENT: &[u8] = include_bytes!("wire/cloudevent.json");
 const PROFILE_CREATE: &[u8] = include_bytes!("wire/scan_profile_create.json");

@@ -60,7 +60,10 @@ fn a_script_gets_its_arguments_its_message_and_nothing_of_the_workers_environmen
     let log = store.text("logs/acme/t-1/1.log");
     assert_eq!(end["log_tail"], log.as_str());
     assert!(log.contains("a b|$(id)|;||\n"), "{log}");
-    assert!(log.contains("to-stderr\n"), "{log}");
+    assert!(
+        log.contains("|\nto-stderr\n/"),
+        "in the order in which it was said: {log}"
+    );
     assert!(log.contains("\nlook.sh\n"), "{log}");
     let home = log
         .lines()
@@ -647,6 +650,42 @@ fn a_secret_is_given_to_the_task_that_asks_for_it_alone() {
     assert_eq!(end["log_tail"], "none eu\n");
     assert!(!worker.process().log().contains("hush"));
     worker.end();
+}
+
+/// Run as a user who is nobody, as workers should be: root may look into everything.
+#[test]
+fn a_script_cannot_look_into_the_worker() {
+    let (house, store) = house();
+    store.put(
+        "pry.sh",
+        "tr '\\0' '\\n' < /proc/$PPID/environ | grep -c HUSH\nexit 0\n",
+    );
+    let open = std::os::unix::fs::PermissionsExt::from_mode;
+    fs::set_permissions(store.path(), open(0o777)).expect("opened to all");
+    let mut command = house.command(&["work", "--store", store.path()]);
+    let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    command = std::process::Command::new("setpriv");
+    command
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .args(arguments.iter().skip_while(|a| *a != "--").skip(1))
+        .current_dir("/")
+        .env("HUSH", "of the worker")
+        .env("MUSTER_BUS_URL", "lines:")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    use std::io::Write;
+    let mut input = child.stdin.take().expect("its input");
+    writeln!(input, "{}", task("t-1", "pry.sh", json!({}))).expect("it reads");
+    drop(input);
+    let output = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let end: Value = serde_json::from_str(said.lines().last().expect("a status")).expect("JSON");
+    assert_eq!(end["status"], "succeeded", "{end}");
+    assert_ne!(
+        end["log_tail"], "1\n",
+        "it found what only the worker should know: {end}"
+    );
 }
 
 // The service's word "hand back": semantics.md §7.

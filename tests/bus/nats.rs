@@ -11,10 +11,16 @@ use crate::outside::on_nats::Server;
 use crate::outside::{Broker, Message, Outside};
 use crate::support::proxy::Proxy;
 use crate::support::servers::{self, Certificates, Folder};
+use crate::worker::contract_of_a_worker;
 use crate::{
     a_restart_is_survived, contract, contract_of_a_broker, done, letter, next, publish, settle,
     soon, task, the_first_connection_is_waited_for, through, topology, until,
 };
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nats_keeps_the_contract_with_workers() {
+    contract_of_a_worker(&Server::start()).await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nats_keeps_the_contract() {

@@ -16,6 +16,7 @@ use crate::outside::on_rabbit::Server;
 use crate::outside::{Broker, Message, Outside};
 use crate::support::proxy::Proxy;
 use crate::support::servers::{self, Certificates, free_port};
+use crate::worker::contract_of_a_worker;
 use crate::{
     a_restart_is_survived, a_silent_broker_is_given_up, contract, contract_of_a_broker, done, next,
     publish, settle, soon, task, task_queue, the_first_connection_is_waited_for, through, topology,
@@ -26,6 +27,11 @@ async fn rabbit_keeps_the_contract() {
     let broker = Server::start();
     contract(&broker).await;
     contract_of_a_broker(&broker).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rabbit_keeps_the_contract_with_workers() {
+    contract_of_a_worker(&Server::start()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
