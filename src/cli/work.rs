@@ -21,7 +21,7 @@ const PREFETCH: u16 = 1;
 pub(super) const ABOUT: &str = "\
 Examples:
   muster work --type script --store /var/lib/muster/store --concurrency 4
-  muster work --type boefje --exec 'sh -c \"exec timeout 60 \\\"$@\\\"\" - {arguments}'
+  muster work --type boefje --exec 'nmap -oX - {arguments}'
   muster run < events.jsonl | muster work --store store > statuses.jsonl
 
 A script is the plugin's `artefact`, a path in the store (after it `#sha256=HEX` where it must not change), run by the
@@ -80,7 +80,7 @@ pub async fn run(settings: &Settings, arguments: Work) -> Result<(), Failure> {
             "which tasks? name their worker type: --type script".to_owned(),
         ));
     }
-    let tools = tools(work)?;
+    let tools = tools(work, lines)?;
     keep_to_ourselves();
     let (stop, halt) = (CancellationToken::new(), CancellationToken::new());
     tokio::spawn(serve::obey(stop.clone(), Some(halt.clone())));
@@ -153,7 +153,7 @@ fn chosen(settings: &WorkSettings, arguments: Work) -> Result<WorkSettings, Fail
     Ok(work)
 }
 
-fn tools(work: WorkSettings) -> Result<Tools, Failure> {
+fn tools(work: WorkSettings, lines: bool) -> Result<Tools, Failure> {
     let shelf = match &work.store {
         Some(address) => {
             Some(Shelf::open(address).map_err(|why| Failure::Usage(format!("work.store: {why}")))?)
@@ -172,7 +172,8 @@ fn tools(work: WorkSettings) -> Result<Tools, Failure> {
     Ok(Tools {
         name: work.name.unwrap_or_else(own_name),
         hands: work.concurrency,
-        types: work.types,
+        // What a queue brings is for us; only a pipe brings what is for others.
+        types: if lines { work.types } else { Vec::new() },
         craft: match work.exec {
             Some(template) => Craft::Template(template),
             None => Craft::Scripts(work.runtimes),

@@ -146,7 +146,7 @@ fn blank(path: &str) -> Result<(), String> {
         Some(_) => path.len() > begin.len() && path.starts_with(*begin),
         None => path == *begin,
     };
-    if BLANKS.iter().any(|begin| known(begin)) {
+    if BLANKS.iter().any(known) {
         return Ok(());
     }
     let plain = BLANKS.map(|begin| begin.trim_end_matches('.'));

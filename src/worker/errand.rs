@@ -1,6 +1,7 @@
 //! One task, from its acceptance to the word by which it ends.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -93,7 +94,7 @@ impl<B: Bus> Errand<B> {
         let (progress, seen) = watch::channel(Progress::default());
         let word = tokio::select! {
             word = work(tools, task, &self.body, &mut orders, &progress) => word,
-            () = self.beats(seen) => return Ok(()),
+            never = self.beats(seen) => match never {},
         };
         tracing::info!(task = id, attempt, status = word.name(), "ended");
         self.tell(word).await
@@ -115,7 +116,7 @@ impl<B: Bus> Errand<B> {
     }
 
     /// Heartbeats, for as long as it is polled.
-    async fn beats(&self, mut progress: watch::Receiver<Progress>) {
+    async fn beats(&self, mut progress: watch::Receiver<Progress>) -> Infallible {
         let Assignment {
             id,
             attempt,
