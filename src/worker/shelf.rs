@@ -172,6 +172,7 @@ fn bucket(address: &str) -> Result<Shelf, String> {
     Ok(Shelf {
         store: Arc::new(PrefixStore::new(store, prefix)),
         address: format!("{}/", address.trim_end_matches('/')),
+        folder: None,
     })
 }
 
