@@ -9,14 +9,13 @@ use crate::catalogue::Catalogue;
 use crate::command::{Backfill, Command, Page, Start};
 use crate::decide::{Desk, Plan, occurrence, request};
 use crate::document::nearest;
-use crate::ground::{Ground, count_plan};
+use crate::ground::{Ground, count_plan, decide_due};
 use crate::moment::{Moment, Span};
 use crate::object::ObjectKey;
 use crate::recurrence::Last;
 use crate::run::{Asked, Cause, RunState, Standing, conditions, run_name};
 use crate::schedule::{Input, Organization};
 use crate::store::{Answered, Commit, Committed, Pause, RunFilter, RunRecord, StoreError, Wanted};
-use crate::ticker;
 use crate::trigger::Scheduled;
 use crate::wire::{Refused, Requested, read_reply, reply};
 
@@ -348,7 +347,7 @@ impl Clerk<'_> {
         let scheduled = allowed!(self.own(&catalogue, name));
         let schedule = &scheduled.schedule;
         // What is due by now was due before the pause.
-        ticker::settle(self.ground, &BTreeSet::from([schedule.id.clone()])).await?;
+        decide_due(self.ground, Some(&BTreeSet::from([schedule.id.clone()]))).await?;
         let pause = Pause {
             reason: reason.to_owned(),
             who: self.who.to_owned(),
@@ -370,7 +369,7 @@ impl Clerk<'_> {
         let scheduled = allowed!(self.own(&catalogue, name));
         let schedule = &scheduled.schedule;
         // What was due by now belongs to the pause.
-        ticker::settle(self.ground, &BTreeSet::from([schedule.id.clone()])).await?;
+        decide_due(self.ground, Some(&BTreeSet::from([schedule.id.clone()]))).await?;
         let resumed = self.ground.store.resume(&schedule.id).await?;
         self.ground.load_catalogue().await?;
         Ok(Ok(json!({

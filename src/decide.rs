@@ -782,6 +782,7 @@ fn claim(
             .into_iter()
             .collect(),
         unique_key: unique,
+        graced: !allow,
         parameters,
         expires_at: desk.now.plus(clocks.task),
         state: TaskState::Queued,

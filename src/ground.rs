@@ -1,5 +1,6 @@
 //! What the loops stand on: the store, the clock, the catalogue, the calls by which they wake each other.
 
+mod due;
 mod judged;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use crate::schedule::Organization;
 use crate::store::{Listened, Store, StoreError};
 use crate::task::Ids;
 
+pub use due::decide_due;
 pub use judged::judged;
 
 /// An intake as deciding needs to know it.

@@ -111,6 +111,8 @@ pub struct TaskDraft {
     /// Empty for a plugin that takes none; then `unique_key` alone guards it.
     pub inputs: Vec<InputDraft>,
     pub unique_key: String,
+    /// Its end starts a grace. Not where the key is its run's alone, for that never comes again.
+    pub graced: bool,
     pub parameters: Map<String, Value>,
     pub state: TaskState,
 }

@@ -41,8 +41,8 @@ const FLOORS: [(u8, &[&str]); 5] = [
         3,
         &[
             "ground",
-            "ticker",
             "answer",
+            "ticker",
             "intake",
             "turns",
             "expansion",
@@ -250,11 +250,15 @@ fn imports_go_downwards_only() {
                     .flat_map(|(_, rooms)| rooms.iter())
                     .position(|known| *known == name)
             };
-            // Loops do not know each other, only the ground; the processor wires them. Bus and store do not know each
+            // Loops do not know each other, only the ground and what answers; the processor wires them. Bus and store do not know each
             // other. On the other floors a room knows those that were named before it.
             let may = match floor {
                 2 => theirs < 2,
-                3 => theirs < 3 || import == "ground" || room.name == "processor",
+                3 => {
+                    theirs < 3
+                        || matches!(import.as_str(), "ground" | "answer")
+                        || room.name == "processor"
+                }
                 _ => theirs < floor || (theirs == floor && order(&import) < order(&room.name)),
             };
             assert!(

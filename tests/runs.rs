@@ -47,6 +47,7 @@ on_both!(
     while_paused_the_cursor_moves_and_one_row_grows,
     a_cursor_ahead_of_a_clock_that_was_set_back_is_set_to_now_and_nothing_runs_twice,
     a_new_schedule_never_fires_for_the_past,
+    ends_that_can_start_no_grace_are_not_kept,
     a_manual_request_passes_grace_and_never_again_but_no_gate,
     a_manual_request_adopts_a_queued_duplicate_and_learns_who_runs,
     the_same_request_id_starts_once_and_gets_the_same_answer,
@@ -787,6 +788,42 @@ async fn a_new_schedule_never_fires_for_the_past(house: House) {
         .await;
     house.tick().await;
     assert_eq!(house.runs().await, []);
+}
+
+async fn ends_that_can_start_no_grace_are_not_kept(house: House) {
+    house
+        .declare("- {name: feeds, recurrences: hourly, plugins: \"plugin_id = 'feed'\", input: {}, overlap: allow}")
+        .await;
+    let kept = async || {
+        let slot = muster::object::ObjectKey {
+            organization: "acme".to_owned(),
+            primary_key: String::new(),
+        };
+        let wanted = muster::store::Wanted {
+            keys: [slot].into(),
+            ..Default::default()
+        };
+        house
+            .ground
+            .store
+            .gather(&wanted)
+            .await
+            .expect("what is known")
+            .world
+            .ended
+            .len()
+    };
+    for hour in 10..13 {
+        house.at(&format!("2026-11-21T{hour}:00:01Z")).await;
+        house.succeed().await;
+    }
+    assert_eq!(kept().await, 0, "no two of its runs have a key in common");
+    house
+        .declare("- {name: feeds, recurrences: hourly, plugins: \"plugin_id = 'feed'\", input: {}}")
+        .await;
+    house.at("2026-11-21T13:00:01Z").await;
+    house.succeed().await;
+    assert_eq!(kept().await, 1);
 }
 
 async fn a_manual_request_passes_grace_and_never_again_but_no_gate(house: House) {

@@ -14,13 +14,13 @@ use super::{Failure, Output, VariableArguments, rules, serve};
 use crate::catalogue::{Catalogue, Stored};
 use crate::declaration::{Compiled, Declared, Kind, RunOnce, Variables, read_file};
 use crate::document::Complaint;
+use crate::ground::decide_due;
 use crate::moment::Moment;
 use crate::rules::Rules;
 use crate::run::{Cause, RunDraft};
 use crate::schedule::{OF_ENABLED, OF_PLUGIN};
 use crate::settings::Settings;
 use crate::store::{Applied, Edit};
-use crate::ticker;
 
 #[derive(Debug, Args)]
 pub struct Apply {
@@ -312,7 +312,7 @@ async fn store(
             }
         })
         .collect();
-    ticker::settle(ground, &changed).await?;
+    decide_due(ground, Some(&changed)).await?;
     let now = ground.clock.now();
     let runs = enabling(ground, stored, edits, revision, now);
     Ok(ground.store.apply_with(edits, &runs, revision, now).await?)

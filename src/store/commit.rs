@@ -145,6 +145,9 @@ struct InboxRow<'a> {
     id: &'a str,
 }
 
+/// Stands for the digest of what starts no grace.
+pub(super) const UNGRACED: &str = "ungraced";
+
 /// How tasks end without a worker's word.
 pub(super) struct Closing {
     state: &'static str,
@@ -520,7 +523,7 @@ impl Store {
                     unique_key: &task.unique_key,
                     task_id: &task.id,
                     plugin_id: &task.plugin_id,
-                    digest: "",
+                    digest: if task.graced { "" } else { UNGRACED },
                 });
                 let inputs = task.inputs.iter().map(|input| OpenRow {
                     organization: &task.organization,
@@ -528,7 +531,7 @@ impl Store {
                     unique_key: &input.unique_key,
                     task_id: &task.id,
                     plugin_id: &task.plugin_id,
-                    digest: &input.digest,
+                    digest: if task.graced { &input.digest } else { UNGRACED },
                 });
                 alone.into_iter().chain(inputs)
             })

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
+use super::commit::UNGRACED;
 use super::world::{OBJECT_COLUMNS, read_map, read_object};
 use super::{Store, StoreError, json_rows, moment, write_rows};
 use crate::moment::{Moment, Span};
@@ -633,7 +634,7 @@ impl Store {
         let sql = format!(
             "INSERT INTO last_end AS e (organization, primary_key, unique_key, ended_at, digest) \
              SELECT i.organization, i.primary_key, i.unique_key, {}, i.digest \
-             FROM open_input i JOIN {} ON i.task_id = r.id WHERE true \
+             FROM open_input i JOIN {} ON i.task_id = r.id WHERE i.digest <> '{UNGRACED}' \
              ON CONFLICT (organization, primary_key, unique_key) DO UPDATE SET ended_at = excluded.ended_at, digest = excluded.digest",
             now.micros(),
             self.dialect.rows("$1", "id text")
