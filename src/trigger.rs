@@ -3,8 +3,29 @@
 //! Schedules are kept by object type and operation; what else a schedule asks of its trigger is judged here too,
 //! so that the decision and its explanation walk the same steps.
 
+pub(crate) mod attributes;
+pub(crate) mod dictionary;
+mod event;
+mod formula;
+pub(crate) mod lists;
+pub(crate) mod literal;
+mod picture;
+pub(crate) mod pieces;
+pub(crate) mod program;
+mod reader;
+mod register;
+mod scan;
+pub(crate) mod statistics;
+
 use std::collections::HashMap;
 use std::sync::Arc;
+
+pub use event::Event;
+pub use formula::Asked;
+pub use picture::{Matches, Picture};
+pub use register::Register;
+pub use reader::NotJson;
+pub use scan::Scan;
 
 use crate::object::Operation;
 use crate::plugin::Plugin;

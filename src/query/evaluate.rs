@@ -493,6 +493,21 @@ impl<'f> Judge<'f> {
     }
 }
 
+/// Whether one value passes a test whose constants are literals: the judge's own word, for an index that keeps tests.
+pub(crate) fn passes(test: &Test, found: &Scalar<'_>) -> bool {
+    let nothing = serde_json::Map::new();
+    let facts = Facts {
+        subject: &nothing,
+        trigger: None,
+        previous: None,
+        parameters: &nothing,
+        now: Moment::EPOCH,
+        world: &super::Nowhere,
+    };
+    let judge = Judge::new(&facts);
+    judge.prepare(test).passes(found)
+}
+
 /// The instant of an evaluation or its midnight, shifted.
 pub(crate) fn clock(now: Moment, midnight: bool, shift: i64) -> Moment {
     const DAY: i64 = 86_400_000_000;

@@ -34,7 +34,7 @@ pub(crate) enum Number {
 }
 
 /// An IP address, in an order in which a network is a range. A mapped address is the one that it maps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Address {
     six: bool,
     bits: u128,

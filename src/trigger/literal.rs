@@ -1,0 +1,95 @@
+//! Constants that predicates compare with, in a form in which equal is the same bytes.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use super::attributes::Reading;
+use crate::query::value::{Address, Number, Scalar};
+
+/// A constant; two of one attribute are equal exactly where `=` says so of them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Literal {
+    None,
+    Bool(bool),
+    /// The bits of a number that is the same as a float.
+    Number(u64),
+    /// An int that no float is.
+    Large(Box<i128>),
+    Text(Arc<str>),
+    Address(Box<Address>),
+}
+
+/// Up to here, and at its negative, each int is a float.
+pub(crate) const EXACT: i128 = 1 << 53;
+
+impl Literal {
+    pub fn text(text: &str) -> Literal {
+        Literal::Text(text.into())
+    }
+
+    /// A constant as the values of that reading meet it; nothing where a text of the event could be equal to it by what
+    /// the text spells.
+    pub fn of(scalar: &Scalar<'_>, reading: Reading) -> Option<Literal> {
+        let plain = matches!(reading, Reading::Plain | Reading::Folded);
+        match scalar {
+            Scalar::None => Some(Literal::None),
+            Scalar::Bool(truth) => Some(Literal::Bool(*truth)),
+            // An instant is kept as the number of its microseconds.
+            Scalar::Number(number) if reading != Reading::Instant => {
+                Some(Literal::number_of(*number))
+            }
+            Scalar::Text(text) if plain => Some(Literal::text(text)),
+            Scalar::Instant(moment) if reading == Reading::Instant => Some(Literal::int(
+                moment.micros().into(),
+            )),
+            Scalar::Address(address) if reading == Reading::Address => {
+                Some(Literal::Address(Box::new(*address)))
+            }
+            _ => None,
+        }
+    }
+
+    pub fn number_of(number: Number) -> Literal {
+        match number {
+            Number::Int(int) => Literal::int(int),
+            Number::Float(float) => {
+                // Beyond 2^53 a float may equal an int that is written out.
+                #[allow(clippy::cast_possible_truncation)]
+                if float.fract() == 0.0 && float.abs() > EXACT as f64 && float.abs() < 1e30 {
+                    return Literal::Large(Box::new(float as i128));
+                }
+                Literal::Number((float + 0.0).to_bits())
+            }
+        }
+    }
+
+    pub fn int(int: i128) -> Literal {
+        #[allow(clippy::cast_precision_loss)]
+        if int.abs() <= EXACT {
+            Literal::Number((int as f64).to_bits())
+        } else {
+            Literal::Large(Box::new(int))
+        }
+    }
+
+    /// As a float, where it is one.
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Literal::Number(bits) => Some(f64::from_bits(*bits)),
+            _ => None,
+        }
+    }
+}
+
+impl Hash for Literal {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Literal::None => state.write_u8(0),
+            Literal::Bool(truth) => state.write_u8(1 + u8::from(*truth)),
+            Literal::Number(bits) => state.write_u64(*bits),
+            Literal::Large(int) => state.write_i128(**int),
+            Literal::Text(text) => state.write(text.as_bytes()),
+            Literal::Address(address) => address.hash(state),
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! What is left to be checked of a candidate, as a few words: an instruction tests one attribute, and jumps.
+//!
+//! | Word | Bits | |
+//! |:--|:--|:--|
+//! | first | 0–3 | what is tested |
+//! | | 4 | negated |
+//! | | 5 | jump when true, else when false |
+//! | | 6 | all depends on it |
+//! | | 8–23 | attribute |
+//! | | 24–31 | words to jump over; 255 ends the program: accepted when true, rejected when false |
+//! | next | | a key, a test, a count of keys and the keys, or two floats |
+//!
+//! Falling off the end accepts. What only the judge knows passes, and the answer is then [`Verdict::Ask`].
+
+use super::attributes::Attribute;
+use super::dictionary::KeyId;
+
+pub(crate) const EQUAL: u32 = 0;
+pub(crate) const AMONG: u32 = 1;
+pub(crate) const BETWEEN: u32 = 2;
+pub(crate) const TEST: u32 = 3;
+pub(crate) const JUDGE: u32 = 4;
+const NEGATED: u32 = 1 << 4;
+const ON_TRUE: u32 = 1 << 5;
+const MUST: u32 = 1 << 6;
+const END: u32 = 255;
+/// Of an instruction without which all is rejected.
+pub(crate) const MUST_END: u32 = MUST | END << 24;
+
+/// The number of a text or other test.
+pub(crate) type TestId = u32;
+
+/// A formula whose attributes and constants have numbers.
+#[derive(Clone, Debug)]
+pub(crate) enum Numbered {
+    And(Vec<Numbered>),
+    Or(Vec<Numbered>),
+    Leaf {
+        attribute: Attribute,
+        ask: AskNumber,
+        negated: bool,
+    },
+    Judge,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum AskNumber {
+    Among(Vec<KeyId>),
+    Between(f64, f64),
+    Test(TestId),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    No,
+    Yes,
+    Ask,
+}
+
+/// How one test of an event came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tested {
+    False,
+    True,
+    /// The judge must say.
+    Unknown,
+}
+
+impl Tested {
+    pub fn of(truth: bool) -> Tested {
+        if truth { Tested::True } else { Tested::False }
+    }
+}
+
+/// What a program asks of an event.
+pub(crate) trait Answers {
+    fn equals(&mut self, attribute: Attribute, key: KeyId) -> bool;
+    fn among(&mut self, attribute: Attribute, keys: &[KeyId]) -> bool;
+    fn between(&mut self, attribute: Attribute, first: f64, last: f64) -> Tested;
+    fn test(&mut self, attribute: Attribute, test: TestId) -> Tested;
+}
+
+/// The program of an "and" of parts; nothing where its jumps would be too long.
+pub(crate) fn write(parts: &[Numbered]) -> Option<Vec<u32>> {
+    let mut writer = Writer::default();
+    for part in parts {
+        let next = writer.label();
+        writer.node(part, next, REJECTED, next, true);
+        writer.place(next);
+    }
+    writer.finish()
+}
+
+type Label = usize;
+const ACCEPTED: Label = 0;
+const REJECTED: Label = 1;
+
+#[derive(Default)]
+struct Writer {
+    code: Vec<u32>,
+    /// Where each label stands; the first two stand nowhere.
+    places: Vec<usize>,
+    jumps: Vec<(usize, usize, Label)>,
+}
+
+impl Writer {
+    fn label(&mut self) -> Label {
+        self.places.resize(self.places.len().max(2) + 1, 0);
+        self.places.len() - 1
+    }
+
+    fn place(&mut self, label: Label) {
+        let here = self.code.len();
+        if let Some(place) = self.places.get_mut(label) {
+            *place = here;
+        }
+    }
+
+    /// `next` is what comes after, and one of `yes` and `no`.
+    fn node(&mut self, node: &Numbered, yes: Label, no: Label, next: Label, must: bool) {
+        match node {
+            Numbered::And(parts) | Numbered::Or(parts) => {
+                let and = matches!(node, Numbered::And(_));
+                let Some((last, before)) = parts.split_last() else {
+                    return;
+                };
+                for part in before {
+                    let after = self.label();
+                    match and {
+                        true => self.node(part, after, no, after, false),
+                        false => self.node(part, yes, after, after, false),
+                    }
+                    self.place(after);
+                }
+                self.node(last, yes, no, next, false);
+            }
+            Numbered::Leaf {
+                attribute,
+                ask,
+                negated,
+            } => {
+                let start = self.code.len();
+                let mut first = u32::from(*attribute) << 8;
+                first |= if *negated { NEGATED } else { 0 };
+                first |= if next == no { ON_TRUE } else { 0 };
+                first |= if must && !negated { MUST } else { 0 };
+                match ask {
+                    AskNumber::Among(keys) => match keys.as_slice() {
+                        [key] => self.code.extend([first | EQUAL, *key]),
+                        keys => {
+                            #[allow(clippy::cast_possible_truncation)] // a query is short
+                            self.code.extend([first | AMONG, keys.len() as u32]);
+                            self.code.extend(keys);
+                        }
+                    },
+                    AskNumber::Between(from, to) => {
+                        self.code.push(first | BETWEEN);
+                        for float in [from, to] {
+                            let bits = float.to_bits();
+                            #[allow(clippy::cast_possible_truncation)]
+                            self.code.extend([(bits >> 32) as u32, bits as u32]);
+                        }
+                    }
+                    AskNumber::Test(test) => self.code.extend([first | TEST, *test]),
+                }
+                let target = if next == no { yes } else { no };
+                self.jumps.push((start, self.code.len(), target));
+            }
+            Numbered::Judge => {
+                let start = self.code.len();
+                let on = if next == no { ON_TRUE } else { 0 };
+                self.code.push(JUDGE | on);
+                let target = if next == no { yes } else { no };
+                self.jumps.push((start, self.code.len(), target));
+            }
+        }
+    }
+
+    fn finish(mut self) -> Option<Vec<u32>> {
+        for (start, end, label) in self.jumps {
+            let over = match label {
+                ACCEPTED | REJECTED => END,
+                label => {
+                    let over = self.places.get(label)?.checked_sub(end)?;
+                    u32::try_from(over).ok().filter(|over| *over < END)?
+                }
+            };
+            *self.code.get_mut(start)? |= over << 24;
+        }
+        Some(self.code)
+    }
+}
+
+fn attribute_of(word: u32) -> Attribute {
+    #[allow(clippy::cast_possible_truncation)]
+    {
+        (word >> 8) as Attribute
+    }
+}
+
+/// How long the instruction is that begins the code.
+fn length(code: &[u32]) -> usize {
+    match code.first().map(|word| word & 15) {
+        Some(EQUAL | TEST) => 2,
+        Some(AMONG) => 2 + code.get(1).map_or(0, |count| *count as usize),
+        Some(BETWEEN) => 5,
+        _ => 1,
+    }
+}
+
+fn float(high: u32, low: u32) -> f64 {
+    f64::from_bits(u64::from(high) << 32 | u64::from(low))
+}
+
+/// Runs a program.
+#[inline]
+pub(crate) fn run(code: &[u32], event: &mut impl Answers) -> Verdict {
+    let mut rest = code;
+    let mut unsure = false;
+    while let Some(&word) = rest.first() {
+        let attribute = attribute_of(word);
+        let tested = match (word & 15, rest) {
+            (EQUAL, &[_, key, ..]) => Tested::of(event.equals(attribute, key)),
+            (AMONG, &[_, count, ref keys @ ..]) => {
+                let keys = keys.get(..count as usize).unwrap_or(keys);
+                Tested::of(event.among(attribute, keys))
+            }
+            (BETWEEN, &[_, a, b, c, d, ..]) => event.between(attribute, float(a, b), float(c, d)),
+            (TEST, &[_, test, ..]) => event.test(attribute, test),
+            _ => Tested::Unknown,
+        };
+        let truth = match tested {
+            Tested::Unknown => {
+                unsure = true;
+                true
+            }
+            tested => (tested == Tested::True) != (word & NEGATED != 0),
+        };
+        let next = length(rest);
+        rest = rest.get(next..).unwrap_or(&[]);
+        if truth == (word & ON_TRUE != 0) {
+            match word >> 24 {
+                END if truth => break,
+                END => return Verdict::No,
+                over => rest = rest.get(over as usize..).unwrap_or(&[]),
+            }
+        }
+    }
+    if unsure { Verdict::Ask } else { Verdict::Yes }
+}
+
+/// The equalities on which all depends.
+pub(crate) fn musts(code: &[u32]) -> Vec<(Attribute, KeyId)> {
+    let mut found = Vec::new();
+    let mut rest = code;
+    while let Some(&word) = rest.first() {
+        if let (EQUAL, &[_, key, ..]) = (word & 15, rest)
+            && word & MUST != 0
+        {
+            found.push((attribute_of(word), key));
+        }
+        rest = rest.get(length(rest)..).unwrap_or(&[]);
+    }
+    found
+}
+
+/// The same program without an equality on which all depends.
+pub(crate) fn without(code: &[u32], must: (Attribute, KeyId)) -> Vec<u32> {
+    let mut kept = Vec::with_capacity(code.len());
+    let mut rest = code;
+    while let Some(&word) = rest.first() {
+        let (this, after) = rest.split_at(length(rest).min(rest.len()));
+        let is_it = word & 15 == EQUAL
+            && word & MUST != 0
+            && this.get(1) == Some(&must.1)
+            && attribute_of(word) == must.0;
+        if !is_it {
+            kept.extend(this);
+        }
+        rest = after;
+    }
+    kept
+}

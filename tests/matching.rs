@@ -1,0 +1,259 @@
+//! What holds of the index over all schedules: it finds what asking each schedule finds, whatever comes and goes.
+
+#[path = "language/generated.rs"]
+mod generated;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use generated::{Asked as Situation, asked, compile, rounds, small_query, value};
+use muster::query::{Query, print};
+use muster::trigger::{Asked, Event, Matches, Picture, Register, Scan};
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+/// What the index finds, with the judge's word where it is asked for.
+fn found(
+    picture: &Picture,
+    event: &mut Event,
+    rules: &BTreeMap<u32, Asked>,
+    situation: &Situation,
+) -> BTreeSet<u32> {
+    let mut matches = Matches::default();
+    picture.find(event, &mut matches);
+    decided(&matches, rules, situation)
+}
+
+fn decided(
+    matches: &Matches,
+    rules: &BTreeMap<u32, Asked>,
+    situation: &Situation,
+) -> BTreeSet<u32> {
+    let mut all = BTreeSet::new();
+    for (rule, ask) in &matches.rules {
+        if !ask || truth(&rules[rule], situation) {
+            assert!(all.insert(*rule), "rule {rule} was found twice");
+        }
+    }
+    all
+}
+
+fn truth(asked: &Asked, situation: &Situation) -> bool {
+    let facts = muster::query::Facts {
+        parameters: &asked.parameters,
+        ..situation.facts()
+    };
+    let fixed = asked.fixed.iter().all(|(name, texts)| {
+        let value = situation.object.get(*name);
+        value.is_some_and(|value| texts.iter().any(|text| value == &json!(text)))
+    });
+    let query = asked.query.as_ref();
+    fixed && query.is_none_or(|query| query.answers(&facts).unwrap_or(false))
+}
+
+fn expected(rules: &BTreeMap<u32, Asked>, situation: &Situation) -> BTreeSet<u32> {
+    rules
+        .iter()
+        .filter(|(_, asked)| truth(asked, situation))
+        .map(|(rule, _)| *rule)
+        .collect()
+}
+
+fn fields(map: &Map<String, Value>) -> impl Iterator<Item = (&str, &Value)> {
+    map.iter().map(|(name, value)| (name.as_str(), value))
+}
+
+/// A rule of any kind of query.
+fn any_rule() -> BoxedStrategy<Asked> {
+    (small_query(), value(), prop::option::of(0..3_usize))
+        .prop_map(|(tree, parameter, fixed)| Asked {
+            fixed: fixed
+                .map(|few| {
+                    let texts = ["", "a", "10.0.0.1"].iter().take(few + 1);
+                    ("b", texts.map(|text| (*text).to_owned()).collect())
+                })
+                .into_iter()
+                .collect(),
+            query: Some(compile(&print::canonical(&tree))),
+            parameters: Map::from_iter([("p".to_owned(), parameter)]),
+        })
+        .boxed()
+}
+
+/// Conditions as people write them, over few values, so that many rules share a key and lists split.
+fn plain_rule() -> BoxedStrategy<Asked> {
+    let condition = prop_oneof![
+        (0..6_i32).prop_map(|n| format!("a = {n}")),
+        (0..6_i32, 0..6_i32).prop_map(|(a, b)| format!("a in ({a}, {b})")),
+        (0..9_i32, 1..5_i32).prop_map(|(from, width)| format!("x >= {from} and x < {}", from + width)),
+        (0..9_i32, 1..5_i32).prop_map(|(from, width)| format!("tags.x >= {from} and tags.x < {}", from + width)),
+        (0..9_i32).prop_map(|n| format!("x > {n}.5")),
+        (0..9_i32).prop_map(|n| format!("x != {n}")),
+        (0..4_i32).prop_map(|n| format!("'t{n}' in tags")),
+        (0..4_i32).prop_map(|n| format!("any(tags: it = 't{n}')")),
+        (0..4_i32).prop_map(|n| format!("not ('t{n}' in tags)")),
+        (0..4_i32).prop_map(|n| format!("b = 'host{n}.example'")),
+        (0..4_i32).prop_map(|n| format!("b startswith 'HOST{n}'")),
+        (0..4_i32).prop_map(|n| format!("b endswith '{n}.example'")),
+        (0..4_i32).prop_map(|n| format!("b ~ 't{n}.ex'")),
+        (0..4_i32).prop_map(|n| format!("b !~ '{n}'")),
+        (0..4_i32).prop_map(|n| format!("lower(b) = 'host{n}.example'")),
+        Just("b matches '^host[12]'".to_owned()),
+        Just("count = None".to_owned()),
+        Just("count != None".to_owned()),
+        Just("any.count = None".to_owned()),
+        (0..3_i32).prop_map(|n| format!("any.count = {n}")),
+        Just("any.b in net('10.0.0.0/8')".to_owned()),
+        Just("a = trigger.x".to_owned()),
+        Just("count(tags) > 1".to_owned()),
+        Just("a = $p".to_owned()),
+    ];
+    let group = prop::collection::vec(condition, 1..4);
+    prop::collection::vec(group, 1..3)
+        .prop_map(|groups| {
+            let text: Vec<String> = groups
+                .iter()
+                .map(|parts| format!("({})", parts.join(" and ")))
+                .collect();
+            Asked {
+                fixed: Vec::new(),
+                query: Some(compile(&text.join(" or "))),
+                parameters: Map::from_iter([("p".to_owned(), json!(3))]),
+            }
+        })
+        .boxed()
+}
+
+fn plain_object() -> BoxedStrategy<Map<String, Value>> {
+    let tag = prop_oneof![
+        4 => (0..5_i32).prop_map(|n| json!(format!("t{n}"))),
+        1 => (0..12_i32).prop_map(|n| json!({"x": n})),
+        1 => Just(Value::Null),
+        1 => Just(json!({"a": 1})),
+    ];
+    (
+        prop::option::of(0..7_i32),
+        prop::option::of(0..5_i32),
+        prop::option::of(prop_oneof![(0..12_i32).prop_map(|n| json!(n)), (0..24_i32).prop_map(|n| json!(f64::from(n) / 2.0))]),
+        prop::option::of(prop::collection::vec(tag, 0..4)),
+        prop::option::of(prop::collection::vec((0..4_i32).prop_map(|n| json!({"count": n, "b": format!("10.0.0.{n}")})), 0..3)),
+    )
+        .prop_map(|(a, b, x, tags, any)| {
+            let mut object = Map::new();
+            let mut put = |name: &str, value: Option<Value>| {
+                if let Some(value) = value {
+                    object.insert(name.to_owned(), value);
+                }
+            };
+            put("a", a.map(|n| json!(n)));
+            put("b", b.map(|n| json!(format!("Host{n}.example"))));
+            put("x", x);
+            put("tags", tags.map(Value::Array));
+            put("any", any.map(|any| match any.as_slice() {
+                [one] => one.clone(),
+                _ => Value::Array(any),
+            }));
+            object
+        })
+        .boxed()
+}
+
+fn situation_of(object: Map<String, Value>) -> Situation {
+    Situation {
+        trigger: Map::from_iter([("x".to_owned(), json!(2))]),
+        parameters: Map::new(),
+        object,
+    }
+}
+
+/// Rules come and go; after each round all events are asked, as objects and as bytes, and the plain scan beside.
+fn lives(
+    first: Vec<Asked>,
+    changes: Vec<(usize, Option<Asked>)>,
+    situations: &[Situation],
+) -> Result<(), TestCaseError> {
+    let mut register = Register::new();
+    let mut rules: BTreeMap<u32, Asked> = BTreeMap::new();
+    for (number, asked) in first.into_iter().enumerate() {
+        let number = u32::try_from(number).expect("few");
+        register.insert(number, &asked);
+        rules.insert(number, asked);
+    }
+    let mut event = Event::new();
+    let mut before: Option<(Picture, BTreeMap<u32, Asked>)> = None;
+    let mut check = |register: &mut Register, rules: &BTreeMap<u32, Asked>| -> Result<(), TestCaseError> {
+        let picture = register.picture();
+        for situation in situations {
+            let wanted = expected(rules, situation);
+            event.take(&picture, fields(&situation.object));
+            prop_assert_eq!(&found(&picture, &mut event, rules, situation), &wanted);
+            let body = serde_json::to_vec(&situation.object).expect("JSON");
+            event.read(&picture, &body).expect("JSON is read");
+            prop_assert_eq!(&found(&picture, &mut event, rules, situation), &wanted);
+            register.show(&mut event);
+            // An older picture still tells what was true then.
+            if let Some((old, then)) = &before {
+                event.take(old, fields(&situation.object));
+                prop_assert_eq!(found(old, &mut event, then, situation), expected(then, situation));
+            }
+        }
+        before = Some((picture, rules.clone()));
+        register.settle(50, &|rule| rules.get(&rule).cloned());
+        Ok(())
+    };
+    check(&mut register, &rules)?;
+    for (at, change) in changes {
+        let number = u32::try_from(at % (rules.len() + 2)).expect("few");
+        if let Some(old) = rules.remove(&number) {
+            register.remove(number, &old);
+        }
+        if let Some(asked) = change {
+            register.insert(number, &asked);
+            rules.insert(number, asked);
+        }
+        prop_assert_eq!(register.len(), rules.len());
+        check(&mut register, &rules)?;
+    }
+    let mut scan = Scan::new();
+    for (number, asked) in &rules {
+        scan.insert(*number, asked);
+    }
+    let picture = scan.picture();
+    for situation in situations {
+        event.take(&picture, fields(&situation.object));
+        let mut matches = Matches::default();
+        scan.find(&picture, &mut event, &mut matches);
+        prop_assert_eq!(decided(&matches, &rules, situation), expected(&rules, situation));
+    }
+    for (number, asked) in &rules {
+        register.remove(*number, asked);
+    }
+    // Nothing is left of what is gone.
+    prop_assert!(register.is_empty());
+    prop_assert_eq!(register.named(), 0);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: rounds(150), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_index_finds_what_asking_each_rule_finds(
+        first in prop::collection::vec(any_rule(), 0..30),
+        changes in prop::collection::vec((any::<usize>(), prop::option::of(any_rule())), 0..6),
+        situations in prop::collection::vec(asked(), 1..6),
+    ) {
+        lives(first, changes, &situations)?;
+    }
+
+    #[test]
+    fn it_does_so_where_many_rules_share_what_they_ask(
+        first in prop::collection::vec(plain_rule(), 60..160),
+        changes in prop::collection::vec((any::<usize>(), prop::option::of(plain_rule())), 0..6),
+        objects in prop::collection::vec(plain_object(), 1..8),
+    ) {
+        let situations: Vec<Situation> = objects.into_iter().map(situation_of).collect();
+        lives(first, changes, &situations)?;
+    }
+}
