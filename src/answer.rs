@@ -384,7 +384,8 @@ impl Clerk<'_> {
         let many = usize::try_from(page.limit).unwrap_or(usize::MAX);
         let schedules: Vec<Value> = catalogue
             .schedules
-            .iter()
+            .by_name()
+            .into_iter()
             .map(|scheduled| &scheduled.schedule)
             .filter(|schedule| self.bound.is_none_or(|bound| schedule.concerns(bound)))
             .skip(from)

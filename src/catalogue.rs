@@ -1,5 +1,7 @@
-//! All that is declared, compiled and indexed: one consistent picture with a revision.
+//! All that is declared, compiled and indexed: one consistent picture with a revision. A copy costs next to nothing; an
+//! [`Edition`] makes the next one from what changed.
 
+mod edition;
 mod known;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,19 +10,18 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
-use crate::declaration::{
-    Compiled, Kind, circles, in_a_circle, reaching, read_stored, takes_by_relations,
-};
+use crate::declaration::{Compiled, Kind, read_stored};
 use crate::document::{Complaint, nearest};
 use crate::moment::Moment;
 use crate::object::{FILE, Object};
 use crate::plugin::Plugin;
-use crate::query::{Facts, Fields, Nowhere, Version, World};
+use crate::query::{Facts, Fields, Version, World};
 use crate::recurrence::{Bounds, Calendar, Timetable};
 use crate::rules::Rules;
-use crate::schedule::{Input, OF_ENABLED, OF_PLUGIN, ObjectSet, Organization, Schedule, Selection};
-use crate::trigger::{Index, Scheduled};
+use crate::schedule::{OF_ENABLED, OF_PLUGIN, ObjectSet, Organization, Schedule};
+use crate::trigger::{Scheduled, Schedules};
 
+pub use edition::{Changed, Edition};
 pub use known::{Asked, Found, Keys, Known, Missing, Past, Pointer, key_of, keys_in, versions};
 
 /// A declaration as the store keeps it.
@@ -39,19 +40,19 @@ pub struct Stored {
 pub struct Catalogue {
     pub rules: Arc<Rules>,
     pub revision: i64,
-    pub organizations: BTreeMap<String, Organization>,
-    pub plugins: BTreeMap<String, Arc<Plugin>>,
-    pub sets: Vec<ObjectSet>,
-    pub calendars: BTreeMap<String, Arc<Calendar>>,
-    /// In the order of their names.
-    pub schedules: Vec<Arc<Scheduled>>,
-    pub index: Index,
+    pub organizations: Arc<BTreeMap<String, Organization>>,
+    pub plugins: Arc<BTreeMap<String, Arc<Plugin>>>,
+    pub sets: Arc<Vec<ObjectSet>>,
+    pub calendars: Arc<BTreeMap<String, Arc<Calendar>>>,
+    pub schedules: Schedules,
+    /// The nouns that some schedule is triggered by.
+    pub run_on: Arc<BTreeSet<String>>,
     /// Types of objects whose versions are kept, because some schedule asks for them.
-    pub historied: BTreeSet<String>,
+    pub historied: Arc<BTreeSet<String>>,
     /// The queue of each plugin, by its id.
-    queues: BTreeMap<String, String>,
+    queues: Arc<BTreeMap<String, String>>,
     /// What is stored and can no longer be read.
-    pub broken: Vec<Complaint>,
+    pub broken: Arc<Vec<Complaint>>,
 }
 
 impl Catalogue {
@@ -65,133 +66,15 @@ impl Catalogue {
 
     /// Compiles what is stored. What can no longer be read is left out, and complained about.
     pub fn build(rules: Arc<Rules>, revision: i64, stored: &[Stored]) -> Catalogue {
-        let mut catalogue = Catalogue {
-            rules: rules.clone(),
-            revision,
-            ..Catalogue::default()
-        };
-        let mut schedules = Vec::new();
-        for entry in stored {
-            match read_stored(entry.kind, &entry.definition, &rules) {
-                Err(complaints) => {
-                    catalogue
-                        .broken
-                        .extend(complaints.into_iter().map(|mut complaint| {
-                            complaint.file = format!("stored {} {}", entry.kind.word(), entry.name);
-                            complaint
-                        }))
-                }
-                Ok(declared) => match declared.compiled {
-                    Compiled::Organization(organization) => {
-                        catalogue
-                            .organizations
-                            .insert(organization.id.clone(), organization);
-                    }
-                    Compiled::Plugin(mut plugin) => {
-                        plugin.created_at = entry.created_at;
-                        catalogue
-                            .plugins
-                            .insert(plugin.plugin_id.clone(), Arc::from(plugin));
-                    }
-                    Compiled::ObjectSet(set) => catalogue.sets.push(*set),
-                    Compiled::Calendar(calendar) => {
-                        catalogue
-                            .calendars
-                            .insert(calendar.name.clone(), Arc::from(calendar));
-                    }
-                    Compiled::Schedule(mut schedule) => {
-                        schedule.id.clone_from(&entry.id);
-                        schedule.revision = entry.revision;
-                        schedule.created_at = entry.created_at;
-                        schedules.push(*schedule);
-                    }
-                    // It was started, and is no declaration.
-                    Compiled::Run(_) => {}
-                },
-            }
-        }
-        let sets = catalogue.sets.iter();
-        let circular = circles(sets.map(|set| (set.name.as_str(), set.query.as_ref())));
-        for circle in circular {
-            catalogue.sets.retain(|set| !circle.contains(&set.name));
-            catalogue.broken.push(Complaint::error(
-                "stored object_set",
-                None,
-                "",
-                in_a_circle(&circle),
-            ));
-        }
-        catalogue.queues = catalogue
-            .plugins
-            .iter()
-            .map(|(id, plugin)| (id.clone(), rules.queue_for(plugin)))
-            .collect();
-        schedules.extend(
-            catalogue
-                .plugins
-                .values()
-                .filter_map(|plugin| own_schedule(plugin, &rules)),
-        );
-        schedules.sort_by(|a, b| (&a.name, &a.organization).cmp(&(&b.name, &b.organization)));
-        for schedule in schedules {
-            let timetable = match timetable(&schedule, &catalogue.calendars) {
-                Ok(timetable) => timetable,
-                // Left out: without its calendar it would fire when it must not.
-                Err(message) => {
-                    catalogue.broken.push(Complaint::error(
-                        format!("stored schedule {}", schedule.name),
-                        None,
-                        "calendars",
-                        message,
-                    ));
-                    continue;
-                }
-            };
-            let selected = catalogue.select(&schedule);
-            catalogue.schedules.push(Arc::new(Scheduled {
-                schedule,
-                selected,
-                timetable,
-            }));
-        }
-        catalogue.index = Index::of(&catalogue.schedules);
-        catalogue.historied = catalogue.asks_history();
-        for (plugin, set) in catalogue.taken_by_relations() {
-            catalogue.broken.push(Complaint::error(
-                "stored plugin",
-                None,
-                "consumes",
-                takes_by_relations(&plugin, &set),
-            ));
-        }
-        catalogue
-    }
-
-    /// The same, with these schedules paused.
-    pub fn paused(mut self, paused: &BTreeSet<String>) -> Catalogue {
-        let mut any = false;
-        for scheduled in &mut self.schedules {
-            if paused.contains(&scheduled.schedule.id) {
-                let mut schedule = scheduled.schedule.clone();
-                schedule.paused = true;
-                *scheduled = Arc::new(Scheduled {
-                    schedule,
-                    selected: scheduled.selected.clone(),
-                    timetable: scheduled.timetable.clone(),
-                });
-                any = true;
-            }
-        }
-        if any {
-            self.index = Index::of(&self.schedules);
-        }
-        self
+        let stored = stored.to_vec();
+        let catalogue = Edition::new(rules).replace(revision, stored, &BTreeSet::new());
+        Arc::unwrap_or_clone(catalogue)
     }
 
     /// The schedule with this id: one that is declared or that a plugin brings along, or what stands for a plugin that
     /// is run by hand (`plugin:<id>`) or because it was enabled (`enabled:<id>`).
     pub fn scheduled(&self, id: &str) -> Option<Arc<Scheduled>> {
-        if let Some(known) = self.schedules.iter().find(|known| known.schedule.id == id) {
+        if let Some(known) = self.schedules.get(id) {
             return Some(known.clone());
         }
         let (plugin_id, enabled) = match (id.strip_prefix(OF_PLUGIN), id.strip_prefix(OF_ENABLED)) {
@@ -211,9 +94,9 @@ impl Catalogue {
             schedule.spread = crate::moment::Span::ZERO;
         }
         Some(Arc::new(Scheduled {
-            schedule,
-            selected: vec![plugin.clone()],
-            timetable: Timetable::default(),
+            schedule: Arc::new(schedule),
+            selected: [plugin.clone()].into(),
+            timetable: Arc::default(),
         }))
     }
 
@@ -254,65 +137,12 @@ impl Catalogue {
             .unwrap_or_default()
     }
 
-    /// The types whose history some query of a schedule or a set asks for.
-    fn asks_history(&self) -> BTreeSet<String> {
-        let of_schedules = self.schedules.iter().flat_map(|scheduled| {
-            let schedule = &scheduled.schedule;
-            let selections = match &schedule.input {
-                Input::Selected(selections) => Some(selections.values()),
-                Input::Given => None,
-            };
-            let inputs = selections.into_iter().flatten();
-            let inputs = inputs.filter_map(|selection| match selection {
-                Selection::Query(query) => Some(&**query),
-                Selection::All | Selection::Set(_) => None,
-            });
-            inputs.chain(schedule.when.values())
-        });
-        let of_sets = self.sets.iter().filter_map(|set| set.query.as_ref());
-        let queries = of_schedules.chain(of_sets);
-        queries
-            .flat_map(|query| query.histories().iter().cloned())
-            .collect()
-    }
-
-    /// Plugins that take a set whose query asks other objects or history, with the set.
-    fn taken_by_relations(&self) -> Vec<(String, String)> {
-        let sets = self.sets.iter();
-        let reaching = reaching(sets.map(|set| (set.name.as_str(), set.query.as_ref())));
-        let plugins = self.plugins.values();
-        let taken = plugins.flat_map(|plugin| {
-            let names = plugin.sets_taken().filter(|name| reaching.contains(*name));
-            names.map(|name| (plugin.plugin_id.clone(), name.to_owned()))
-        });
-        taken.collect()
-    }
-
     /// The queue that a plugin's tasks go to.
     pub fn queue_for(&self, plugin: &Plugin) -> String {
         self.queues
             .get(&plugin.plugin_id)
             .cloned()
             .unwrap_or_else(|| self.rules.queue_for(plugin))
-    }
-
-    /// The plugins that a schedule's query selects. Computed when the catalogue changes, not when events come.
-    fn select(&self, schedule: &Schedule) -> Vec<Arc<Plugin>> {
-        self.plugins
-            .values()
-            .filter(|plugin| {
-                let facts = Facts {
-                    subject: plugin.as_ref(),
-                    trigger: None,
-                    previous: None,
-                    parameters: &schedule.parameters,
-                    now: Moment::EPOCH,
-                    world: &Nowhere,
-                };
-                schedule.plugins.answers(&facts).unwrap_or(false)
-            })
-            .cloned()
-            .collect()
     }
 
     /// Whether a plugin takes this object: by its type, or because a set that it names holds it.

@@ -8,6 +8,7 @@ mod beyond;
 mod clock;
 mod page;
 mod seen;
+mod touched;
 mod turn;
 
 use std::borrow::Cow;
@@ -26,14 +27,14 @@ use crate::run::{Cause, Gap, Occasion, Reason, RunDraft, Turn};
 use crate::schedule::{Input, Missed, Organization, timeouts};
 use crate::task::{Ids, InputDraft, TaskDraft, TaskState, digest, stable_number, unique_key};
 use crate::trigger::Scheduled;
-use crate::trigger::{Untouched, touches};
+use crate::trigger::{Room, Tally, Untouched};
 
 pub use asked::{begin, request};
 pub use clock::{AHEAD, Due, Passed, due};
 pub use page::{Carried, Inputs, asks_for_ends, page};
 pub use turn::{InTheWay, Scope, scope_of};
 
-use beyond::Beyond;
+use touched::trigger;
 
 /// What is known before a decision, of the objects that it may touch. The decision keeps it up to date, so that
 /// the changes of one batch see each other.
@@ -117,6 +118,13 @@ pub struct Plan {
     pub refused: HashMap<Reason, u64>,
     pub late: u64,
     pub unchanged: u64,
+    /// What finding the schedules of changes took, and of how many changes.
+    pub looked: Tally,
+    pub triggers: u64,
+    /// Some of these changes, for the index to learn from.
+    pub samples: Vec<(Object, Vec<Operation>)>,
+    /// For looking schedules up, used again for each change.
+    pub room: Room,
 }
 
 /// An object is different from now on, or gone.
@@ -276,127 +284,6 @@ pub fn change(desk: &mut Desk<'_>, world: &mut World, told: &Told) -> Result<(),
     Ok(())
 }
 
-/// Asks the schedules of the subject's type, or all of them where somebody wants to know why.
-fn trigger(
-    desk: &mut Desk<'_>,
-    world: &mut World,
-    told: &Told,
-    organization: &Organization,
-    subject: &Object,
-    before: Option<&Object>,
-    operations: &[Operation],
-) {
-    let catalogue = desk.catalogue;
-    let candidates = if desk.findings.is_some() {
-        catalogue.schedules.as_slice()
-    } else {
-        catalogue.index.candidates(&subject.object_type)
-    };
-    if !world.beyond.contains_key(&organization.id) {
-        let known = Known::default();
-        world.beyond.insert(organization.id.clone(), known);
-    }
-    for scheduled in candidates {
-        let touched = match world.beyond.get(&organization.id) {
-            Some(known) => {
-                let beyond = Beyond {
-                    catalogue,
-                    known,
-                    organization: &organization.id,
-                    objects: &world.objects,
-                    lived: &desk.plan.versions,
-                    now: desk.now,
-                };
-                let facts = Facts {
-                    subject,
-                    trigger: Some(subject),
-                    previous: before.map(|before| before as &dyn Fields),
-                    parameters: &scheduled.schedule.parameters,
-                    now: desk.now,
-                    world: &beyond,
-                };
-                let touched = touches(
-                    scheduled,
-                    &organization.id,
-                    &subject.object_type,
-                    operations,
-                    &facts,
-                );
-                // What was missing is fetched, and all is decided again; unless it was too much.
-                if known.missed() {
-                    Err(Untouched::TooCostly)
-                } else {
-                    touched
-                }
-            }
-            None => Err(Untouched::TooCostly),
-        };
-        let matching = match touched {
-            Ok(matching) => matching,
-            Err(untouched) => {
-                if matches!(untouched, Untouched::TooCostly) {
-                    *desk.plan.refused.entry(Reason::QueryTooCostly).or_default() += 1;
-                }
-                if let Some(findings) = desk.findings.as_deref_mut() {
-                    findings.push(Finding {
-                        schedule: scheduled.schedule.name.clone(),
-                        outcome: FindingOutcome::Untouched(untouched),
-                    });
-                }
-                continue;
-            }
-        };
-        let expands = matches!(scheduled.schedule.input, Input::Selected(_));
-        let mut run = open_run(desk, scheduled, &organization.id, Cause::Event, told.at);
-        run.occasion = Occasion {
-            operations: matching.clone(),
-            event_id: told.event_id.clone(),
-            event_type: Some(told.event_type.clone()),
-            traceparent: told.traceparent.clone(),
-            trigger: expands.then(|| subject.snapshot()),
-            previous: expands.then(|| before.map(Object::snapshot)).flatten(),
-            object: Some(subject.key.clone()),
-            deleted: matching.contains(&Operation::Deleted),
-        };
-        run.expands = expands;
-        run.target = (!expands).then(|| subject.key.primary_key.clone());
-        let aside = turn::take_turn(desk, world, scheduled, &mut run);
-        match &run.turn {
-            Turn::Now { .. } => {}
-            Turn::Later { .. } => {
-                note(desk, scheduled, FindingOutcome::Overlaps(run.turn.clone()));
-                turn::push(desk, world, run, aside);
-                continue;
-            }
-            Turn::Ended(..) => {
-                count_refusal(desk, &mut run, Reason::Overlap);
-                note(desk, scheduled, FindingOutcome::Overlaps(run.turn));
-                continue;
-            }
-        }
-        if expands {
-            turn::push(desk, world, run, aside);
-            note(desk, scheduled, FindingOutcome::Expands);
-            continue;
-        }
-        let mut considered = Vec::new();
-        consider(
-            desk,
-            world,
-            scheduled,
-            organization,
-            &mut run,
-            Some(subject),
-            &matching,
-            &mut considered,
-        );
-        note(desk, scheduled, FindingOutcome::Considered(considered));
-        if run.total > 0 {
-            turn::push(desk, world, run, aside);
-        }
-    }
-}
-
 fn note(desk: &mut Desk<'_>, scheduled: &Scheduled, outcome: FindingOutcome) {
     if let Some(findings) = desk.findings.as_deref_mut() {
         findings.push(Finding {
@@ -473,7 +360,7 @@ fn consider(
     considered: &mut Vec<(String, Result<String, Refusal>)>,
 ) {
     let explaining = desk.findings.is_some();
-    for plugin in &scheduled.selected {
+    for plugin in scheduled.selected.iter() {
         let outcome = consider_one(
             desk,
             world,

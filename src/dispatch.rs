@@ -329,8 +329,7 @@ fn prepare(catalogue: &Catalogue, task: &mut Claimed, now: Moment) -> Option<Off
     }
     let said = catalogue
         .schedules
-        .iter()
-        .find(|scheduled| scheduled.schedule.id == task.schedule_id)
+        .get(&task.schedule_id)
         .map_or(SaidTimeouts::default(), |scheduled| {
             scheduled.schedule.timeouts
         });

@@ -5,7 +5,7 @@ mod judged;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use metrics::{counter, gauge};
@@ -13,14 +13,15 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::agenda::Agenda;
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Edition};
 use crate::decide::Plan;
 use crate::moment::{Clock, Moment};
+use crate::object::{Object, Operation};
 use crate::policy::{Format, Order};
 use crate::rules::Rules;
 use crate::run::Turn;
 use crate::schedule::Organization;
-use crate::store::{Listened, Store, StoreError};
+use crate::store::{Listened, Since, Store, StoreError};
 use crate::task::Ids;
 
 pub use due::decide_due;
@@ -56,6 +57,8 @@ pub struct Ground {
     pub stop: CancellationToken,
     pub replica: String,
     catalogue: RwLock<Arc<Catalogue>>,
+    /// Makes the next catalogue. Whoever reads the one above waits for nobody who writes here.
+    edition: Mutex<Edition>,
     seed: AtomicU64,
     beats: Mutex<BTreeMap<&'static str, Moment>>,
 }
@@ -110,6 +113,7 @@ impl Ground {
             stop,
             replica: Ids::seeded(seed).next(now),
             catalogue: RwLock::new(Arc::new(Catalogue::empty(rules.clone()))),
+            edition: Mutex::new(Edition::new(rules.clone())),
             rules,
             seed: AtomicU64::new(seed),
             beats: Mutex::new(BTreeMap::new()),
@@ -145,53 +149,77 @@ impl Ground {
         self.load_catalogue().await
     }
 
+    /// Takes in what was declared since the catalogue was last loaded; all of it the first time.
     pub async fn load_catalogue(&self) -> Result<Arc<Catalogue>, StoreError> {
-        // Who is paused is read first: a pause raises the revision, so what is missed here is loaded once more.
-        let paused = self.store.pauses().await?.into_keys().collect();
-        let (revision, stored) = self.store.declared().await?;
-        let built = Catalogue::build(self.rules.clone(), revision, &stored);
-        let loaded = Arc::new(built.paused(&paused));
-        let listens = |noun: &str| {
-            let mut named = loaded.schedules.iter().flat_map(|s| &s.schedule.run_on);
-            named.any(|name| name == noun)
-        };
-        self.store.listen(Listened {
-            runs: listens("run"),
-            tasks: listens("task"),
-        });
-        for complaint in &loaded.broken {
-            tracing::error!("a declaration is out of use: {complaint}");
+        loop {
+            let known = self.edition().latest().revision;
+            let (revision, declared) = self.store.declared_since(known).await?;
+            // Read after the declarations: a pause raises the revision, so one that comes in between is read once more.
+            let paused = self.store.pauses().await?.into_keys().collect();
+            let mut edition = self.edition();
+            // Somebody else has loaded meanwhile: what was read may no longer be what is missing.
+            if edition.latest().revision != known {
+                continue;
+            }
+            let loaded = match declared {
+                Since::Nothing => edition.latest(),
+                Since::Changes(changes) => edition.apply(revision, changes, &paused),
+                Since::All(stored) => edition.replace(revision, stored, &paused),
+            };
+            #[allow(clippy::cast_precision_loss)] // a gauge is a float
+            gauge!("muster_schedules_unindexed").set(edition.unindexed() as f64);
+            drop(edition);
+            if loaded.revision > known {
+                let listens = |noun: &str| loaded.run_on.contains(noun);
+                self.store.listen(Listened {
+                    runs: listens("run"),
+                    tasks: listens("task"),
+                });
+                for complaint in loaded.broken.iter() {
+                    tracing::error!("a declaration is out of use: {complaint}");
+                }
+                self.show(&loaded);
+                self.tick.notify_one();
+            }
+            return Ok(loaded);
         }
-        let mut known = self
-            .catalogue
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        if known.revision < revision {
-            *known = loaded.clone();
-            drop(known);
-            self.tick.notify_one();
-        }
-        Ok(loaded)
     }
 
     /// Organisations that an event brought raised the revision by one. Where nothing else did, the catalogue only gains
-    /// them: nothing has to be compiled anew.
+    /// them.
     pub fn gain(&self, before: i64, organizations: &[Organization]) {
+        let gained = self.edition().gain(before, organizations);
+        if let Some(gained) = gained {
+            self.show(&gained);
+        }
+    }
+
+    fn edition(&self) -> MutexGuard<'_, Edition> {
+        self.edition.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Readers see this catalogue from now on, unless they see a later one.
+    fn show(&self, catalogue: &Arc<Catalogue>) {
         let mut known = self
             .catalogue
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        if organizations.is_empty() || known.revision != before {
+        if known.revision <= catalogue.revision {
+            *known = catalogue.clone();
+        }
+    }
+
+    /// Lets the index learn from some of the changes that were decided. Where somebody else is at it, it is left out:
+    /// others will come.
+    pub fn learn(&self, samples: &[(Object, Vec<Operation>)]) {
+        if samples.is_empty() {
             return;
         }
-        let mut gained = known.as_ref().clone();
-        gained.revision = before + 1;
-        for organization in organizations {
-            gained
-                .organizations
-                .insert(organization.id.clone(), organization.clone());
+        if let Ok(mut edition) = self.edition.try_lock()
+            && let Some(better) = edition.learn(samples)
+        {
+            self.show(&better);
         }
-        *known = Arc::new(gained);
     }
 
     /// A loop says that it is alive.
@@ -280,6 +308,10 @@ impl Ground {
 
 /// Counts what a plan made and refused, once it is committed.
 pub fn count_plan(plan: &Plan, rules: &Rules) {
+    counter!("muster_trigger_events_total").increment(plan.triggers);
+    counter!("muster_trigger_candidates_total").increment(plan.looked.candidates);
+    counter!("muster_trigger_checks_total").increment(plan.looked.checks);
+    counter!("muster_trigger_matches_total").increment(plan.looked.matches);
     for (reason, many) in &plan.refused {
         counter!("muster_refusals_total", "reason" => reason.word()).increment(*many);
     }

@@ -27,12 +27,21 @@
 //! 2. [`intake::run`] gathers a batch; [`wire::read_event`] opens each envelope. What cannot be read becomes a
 //!    [`store::DeadLetter`] of the same batch.
 //! 3. [`store::Store::gather`] reads what is known of the objects, their open tasks and last ends.
-//! 4. [`decide::change`] merges the change ([`object::merge`]), asks [`trigger::touches`] which schedules it touches,
-//!    and takes every plugin they select through [`decide::gates`]. All of it is one [`decide::Plan`].
+//! 4. [`decide::change`] merges the change ([`object::merge`]). The index ([`trigger::Schedules::candidates`]) brings the
+//!    schedules that it may touch, [`trigger::touches`] says which it does, and every plugin they select goes through
+//!    [`decide::gates`]. All of it is one [`decide::Plan`].
 //! 5. [`store::Store::commit`] stores inbox, inventory, runs and tasks in one transaction, if what was read still
 //!    holds; else the batch is read and decided again. Then the receipts are settled.
 //! 6. [`dispatch::run`], woken, claims tasks ([`store::Store::claim`]: a lease), looks again at what may have changed,
 //!    publishes, waits for the confirms and marks them.
+//!
+//! # A declaration
+//!
+//! 1. [`store::Store::apply`] stores what people declared, raises the revision and keeps what it changed.
+//! 2. [`ground::Ground::catalogue_at`] finds its catalogue behind: [`store::Store::declared_since`] tells what changed.
+//! 3. A [`catalogue::Edition`] compiles that alone, and makes the next [`catalogue::Catalogue`]. Whoever reads the one
+//!    before keeps it, and waits for nobody. Between revisions the index learns from some of the events that pass, and
+//!    moves schedules that wait at a common value to a rarer one.
 //!
 //! # A tick
 //!

@@ -35,7 +35,7 @@ mod tasks;
 mod world;
 
 pub use commit::{Commit, Committed, CursorMove};
-pub use declared::{Applied, Edit};
+pub use declared::{Applied, Edit, Since};
 pub use expanding::{ExpandingRun, Expansion};
 pub use leaving::Leaving;
 pub use letters::{DeadLetter, StoredLetter};
@@ -132,7 +132,7 @@ pub struct Listened {
 }
 
 /// The numbered changes of the schema, in order, for each database.
-const MIGRATIONS: [(i64, &str, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 5] = [
     (
         1,
         "house",
@@ -156,6 +156,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 4] = [
         "turns",
         include_str!("../migrations/postgres/0004_turns.sql"),
         include_str!("../migrations/sqlite/0004_turns.sql"),
+    ),
+    (
+        5,
+        "changes",
+        include_str!("../migrations/postgres/0005_changes.sql"),
+        include_str!("../migrations/sqlite/0005_changes.sql"),
     ),
 ];
 

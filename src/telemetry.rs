@@ -94,7 +94,7 @@ const fn seconds(name: &'static str, help: &'static str) -> Metric {
 }
 
 /// Everything that is measured. A name that is counted and not listed here has no help text, and a test complains.
-pub const METRICS: [Metric; 24] = [
+pub const METRICS: [Metric; 30] = [
     counter(
         "muster_events_total",
         "Events that were taken in, by type and outcome.",
@@ -161,6 +161,31 @@ pub const METRICS: [Metric; 24] = [
     seconds(
         "muster_decide_seconds",
         "Deciding what a batch of changes sets off.",
+    ),
+    counter(
+        "muster_commands_total",
+        "Commands that were answered, by outcome.",
+    ),
+    counter(
+        "muster_trigger_events_total",
+        "Changes of objects whose schedules were looked for.",
+    ),
+    counter(
+        "muster_trigger_candidates_total",
+        "Schedules that were looked at for these changes.",
+    ),
+    counter(
+        "muster_trigger_checks_total",
+        "Candidates of which more than their key had to be checked.",
+    ),
+    counter(
+        "muster_trigger_matches_total",
+        "Schedules that these changes triggered.",
+    ),
+    gauge(
+        "muster_schedules_unindexed",
+        None,
+        "Schedules that no key finds, so that every change looks at them.",
     ),
     counter(
         "muster_bus_reconnects_total",

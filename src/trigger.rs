@@ -1,7 +1,17 @@
 //! Which schedules a change touches.
 //!
-//! Schedules are kept by object type and operation; what else a schedule asks of its trigger is judged here too,
-//! so that the decision and its explanation walk the same steps.
+//! An event finds its schedules as fast among a million as among ten: each schedule waits under the key of its rarest
+//! predicate, and only those are looked at whose key the event has. The index narrows, the judge decides: a schedule
+//! that it brings is either known to be touched, or [`touches`] asks the judge, so that the decision and its explanation
+//! walk the same steps. The rooms, in the order in which a schedule walks through them:
+//!
+//! - `formula` turns what is asked into predicates on single attributes, with the constants of `literal`; `attributes`
+//!   numbers what is read of an event.
+//! - `register`, the writer, chooses where a schedule waits, by what `statistics` has learned from events, and writes
+//!   the rest as a `program`. `lists` holds what waits under one key, and splits what grows long.
+//! - `dictionary` finds keys, on the `pages` and `pieces` of which a reader keeps its own copy for nothing: a `picture`.
+//! - `event` holds the values of one event, from an object or, by `reader`, from bytes of JSON in one pass.
+//! - `roll` has the schedules themselves, by number and by id. `scan` is the plain way, to compare with.
 
 pub(crate) mod attributes;
 pub(crate) mod dictionary;
@@ -9,22 +19,24 @@ mod event;
 mod formula;
 pub(crate) mod lists;
 pub(crate) mod literal;
+pub(crate) mod pages;
 mod picture;
 pub(crate) mod pieces;
 pub(crate) mod program;
 mod reader;
 mod register;
+mod roll;
 mod scan;
 pub(crate) mod statistics;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use event::Event;
-pub use formula::Asked;
+pub use formula::{Alternative, Asked};
 pub use picture::{Matches, Picture};
-pub use register::Register;
 pub use reader::NotJson;
+pub use register::Register;
+pub use roll::{Roll, Room, Schedules};
 pub use scan::Scan;
 
 use crate::object::Operation;
@@ -36,15 +48,28 @@ use crate::schedule::Schedule;
 /// A schedule, the plugins that its query selects, and the instants at which it fires.
 #[derive(Debug)]
 pub struct Scheduled {
-    pub schedule: Schedule,
-    pub selected: Vec<Arc<Plugin>>,
-    pub timetable: Timetable,
+    pub schedule: Arc<Schedule>,
+    pub selected: Arc<[Arc<Plugin>]>,
+    pub timetable: Arc<Timetable>,
 }
 
-/// Schedules by what they are triggered by.
-#[derive(Clone, Debug, Default)]
-pub struct Index {
-    by_type: HashMap<String, Vec<Arc<Scheduled>>>,
+/// What finding the schedules of events took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Schedules that were looked at.
+    pub candidates: u64,
+    /// Those of which more than their key had to be checked.
+    pub checks: u64,
+    /// Those that were touched.
+    pub matches: u64,
+}
+
+impl Tally {
+    pub fn add(&mut self, more: Tally) {
+        self.candidates += more.candidates;
+        self.checks += more.checks;
+        self.matches += more.matches;
+    }
 }
 
 /// Why a schedule has nothing to do with a change, at the first step that says so.
@@ -64,29 +89,10 @@ pub enum Untouched {
     TooCostly,
 }
 
-impl Index {
-    pub fn of(schedules: &[Arc<Scheduled>]) -> Index {
-        let mut by_type: HashMap<String, Vec<Arc<Scheduled>>> = HashMap::new();
-        for scheduled in schedules {
-            for object_type in &scheduled.schedule.run_on {
-                by_type
-                    .entry(object_type.clone())
-                    .or_default()
-                    .push(scheduled.clone());
-            }
-        }
-        Index { by_type }
-    }
-
-    /// Candidates for a change of this type; each is still to be asked by [`touches`].
-    pub fn candidates(&self, object_type: &str) -> &[Arc<Scheduled>] {
-        self.by_type.get(object_type).map_or(&[], Vec::as_slice)
-    }
-}
-
-/// The operations of a change that a schedule is triggered by, or why it is not.
+/// The operations of a change that a schedule is triggered by, or why it is not. `known`: its `when` is true.
 pub fn touches(
     scheduled: &Scheduled,
+    known: bool,
     organization: &str,
     object_type: &str,
     operations: &[Operation],
@@ -110,7 +116,7 @@ pub fn touches(
     if !schedule.awake() {
         return Err(Untouched::Asleep);
     }
-    if let Some(when) = schedule.when.get(object_type) {
+    if let Some(when) = schedule.when.get(object_type).filter(|_| !known) {
         match when.answers(facts) {
             Ok(true) => {}
             Ok(false) => return Err(Untouched::When(when.clone())),

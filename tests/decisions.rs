@@ -972,7 +972,13 @@ fn a_page_of_the_inventory_passes_the_same_gates() {
             host
         })
         .collect();
-    let scheduled = case.catalogue.schedules[0].clone();
+    let scheduled = case
+        .catalogue
+        .schedules
+        .iter()
+        .next()
+        .expect("a schedule")
+        .clone();
     let organization = case.catalogue.organizations["acme"].clone();
     let mut run = RunDraft {
         id: "run".to_owned(),
@@ -1036,7 +1042,13 @@ fn an_occurrence_without_input_is_one_task_for_each_plugin_and_always_leaves_a_r
 - {name: hourly, recurrences: hourly, plugins: "True", input: {}}
 "#;
     let mut case = Case::new(text);
-    let scheduled = case.catalogue.schedules[0].clone();
+    let scheduled = case
+        .catalogue
+        .schedules
+        .iter()
+        .next()
+        .expect("a schedule")
+        .clone();
     let organization = case.catalogue.organizations["acme"].clone();
     let occur = |case: &mut Case| {
         let mut plan = Plan::default();
@@ -1200,6 +1212,8 @@ fn an_input_that_a_worker_never_wants_again_is_refused_until_its_time_has_come()
 
 #[path = "decisions/declarations.rs"]
 mod declarations;
+#[path = "decisions/editions.rs"]
+mod editions;
 #[path = "decisions/merging.rs"]
 mod merging;
 #[path = "decisions/progress.rs"]

@@ -148,12 +148,8 @@ impl House {
         assert!(complaints.iter().all(|c| !c.is_error()), "{complaints:?}");
         let mut edits: Vec<Edit> = Vec::new();
         let names: BTreeSet<String> = declared.iter().map(|entry| entry.name.clone()).collect();
-        for scheduled in &ground
-            .load_catalogue()
-            .await
-            .expect("a catalogue")
-            .schedules
-        {
+        let before = ground.load_catalogue().await.expect("a catalogue");
+        for scheduled in before.schedules.iter() {
             if !names.contains(&scheduled.schedule.name) {
                 edits.push(Edit::Delete {
                     kind: muster::declaration::Kind::Schedule,

@@ -4,12 +4,12 @@
 mod generated;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use generated::{Asked as Situation, asked, compile, rounds, small_query, value};
-use muster::query::{Query, print};
-use muster::trigger::{Asked, Event, Matches, Picture, Register, Scan};
+use muster::query::print;
+use muster::trigger::{Alternative, Asked, Event, Matches, Picture, Register, Scan};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -44,12 +44,14 @@ fn truth(asked: &Asked, situation: &Situation) -> bool {
         parameters: &asked.parameters,
         ..situation.facts()
     };
-    let fixed = asked.fixed.iter().all(|(name, texts)| {
-        let value = situation.object.get(*name);
-        value.is_some_and(|value| texts.iter().any(|text| value == &json!(text)))
-    });
-    let query = asked.query.as_ref();
-    fixed && query.is_none_or(|query| query.answers(&facts).unwrap_or(false))
+    asked.either.iter().any(|alternative| {
+        let fixed = alternative.fixed.iter().all(|(name, texts)| {
+            let value = situation.object.get(*name);
+            value.is_some_and(|value| texts.iter().any(|text| value == &json!(text)))
+        });
+        let query = alternative.query.as_ref();
+        fixed && query.is_none_or(|query| query.answers(&facts).unwrap_or(false))
+    })
 }
 
 fn expected(rules: &BTreeMap<u32, Asked>, situation: &Situation) -> BTreeSet<u32> {
@@ -67,16 +69,18 @@ fn fields(map: &Map<String, Value>) -> impl Iterator<Item = (&str, &Value)> {
 /// A rule of any kind of query.
 fn any_rule() -> BoxedStrategy<Asked> {
     (small_query(), value(), prop::option::of(0..3_usize))
-        .prop_map(|(tree, parameter, fixed)| Asked {
-            fixed: fixed
-                .map(|few| {
-                    let texts = ["", "a", "10.0.0.1"].iter().take(few + 1);
-                    ("b", texts.map(|text| (*text).to_owned()).collect())
-                })
-                .into_iter()
-                .collect(),
-            query: Some(compile(&print::canonical(&tree))),
-            parameters: Map::from_iter([("p".to_owned(), parameter)]),
+        .prop_map(|(tree, parameter, fixed)| {
+            let fixed = fixed.map(|few| {
+                let texts = ["", "a", "10.0.0.1"].iter().take(few + 1);
+                ("b", texts.map(|text| (*text).to_owned()).collect())
+            });
+            Asked {
+                either: vec![Alternative {
+                    fixed: fixed.into_iter().collect(),
+                    query: Some(compile(&print::canonical(&tree))),
+                }],
+                parameters: Map::from_iter([("p".to_owned(), parameter)]),
+            }
         })
         .boxed()
 }
@@ -86,8 +90,10 @@ fn plain_rule() -> BoxedStrategy<Asked> {
     let condition = prop_oneof![
         (0..6_i32).prop_map(|n| format!("a = {n}")),
         (0..6_i32, 0..6_i32).prop_map(|(a, b)| format!("a in ({a}, {b})")),
-        (0..9_i32, 1..5_i32).prop_map(|(from, width)| format!("x >= {from} and x < {}", from + width)),
-        (0..9_i32, 1..5_i32).prop_map(|(from, width)| format!("tags.x >= {from} and tags.x < {}", from + width)),
+        (0..9_i32, 1..5_i32)
+            .prop_map(|(from, width)| format!("x >= {from} and x < {}", from + width)),
+        (0..9_i32, 1..5_i32)
+            .prop_map(|(from, width)| format!("tags.x >= {from} and tags.x < {}", from + width)),
         (0..9_i32).prop_map(|n| format!("x > {n}.5")),
         (0..9_i32).prop_map(|n| format!("x != {n}")),
         (0..4_i32).prop_map(|n| format!("'t{n}' in tags")),
@@ -117,9 +123,8 @@ fn plain_rule() -> BoxedStrategy<Asked> {
                 .map(|parts| format!("({})", parts.join(" and ")))
                 .collect();
             Asked {
-                fixed: Vec::new(),
-                query: Some(compile(&text.join(" or "))),
                 parameters: Map::from_iter([("p".to_owned(), json!(3))]),
+                ..Asked::of(compile(&text.join(" or ")))
             }
         })
         .boxed()
@@ -135,9 +140,15 @@ fn plain_object() -> BoxedStrategy<Map<String, Value>> {
     (
         prop::option::of(0..7_i32),
         prop::option::of(0..5_i32),
-        prop::option::of(prop_oneof![(0..12_i32).prop_map(|n| json!(n)), (0..24_i32).prop_map(|n| json!(f64::from(n) / 2.0))]),
+        prop::option::of(prop_oneof![
+            (0..12_i32).prop_map(|n| json!(n)),
+            (0..24_i32).prop_map(|n| json!(f64::from(n) / 2.0))
+        ]),
         prop::option::of(prop::collection::vec(tag, 0..4)),
-        prop::option::of(prop::collection::vec((0..4_i32).prop_map(|n| json!({"count": n, "b": format!("10.0.0.{n}")})), 0..3)),
+        prop::option::of(prop::collection::vec(
+            (0..4_i32).prop_map(|n| json!({"count": n, "b": format!("10.0.0.{n}")})),
+            0..3,
+        )),
     )
         .prop_map(|(a, b, x, tags, any)| {
             let mut object = Map::new();
@@ -150,10 +161,13 @@ fn plain_object() -> BoxedStrategy<Map<String, Value>> {
             put("b", b.map(|n| json!(format!("Host{n}.example"))));
             put("x", x);
             put("tags", tags.map(Value::Array));
-            put("any", any.map(|any| match any.as_slice() {
-                [one] => one.clone(),
-                _ => Value::Array(any),
-            }));
+            put(
+                "any",
+                any.map(|any| match any.as_slice() {
+                    [one] => one.clone(),
+                    _ => Value::Array(any),
+                }),
+            );
             object
         })
         .boxed()
@@ -182,26 +196,30 @@ fn lives(
     }
     let mut event = Event::new();
     let mut before: Option<(Picture, BTreeMap<u32, Asked>)> = None;
-    let mut check = |register: &mut Register, rules: &BTreeMap<u32, Asked>| -> Result<(), TestCaseError> {
-        let picture = register.picture();
-        for situation in situations {
-            let wanted = expected(rules, situation);
-            event.take(&picture, fields(&situation.object));
-            prop_assert_eq!(&found(&picture, &mut event, rules, situation), &wanted);
-            let body = serde_json::to_vec(&situation.object).expect("JSON");
-            event.read(&picture, &body).expect("JSON is read");
-            prop_assert_eq!(&found(&picture, &mut event, rules, situation), &wanted);
-            register.show(&mut event);
-            // An older picture still tells what was true then.
-            if let Some((old, then)) = &before {
-                event.take(old, fields(&situation.object));
-                prop_assert_eq!(found(old, &mut event, then, situation), expected(then, situation));
+    let mut check =
+        |register: &mut Register, rules: &BTreeMap<u32, Asked>| -> Result<(), TestCaseError> {
+            let picture = register.picture();
+            for situation in situations {
+                let wanted = expected(rules, situation);
+                event.take(&picture, fields(&situation.object));
+                prop_assert_eq!(&found(&picture, &mut event, rules, situation), &wanted);
+                let body = serde_json::to_vec(&situation.object).expect("JSON");
+                event.read(&picture, &body).expect("JSON is read");
+                prop_assert_eq!(&found(&picture, &mut event, rules, situation), &wanted);
+                register.show(&mut event);
+                // An older picture still tells what was true then.
+                if let Some((old, then)) = &before {
+                    event.take(old, fields(&situation.object));
+                    prop_assert_eq!(
+                        found(old, &mut event, then, situation),
+                        expected(then, situation)
+                    );
+                }
             }
-        }
-        before = Some((picture, rules.clone()));
-        register.settle(50, &|rule| rules.get(&rule).cloned());
-        Ok(())
-    };
+            before = Some((picture, rules.clone()));
+            register.settle(50, &|rule| rules.get(&rule).cloned());
+            Ok(())
+        };
     check(&mut register, &rules)?;
     for (at, change) in changes {
         let number = u32::try_from(at % (rules.len() + 2)).expect("few");
@@ -224,7 +242,10 @@ fn lives(
         event.take(&picture, fields(&situation.object));
         let mut matches = Matches::default();
         scan.find(&picture, &mut event, &mut matches);
-        prop_assert_eq!(decided(&matches, &rules, situation), expected(&rules, situation));
+        prop_assert_eq!(
+            decided(&matches, &rules, situation),
+            expected(&rules, situation)
+        );
     }
     for (number, asked) in &rules {
         register.remove(*number, asked);
@@ -256,4 +277,62 @@ proptest! {
         let situations: Vec<Situation> = objects.into_iter().map(situation_of).collect();
         lives(first, changes, &situations)?;
     }
+}
+
+#[test]
+fn readers_find_what_was_true_at_one_time_while_a_writer_changes_rules() {
+    // Each rule is there or not; a version is one set of them, and the picture of it says nothing of the next.
+    let rules: Vec<Asked> = (0..600)
+        .map(|n| {
+            Asked::of(compile(&format!(
+                "a = {} and b = 'host{}' and x >= {}",
+                n % 3,
+                n % 7,
+                n % 11
+            )))
+        })
+        .collect();
+    let mut register = Register::new();
+    let shown = RwLock::new((register.picture(), BTreeSet::<u32>::new()));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let (mut event, mut matches) = (Event::new(), Matches::default());
+                    let mut asked = 0;
+                    while !stop.load(Ordering::Relaxed) || asked < 100 {
+                        let (picture, there) = shown.read().expect("the picture").clone();
+                        let (a, b, x) = (asked % 3, asked % 7, asked % 13);
+                        let body = format!(r#"{{"a": {a}, "b": "host{b}", "x": {x}}}"#);
+                        event.read(&picture, body.as_bytes()).expect("JSON");
+                        picture.find(&mut event, &mut matches);
+                        let found: BTreeSet<u32> =
+                            matches.rules.iter().map(|(rule, _)| *rule).collect();
+                        let wanted = there
+                            .into_iter()
+                            .filter(|n| n % 3 == a && n % 7 == b && n % 11 <= x);
+                        assert_eq!(found, wanted.collect());
+                        asked += 1;
+                    }
+                })
+            })
+            .collect();
+        let mut there = BTreeSet::new();
+        for step in 0..3_000_u32 {
+            let number = step.wrapping_mul(2_654_435_761) % 600;
+            let asked = &rules[number as usize];
+            if there.remove(&number) {
+                register.remove(number, asked);
+            } else {
+                register.insert(number, asked);
+                there.insert(number);
+            }
+            *shown.write().expect("the picture") = (register.picture(), there.clone());
+        }
+        stop.store(true, Ordering::Relaxed);
+        for reader in readers {
+            reader.join().expect("a reader");
+        }
+    });
 }

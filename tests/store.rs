@@ -20,7 +20,7 @@ use language::{
 };
 use muster::catalogue::Catalogue;
 use muster::decide::{Desk, Plan, World, change, occurrence};
-use muster::declaration::{Variables, read_file};
+use muster::declaration::{Kind, Variables, read_file};
 use muster::moment::{Moment, Span};
 use muster::object::{Change, Level, Object, ObjectKey, Rank, Told, Word};
 use muster::policy::WorkerSettings;
@@ -29,7 +29,7 @@ use muster::rules::Rules;
 use muster::run::Cause;
 use muster::store::{
     Applied, Commit, Committed, CursorMove, DeadLetter, Edit, Gathered, Older, Page, Published,
-    Reported, Store, Wanted,
+    Reported, Since, Store, Wanted,
 };
 use muster::task::{Ending, Ids, Status, StatusWord, TaskState};
 use serde_json::{Value, json};
@@ -57,6 +57,7 @@ on_both!(
     a_message_counts_once,
     an_object_that_changed_meanwhile_makes_the_decision_stale,
     a_changed_catalogue_makes_the_decision_stale,
+    what_changed_since_a_revision_is_read_alone,
     a_unique_key_that_somebody_took_makes_the_decision_stale,
     a_cursor_that_somebody_moved_makes_the_decision_stale,
     a_stale_decision_stores_nothing_at_all,
@@ -971,6 +972,42 @@ async fn the_same_dead_letter_is_counted_not_repeated(house: House) {
             .expect("dropped")
     );
     assert_eq!(house.store.count_dead_letters().await.expect("a count"), 0);
+}
+
+async fn what_changed_since_a_revision_is_read_alone(house: House) {
+    let (before, stored) = house.store.declared().await.expect("all of it");
+    let since = async |known| {
+        house
+            .store
+            .declared_since(known)
+            .await
+            .expect("what changed")
+    };
+    assert!(matches!(since(before).await, (revision, Since::Nothing) if revision == before));
+    // What the empty database was is known to nobody: all is read.
+    let (_, all) = since(0).await;
+    assert!(matches!(all, Since::All(all) if all == stored));
+    house.declare("- {kind: organization, id: late}\n").await;
+    let (revision, Since::Changes(changes)) = since(before).await else {
+        panic!("changes");
+    };
+    let told: Vec<(Kind, &str, bool)> = changes
+        .iter()
+        .map(|change| (change.kind, change.name.as_str(), change.now.is_some()))
+        .collect();
+    assert_eq!(revision, before + 1);
+    assert_eq!(told, [(Kind::Organization, "late", true)]);
+    let gone = Edit::Delete {
+        kind: Kind::Organization,
+        organization: String::new(),
+        name: "late".to_owned(),
+    };
+    let applied = house.store.apply(&[gone], revision, at(0)).await;
+    assert_eq!(applied.expect("applied"), Applied::Revision(before + 2));
+    let (_, Since::Changes(changes)) = since(before).await else {
+        panic!("changes");
+    };
+    assert!(matches!(&changes[..], [change] if change.name == "late" && change.now.is_none()));
 }
 
 async fn an_expansion_moves_its_position_once(house: House) {

@@ -193,7 +193,7 @@ async fn a_year_of_a_thousand_schedules_decides_every_occurrence_once_and_overla
     }
     let catalogue = replicas[0].catalogue();
     let (mut occurrences, mut passed, mut suppressed) = (0, 0, 0);
-    for scheduled in &catalogue.schedules {
+    for scheduled in catalogue.schedules.iter() {
         let schedule = &scheduled.schedule;
         let name = schedule.name.as_str();
         let expected: BTreeSet<Moment> = scheduled

@@ -146,6 +146,12 @@ fn as_json(explained: &Explained) -> Value {
         "object": explained.world.objects.get(&explained.key).map(Object::snapshot),
         "withdraws": explained.plan.withdrawn.iter().map(|w| json!({"task": w.task_id, "reason": w.reason})).collect::<Vec<_>>(),
         "tasks": explained.plan.tasks.len(),
+        "matching": {
+            "candidates": explained.plan.looked.candidates,
+            "checks": explained.plan.looked.checks,
+            "matches": explained.plan.looked.matches,
+            "schedules": explained.catalogue.schedules.len(),
+        },
         "schedules": findings,
     })
 }
@@ -324,8 +330,13 @@ fn as_text(explained: &Explained, told: &Value) {
             print(&indent(&text(plugin, "query"), 8));
         }
     }
+    let looked = explained.plan.looked;
     print(&format!(
-        "\n{} tasks would be made",
-        explained.plan.tasks.len()
+        "\n{} tasks would be made. Of {} schedules, {} were candidates, {} of which were checked further; {} matched",
+        explained.plan.tasks.len(),
+        explained.catalogue.schedules.len(),
+        looked.candidates,
+        looked.checks,
+        looked.matches
     ));
 }

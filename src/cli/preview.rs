@@ -84,7 +84,8 @@ fn of_file(
     }
     let found: Vec<Arc<Scheduled>> = catalogue
         .schedules
-        .iter()
+        .by_name()
+        .into_iter()
         .filter(|scheduled| !scheduled.timetable.is_empty())
         .cloned()
         .collect();
@@ -117,7 +118,8 @@ async fn declared(settings: &Settings, preview: &Preview) -> Result<Vec<Arc<Sche
     let name = preview.schedule.as_str();
     let named: Vec<&Arc<Scheduled>> = catalogue
         .schedules
-        .iter()
+        .by_name()
+        .into_iter()
         .filter(|scheduled| scheduled.schedule.name == name || scheduled.schedule.id == name)
         .filter(|scheduled| {
             preview.organization.is_none()

@@ -37,7 +37,7 @@ pub fn page(
     inputs: &Inputs<'_>,
 ) -> Carried {
     let first = desk.plan.tasks.len();
-    for plugin in &scheduled.selected {
+    for plugin in scheduled.selected.iter() {
         for input in inputs.carried.get(&plugin.plugin_id).into_iter().flatten() {
             // What became of it is counted on the run.
             let _ = consider_one(

@@ -113,7 +113,7 @@ fn limit(catalogue: &Catalogue, worker_type: &str) -> i64 {
 /// The worker types of a schedule's plugins, and how many plugins each has.
 fn plugins_by_type(scheduled: &Scheduled) -> BTreeMap<&str, i64> {
     let mut types: BTreeMap<&str, i64> = BTreeMap::new();
-    for plugin in &scheduled.selected {
+    for plugin in scheduled.selected.iter() {
         *types.entry(plugin.worker_type.as_str()).or_default() += 1;
     }
     types

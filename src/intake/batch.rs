@@ -424,6 +424,7 @@ async fn take_events(
             }
             Committed::Done => {
                 ground.gain(gathered.revision, &plan.organizations);
+                ground.learn(&plan.samples);
                 handled.events += events.len() as u64;
                 handled.duplicates += duplicates;
                 handled.tasks += plan.tasks.len() as u64;
@@ -516,12 +517,7 @@ async fn take_statuses(
             if from_file && !ends_by_file(&catalogue, plugin.map(AsRef::as_ref)) {
                 continue;
             }
-            let schedule = known.and_then(|(.., id)| {
-                catalogue
-                    .schedules
-                    .iter()
-                    .find(|scheduled| scheduled.schedule.id == *id)
-            });
+            let schedule = known.and_then(|(.., id)| catalogue.schedules.get(id));
             let rule = retry(
                 &plugin.map(|plugin| plugin.retry).unwrap_or_default(),
                 &schedule

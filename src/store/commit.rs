@@ -9,12 +9,14 @@ use serde_json::{Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::columns::Columns;
+use super::declared::ChangeRow;
 use super::expanding::Expansion;
 use super::leaving::Offered;
 use super::letters::DeadLetter;
 use super::requests::Answered;
 use super::{Dialect, Store, StoreError, json_rows, write_rows};
 use crate::decide::{Plan, World};
+use crate::declaration::Kind;
 use crate::moment::Moment;
 use crate::object::ObjectKey;
 use crate::task::{TaskDraft, TaskState};
@@ -281,6 +283,16 @@ impl Store {
                 return Ok(Committed::Stale("catalogue"));
             }
             self.write_organizations(connection, commit).await?;
+            let organizations = commit.plan.organizations.iter();
+            let changed: Vec<ChangeRow<'_>> = organizations
+                .map(|organization| ChangeRow {
+                    kind: Kind::Organization.word(),
+                    organization: "",
+                    name: &organization.id,
+                })
+                .collect();
+            self.write_changes(connection, commit.revision + 1, &changed)
+                .await?;
         }
         if !self.move_rests(connection, commit.rests).await? {
             return Ok(Committed::Stale("other objects"));

@@ -1,12 +1,13 @@
 //! What people declared, as it was written, with a revision over all of it.
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::commit::Commit;
 use super::world::read_map;
-use super::{Store, StoreError, moment};
-use crate::catalogue::Stored;
+use super::{Store, StoreError, json_rows, moment};
+use crate::catalogue::{Changed, Stored};
 use crate::decide::Plan;
 use crate::declaration::Kind;
 use crate::moment::Moment;
@@ -32,6 +33,35 @@ pub enum Edit {
     },
 }
 
+/// A declaration that a revision changed.
+#[derive(Serialize)]
+pub(super) struct ChangeRow<'a> {
+    pub kind: &'static str,
+    pub organization: &'a str,
+    pub name: &'a str,
+}
+
+impl Edit {
+    fn changes(&self) -> ChangeRow<'_> {
+        let (Edit::Put {
+            kind,
+            organization,
+            name,
+            ..
+        }
+        | Edit::Delete {
+            kind,
+            organization,
+            name,
+        }) = self;
+        ChangeRow {
+            kind: kind.word(),
+            organization,
+            name,
+        }
+    }
+}
+
 /// What became of an application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
@@ -39,6 +69,18 @@ pub enum Applied {
     /// Somebody else changed the declarations meanwhile.
     Stale,
 }
+
+/// What was declared since a revision.
+#[derive(Clone, Debug)]
+pub enum Since {
+    Nothing,
+    Changes(Vec<Changed>),
+    /// All that there is: what changed since is no longer known one by one.
+    All(Vec<Stored>),
+}
+
+/// So many revisions are kept one by one.
+const KEPT: i64 = 10_000;
 
 impl Store {
     pub async fn catalogue_revision(&self) -> Result<i64, StoreError> {
@@ -83,6 +125,70 @@ impl Store {
         }
     }
 
+    /// What was declared since a revision, and the revision that it is now.
+    pub async fn declared_since(&self, known: i64) -> Result<(i64, Since), StoreError> {
+        loop {
+            let before = self.catalogue_revision().await?;
+            if before == known {
+                return Ok((before, Since::Nothing));
+            }
+            let kept: i64 = sqlx::query(
+                "SELECT COUNT(DISTINCT revision) AS kept FROM declared_change WHERE revision > $1 AND revision <= $2",
+            )
+            .bind(known)
+            .bind(before)
+            .fetch_one(&self.pool)
+            .await?
+            .try_get("kept")?;
+            if kept != before - known {
+                let (revision, stored) = self.declared().await?;
+                return Ok((revision, Since::All(stored)));
+            }
+            let rows = sqlx::query(
+                "SELECT c.kind AS of_kind, c.organization AS of_organization, c.name AS of_name, \
+                 d.id, d.definition, d.revision, d.created_at FROM \
+                 (SELECT DISTINCT kind, organization, name FROM declared_change WHERE revision > $1 AND revision <= $2) c \
+                 LEFT JOIN declared d ON d.kind = c.kind AND d.organization = c.organization AND d.name = c.name \
+                 ORDER BY c.kind, c.organization, c.name",
+            )
+            .bind(known)
+            .bind(before)
+            .fetch_all(&self.pool)
+            .await?;
+            // Both must be of one revision; a change in between is rare, and then it is read again.
+            if self.catalogue_revision().await? != before {
+                continue;
+            }
+            let mut changes = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let Some(kind) = Kind::parse(&row.try_get::<String, _>("of_kind")?) else {
+                    continue;
+                };
+                let organization: String = row.try_get("of_organization")?;
+                let name: String = row.try_get("of_name")?;
+                let now = match row.try_get::<Option<String>, _>("id")? {
+                    None => None,
+                    Some(id) => Some(Stored {
+                        kind,
+                        organization: organization.clone(),
+                        name: name.clone(),
+                        id,
+                        definition: read_map(&row.try_get::<String, _>("definition")?),
+                        revision: row.try_get("revision")?,
+                        created_at: moment(row, "created_at")?,
+                    }),
+                };
+                changes.push(Changed {
+                    kind,
+                    organization,
+                    name,
+                    now,
+                });
+            }
+            return Ok((before, Since::Changes(changes)));
+        }
+    }
+
     /// Makes all edits, or none where the declarations are no longer of `revision`.
     pub async fn apply(
         &self,
@@ -116,6 +222,9 @@ impl Store {
             transaction.rollback().await?;
             return Ok(Applied::Stale);
         }
+        let changed: Vec<ChangeRow<'_>> = edits.iter().map(Edit::changes).collect();
+        self.write_changes(&mut transaction, revision + 1, &changed)
+            .await?;
         for edit in edits {
             match edit {
                 Edit::Put {
@@ -203,6 +312,30 @@ impl Store {
         self.write_runs(&mut transaction, &begun).await?;
         transaction.commit().await?;
         Ok(Applied::Revision(revision + 1))
+    }
+
+    /// Keeps which declarations a revision changed, so that whoever knows the one before reads these alone.
+    pub(super) async fn write_changes(
+        &self,
+        connection: &mut AnyConnection,
+        revision: i64,
+        changed: &[ChangeRow<'_>],
+    ) -> Result<(), StoreError> {
+        let sql = format!(
+            "INSERT INTO declared_change (revision, kind, organization, name) \
+             SELECT {revision}, r.kind, r.organization, r.name FROM {} WHERE true ON CONFLICT DO NOTHING",
+            self.dialect
+                .rows("$1", "kind text, organization text, name text")
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(json_rows(changed))
+            .execute(&mut *connection)
+            .await?;
+        sqlx::query("DELETE FROM declared_change WHERE revision <= $1")
+            .bind(revision - KEPT)
+            .execute(&mut *connection)
+            .await?;
+        Ok(())
     }
 
     /// How far the clocks of schedules have been decided: of some, or of all.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{AnyConnection, Row};
 
+use super::declared::ChangeRow;
 use super::{Store, StoreError, moment};
 use crate::moment::{Moment, Span};
 
@@ -77,9 +78,7 @@ impl Store {
     /// so every replica hears of it.
     pub async fn pause(&self, schedule_id: &str, pause: &Pause) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
-        sqlx::query("UPDATE revision SET value = value + 1 WHERE name = 'catalogue'")
-            .execute(&mut *transaction)
-            .await?;
+        self.raise_for_pauses(&mut transaction, schedule_id).await?;
         let paused = sqlx::query(
             "INSERT INTO pause (schedule_id, reason, who, paused_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
         )
@@ -101,9 +100,7 @@ impl Store {
     /// A schedule fires again from now on; false where it was not paused.
     pub async fn resume(&self, schedule_id: &str) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
-        sqlx::query("UPDATE revision SET value = value + 1 WHERE name = 'catalogue'")
-            .execute(&mut *transaction)
-            .await?;
+        self.raise_for_pauses(&mut transaction, schedule_id).await?;
         let resumed = sqlx::query("DELETE FROM pause WHERE schedule_id = $1")
             .bind(schedule_id)
             .execute(&mut *transaction)
@@ -115,6 +112,26 @@ impl Store {
         }
         transaction.commit().await?;
         Ok(true)
+    }
+
+    /// The next revision, which changes no declaration: who follows reads the pauses alone.
+    async fn raise_for_pauses(
+        &self,
+        connection: &mut AnyConnection,
+        schedule_id: &str,
+    ) -> Result<(), StoreError> {
+        let raised = sqlx::query(
+            "UPDATE revision SET value = value + 1 WHERE name = 'catalogue' RETURNING value",
+        )
+        .fetch_one(&mut *connection)
+        .await?;
+        let change = ChangeRow {
+            kind: "pause",
+            organization: "",
+            name: schedule_id,
+        };
+        self.write_changes(connection, raised.try_get("value")?, &[change])
+            .await
     }
 
     /// Schedules that are paused, by their ids.

@@ -5,12 +5,13 @@
 
 use serde_json::Value;
 
-use super::attributes::{Attribute, Name, Reading};
+use super::attributes::{Attribute, Name, ROOT, Reading};
 use super::dictionary::{Form, KeyId, NO_KEY, hashed};
 use super::literal::Literal;
 use super::picture::Picture;
 use super::program::{Answers, TestId, Tested};
 use crate::moment::Moment;
+use crate::query::Fields;
 use crate::query::evaluate::passes;
 use crate::query::value::{Address, Number, Scalar, instant};
 
@@ -102,6 +103,19 @@ impl Event {
         }
     }
 
+    /// Fills it from anything with named fields, of which those are asked for that some predicate names.
+    pub fn take_fields(&mut self, picture: &Picture, subject: &dyn Fields) {
+        self.clear(picture);
+        let Some(root) = picture.attributes.name(ROOT) else {
+            return;
+        };
+        for (name, at) in &root.under {
+            if let Some(value) = subject.field(name) {
+                self.walk(picture, *at, &value, false);
+            }
+        }
+    }
+
     /// Makes room for another event.
     pub(crate) fn clear(&mut self, picture: &Picture) {
         self.turn = self.turn.wrapping_add(1);
@@ -111,8 +125,7 @@ impl Event {
             self.results.clear();
             self.turn = 1;
         }
-        self.slots
-            .resize(picture.attributes.len(), Slot::default());
+        self.slots.resize(picture.attributes.len(), Slot::default());
         self.results
             .resize(picture.tests.len(), (0, Tested::Unknown));
         self.found.clear();
@@ -128,9 +141,24 @@ impl Event {
         self.elements > MANY
     }
 
+    /// A field that holds these texts, each for itself.
+    pub(crate) fn fill_texts<'t>(
+        &mut self,
+        picture: &Picture,
+        name: &str,
+        texts: impl IntoIterator<Item = &'t str>,
+    ) {
+        let at = picture.attributes.under(ROOT, name);
+        if let Some(name) = at.and_then(|at| picture.attributes.name(at)) {
+            for text in texts {
+                self.arrive(picture, name, Bit::Text(text), false);
+            }
+        }
+    }
+
     /// Reads a field of the event.
     pub(crate) fn fill(&mut self, picture: &Picture, name: &str, value: &Value) {
-        if let Some(at) = picture.attributes.under(super::attributes::ROOT, name) {
+        if let Some(at) = picture.attributes.under(ROOT, name) {
             self.walk(picture, at, value, false);
         }
     }
@@ -222,7 +250,13 @@ impl Event {
     }
 
     /// A value of an attribute.
-    pub(crate) fn add(&mut self, picture: &Picture, attribute: Attribute, reading: Reading, bit: Bit<'_>) {
+    pub(crate) fn add(
+        &mut self,
+        picture: &Picture,
+        attribute: Attribute,
+        reading: Reading,
+        bit: Bit<'_>,
+    ) {
         let mut found = Found {
             key: NO_KEY,
             hash: 0,
@@ -241,7 +275,11 @@ impl Event {
             Bit::Number(number) => {
                 let literal = Literal::number_of(number);
                 let exact = literal.number();
-                let form = if exact.is_some() { Seen::Number } else { Seen::Large };
+                let form = if exact.is_some() {
+                    Seen::Number
+                } else {
+                    Seen::Large
+                };
                 if reading == Reading::Instant {
                     // Microseconds are kept as numbers there, so a number is equal to no key and lies between none.
                     found.form = form;
@@ -258,7 +296,14 @@ impl Event {
         self.keep(attribute, found);
     }
 
-    fn text(&mut self, picture: &Picture, attribute: Attribute, reading: Reading, text: &str, found: &mut Found) {
+    fn text(
+        &mut self,
+        picture: &Picture,
+        attribute: Attribute,
+        reading: Reading,
+        text: &str,
+        found: &mut Found,
+    ) {
         let start = self.texts.len();
         self.texts.push_str(text);
         if reading == Reading::Folded
@@ -296,7 +341,14 @@ impl Event {
         }
     }
 
-    fn is(&self, picture: &Picture, attribute: Attribute, found: &mut Found, form: Seen, literal: &Literal) {
+    fn is(
+        &self,
+        picture: &Picture,
+        attribute: Attribute,
+        found: &mut Found,
+        form: Seen,
+        literal: &Literal,
+    ) {
         found.form = form;
         found.hash = hashed::literal(attribute, literal);
         found.key = picture.dictionary.find(found.hash, |key| {
@@ -444,7 +496,9 @@ impl Answers for Asking<'_> {
         let read_as_instants = self.picture.reads_instants(attribute);
         for found in self.event.found(attribute) {
             match found.form {
-                Seen::Number if !read_as_instants && found.number >= first && found.number <= last => {
+                Seen::Number
+                    if !read_as_instants && found.number >= first && found.number <= last =>
+                {
                     return Tested::True;
                 }
                 Seen::Instant if found.number.is_nan() => unknown = true,
@@ -455,7 +509,11 @@ impl Answers for Asking<'_> {
                 _ => {}
             }
         }
-        if unknown { Tested::Unknown } else { Tested::False }
+        if unknown {
+            Tested::Unknown
+        } else {
+            Tested::False
+        }
     }
 
     fn test(&mut self, attribute: Attribute, test: TestId) -> Tested {
@@ -508,6 +566,10 @@ impl Asking<'_> {
                 return Tested::True;
             }
         }
-        if unknown { Tested::Unknown } else { Tested::False }
+        if unknown {
+            Tested::Unknown
+        } else {
+            Tested::False
+        }
     }
 }

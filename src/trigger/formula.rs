@@ -10,18 +10,34 @@ use super::literal::Literal;
 use crate::query::Query;
 use crate::query::evaluate::element_kind;
 use crate::query::schema::Kind;
-use crate::query::tree::{
-    Condition, Needle, Node, Operand, Path, Quantified, Relation, Test,
-};
+use crate::query::tree::{Condition, Needle, Node, Operand, Path, Quantified, Relation, Test};
 use crate::query::value::Scalar;
 
-/// All that a rule asks of an event.
+/// All that a rule asks of an event: one of these, and nothing where there is none.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
-    /// Fields that are one of some texts, by name.
+    pub either: Vec<Alternative>,
+    pub parameters: Map<String, Value>,
+}
+
+/// Fields that are one of some texts, by name, and a query.
+#[derive(Clone, Debug, Default)]
+pub struct Alternative {
     pub fixed: Vec<(&'static str, Vec<String>)>,
     pub query: Option<Query>,
-    pub parameters: Map<String, Value>,
+}
+
+impl Asked {
+    /// What a query alone asks.
+    pub fn of(query: Query) -> Asked {
+        Asked {
+            either: vec![Alternative {
+                fixed: Vec::new(),
+                query: Some(query),
+            }],
+            parameters: Map::new(),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -58,28 +74,35 @@ pub(crate) enum Ask {
 
 impl Formula {
     pub fn of(asked: &Asked) -> Formula {
-        let mut parts: Vec<Formula> = asked
-            .fixed
-            .iter()
-            .map(|(name, texts)| {
-                Formula::Leaf(Leaf {
-                    attribute: Described {
-                        names: vec![(*name).to_owned()],
-                        elements: false,
-                        reading: Reading::Plain,
-                    },
-                    ask: Ask::Among(texts.iter().map(|text| Literal::text(text)).collect()),
-                    negated: false,
-                })
+        let either = asked.either.iter();
+        any(either
+            .map(|alternative| alternative.formula(&asked.parameters))
+            .collect())
+    }
+}
+
+impl Alternative {
+    fn formula(&self, parameters: &Map<String, Value>) -> Formula {
+        let fixed = self.fixed.iter().map(|(name, texts)| {
+            let mut literals: Vec<Literal> = texts.iter().map(|text| Literal::text(text)).collect();
+            literals.sort();
+            literals.dedup();
+            Formula::Leaf(Leaf {
+                attribute: Described {
+                    names: vec![(*name).to_owned()],
+                    elements: false,
+                    reading: Reading::Plain,
+                },
+                ask: Ask::Among(literals),
+                negated: false,
             })
-            .collect();
-        if let Some(query) = &asked.query {
-            let reader = Reader {
-                parameters: &asked.parameters,
-            };
-            parts.push(reader.node(query.tree(), false));
-        }
-        all(parts)
+        });
+        let reader = Reader { parameters };
+        let query = self
+            .query
+            .iter()
+            .map(|query| reader.node(query.tree(), false));
+        all(fixed.chain(query).collect())
     }
 }
 
@@ -154,7 +177,11 @@ impl Reader<'_> {
                 quantifier: quantifier @ (Quantified::Any | Quantified::None),
                 path,
                 body: Some(body),
-            } => self.element(path, body, matches!(quantifier, Quantified::None) != negated),
+            } => self.element(
+                path,
+                body,
+                matches!(quantifier, Quantified::None) != negated,
+            ),
             Condition::Quantified { .. }
             | Condition::InSet(_)
             | Condition::History { .. }
@@ -181,7 +208,14 @@ impl Reader<'_> {
         }
     }
 
-    fn test(&self, path: &Path, lower: bool, test: &Test, negated: bool, elements: bool) -> Formula {
+    fn test(
+        &self,
+        path: &Path,
+        lower: bool,
+        test: &Test,
+        negated: bool,
+        elements: bool,
+    ) -> Formula {
         let described = Reading::of(&path.kind, lower)
             .and_then(|reading| Described::of(path, elements, reading));
         let Some(attribute) = described else {

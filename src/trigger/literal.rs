@@ -39,9 +39,9 @@ impl Literal {
                 Some(Literal::number_of(*number))
             }
             Scalar::Text(text) if plain => Some(Literal::text(text)),
-            Scalar::Instant(moment) if reading == Reading::Instant => Some(Literal::int(
-                moment.micros().into(),
-            )),
+            Scalar::Instant(moment) if reading == Reading::Instant => {
+                Some(Literal::int(moment.micros().into()))
+            }
             Scalar::Address(address) if reading == Reading::Address => {
                 Some(Literal::Address(Box::new(*address)))
             }

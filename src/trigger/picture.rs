@@ -120,6 +120,13 @@ impl Picture {
         matches.once();
     }
 
+    /// The rules that each of some events fits, one after another; they were filled from this picture.
+    pub fn find_all(&self, events: &mut [Event], matches: &mut [Matches]) {
+        for (event, matches) in events.iter_mut().zip(matches) {
+            self.find(event, matches);
+        }
+    }
+
     /// The keys of cells, beginnings, ends and parts that the values of an attribute lead to.
     pub(crate) fn derived(
         &self,
@@ -155,7 +162,13 @@ impl Picture {
         }
     }
 
-    fn parts_of(&self, attribute: Attribute, sorts: &Sorts, folded: &str, found: &mut dyn FnMut(KeyId)) {
+    fn parts_of(
+        &self,
+        attribute: Attribute,
+        sorts: &Sorts,
+        folded: &str,
+        found: &mut dyn FnMut(KeyId),
+    ) {
         let mut lengths = sorts.starts | sorts.ends;
         while lengths != 0 {
             let length = lengths.trailing_zeros() as usize;

@@ -217,17 +217,20 @@ fn float(high: u32, low: u32) -> f64 {
 pub(crate) fn run(code: &[u32], event: &mut impl Answers) -> Verdict {
     let mut rest = code;
     let mut unsure = false;
-    while let Some(&word) = rest.first() {
+    while let Some((&word, arguments)) = rest.split_first() {
         let attribute = attribute_of(word);
-        let tested = match (word & 15, rest) {
-            (EQUAL, &[_, key, ..]) => Tested::of(event.equals(attribute, key)),
-            (AMONG, &[_, count, ref keys @ ..]) => {
-                let keys = keys.get(..count as usize).unwrap_or(keys);
-                Tested::of(event.among(attribute, keys))
+        let (tested, after) = match (word & 15, arguments) {
+            (EQUAL, [key, after @ ..]) => (Tested::of(event.equals(attribute, *key)), after),
+            (AMONG, [count, keys @ ..]) => {
+                let (keys, after) = keys.split_at((*count as usize).min(keys.len()));
+                (Tested::of(event.among(attribute, keys)), after)
             }
-            (BETWEEN, &[_, a, b, c, d, ..]) => event.between(attribute, float(a, b), float(c, d)),
-            (TEST, &[_, test, ..]) => event.test(attribute, test),
-            _ => Tested::Unknown,
+            (BETWEEN, [a, b, c, d, after @ ..]) => {
+                let tested = event.between(attribute, float(*a, *b), float(*c, *d));
+                (tested, after)
+            }
+            (TEST, [test, after @ ..]) => (event.test(attribute, *test), after),
+            _ => (Tested::Unknown, arguments),
         };
         let truth = match tested {
             Tested::Unknown => {
@@ -236,8 +239,7 @@ pub(crate) fn run(code: &[u32], event: &mut impl Answers) -> Verdict {
             }
             tested => (tested == Tested::True) != (word & NEGATED != 0),
         };
-        let next = length(rest);
-        rest = rest.get(next..).unwrap_or(&[]);
+        rest = after;
         if truth == (word & ON_TRUE != 0) {
             match word >> 24 {
                 END if truth => break,

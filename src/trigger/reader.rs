@@ -241,7 +241,9 @@ impl<'t> Reader<'_, 't> {
             .iter()
             .filter(|byte| !matches!(byte, b' ' | b'\n' | b'\r' | b'\t' | b','));
         // `[null,null]`, and no other list is spelt with these letters alone.
-        Ok(rest.skip(1).all(|byte| matches!(byte, b'n' | b'u' | b'l' | b']'))
+        Ok(rest
+            .skip(1)
+            .all(|byte| matches!(byte, b'n' | b'u' | b'l' | b']'))
             && !list.get(1..).unwrap_or_default().contains(&b'['))
     }
 
@@ -267,10 +269,7 @@ impl<'t> Reader<'_, 't> {
     fn string(&mut self) -> Result<Cow<'t, str>, Stop> {
         let from = self.at;
         let rest = self.bytes.get(from..).ok_or(Stop::NotJson)?;
-        let end = rest
-            .iter()
-            .position(|byte| matches!(byte, b'"' | b'\\' | ..0x20))
-            .ok_or(Stop::NotJson)?;
+        let end = plain_part(rest);
         match rest.get(end) {
             Some(b'"') => {
                 self.at = from + end + 1;
@@ -317,7 +316,10 @@ impl<'t> Reader<'_, 't> {
                 b',' | b':' => return Err(Stop::NotJson),
                 _ => {
                     let ends = |byte: &u8| {
-                        matches!(byte, b',' | b':' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t')
+                        matches!(
+                            byte,
+                            b',' | b':' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t'
+                        )
                     };
                     while self.bytes.get(self.at).is_some_and(|byte| !ends(byte)) {
                         self.at += 1;
@@ -329,6 +331,31 @@ impl<'t> Reader<'_, 't> {
             }
         }
     }
+}
+
+/// How many bytes stand before a quote, a backslash or what may not be in a string; eight are looked at together.
+#[inline]
+fn plain_part(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    // The high bit of each byte that is zero, and of no byte before the first that is.
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let mut at = 0;
+    while let Some(eight) = bytes.get(at..at + 8) {
+        let Ok(eight) = eight.try_into() else { break };
+        let word = u64::from_le_bytes(eight);
+        let low = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        let ends = zero(word ^ (ONES * 0x22)) | zero(word ^ (ONES * 0x5c)) | low;
+        if ends != 0 {
+            return at + ends.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..).unwrap_or_default();
+    let end = rest
+        .iter()
+        .position(|byte| matches!(byte, b'"' | b'\\' | ..0x20));
+    at + end.unwrap_or(rest.len())
 }
 
 fn number(word: &str) -> Option<Number> {

@@ -188,8 +188,11 @@ impl Register {
         for (number, branch) in branches.iter().enumerate() {
             let depends = self.depends(branch);
             for (_, key) in homes.iter().filter(|(of, _)| usize::from(*of) == number) {
-                let left: Vec<(Attribute, KeyId)> =
-                    depends.iter().copied().filter(|must| must.1 != *key).collect();
+                let left: Vec<(Attribute, KeyId)> = depends
+                    .iter()
+                    .copied()
+                    .filter(|must| must.1 != *key)
+                    .collect();
                 if let Some(place) = self.picture.dictionary.list_mut(*key)
                     && let Some(list) = place
                 {
@@ -212,8 +215,7 @@ impl Register {
         let known = taken.flatten();
         let fresh = known.is_none();
         let mut list = known.unwrap_or_default();
-        let commonness =
-            |key: KeyId| commonness(&self.statistics, &self.picture.dictionary, key);
+        let commonness = |key: KeyId| commonness(&self.statistics, &self.picture.dictionary, key);
         Arc::make_mut(&mut list).put(rule, code, &commonness);
         if let Some(place) = self.picture.dictionary.list_mut(key) {
             *place = Some(list);
@@ -228,7 +230,11 @@ impl Register {
         let Some(Key {
             attribute,
             form: Form::Is(Literal::None),
-        }) = self.picture.dictionary.record(key).and_then(|record| record.key.clone())
+        }) = self
+            .picture
+            .dictionary
+            .record(key)
+            .and_then(|record| record.key.clone())
         else {
             return;
         };
@@ -543,7 +549,10 @@ impl Register {
                 && let Some(attribute) = self.picture.attributes.known(attribute)
             {
                 let form = Form::Is(literal.clone());
-                depends.push((attribute, self.picture.dictionary.find_form(attribute, &form)));
+                depends.push((
+                    attribute,
+                    self.picture.dictionary.find_form(attribute, &form),
+                ));
             }
         }
         depends
@@ -612,7 +621,10 @@ impl Register {
                 });
                 Some(Place {
                     cost: costs.sum::<f32>() + many,
-                    keys: literals.iter().map(|literal| is(attribute, literal)).collect(),
+                    keys: literals
+                        .iter()
+                        .map(|literal| is(attribute, literal))
+                        .collect(),
                 })
             }
             Ask::Between(..) => None,
@@ -831,7 +843,10 @@ fn rarity(length: usize) -> f32 {
 }
 
 fn commonness(statistics: &Statistics, dictionary: &Dictionary, key: KeyId) -> f32 {
-    match dictionary.record(key).and_then(|record| record.key.as_ref()) {
+    match dictionary
+        .record(key)
+        .and_then(|record| record.key.as_ref())
+    {
         Some(key) => statistics.commonness(key.attribute, hashed::key(key.attribute, &key.form)),
         None => 0.5,
     }

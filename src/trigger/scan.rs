@@ -42,7 +42,9 @@ impl Scan {
             let verdict = run(self.code.get(start..*end).unwrap_or(&[]), &mut asking);
             start = *end;
             if verdict != Verdict::No {
-                matches.rules.push((*rule, large || verdict == Verdict::Ask));
+                matches
+                    .rules
+                    .push((*rule, large || verdict == Verdict::Ask));
             }
         }
         matches.candidates = self.rules.len();

@@ -116,10 +116,7 @@ impl Statistics {
     #[allow(clippy::cast_precision_loss)] // an estimate
     pub fn between(&self, attribute: Attribute, first: f64, last: f64) -> f32 {
         const UNKNOWN: f32 = 0.05;
-        let known = self
-            .numbers
-            .get(&attribute)
-            .map_or(&[][..], Vec::as_slice);
+        let known = self.numbers.get(&attribute).map_or(&[][..], Vec::as_slice);
         if known.is_empty() {
             return UNKNOWN / (self.seen() + 1.0).sqrt();
         }
@@ -130,7 +127,10 @@ impl Statistics {
             return (inside / self.seen()).min(1.0);
         }
         // Nothing lies there: a part of the gap between its neighbours.
-        let gap = match (from.checked_sub(1).and_then(|at| known.get(at)), known.get(to)) {
+        let gap = match (
+            from.checked_sub(1).and_then(|at| known.get(at)),
+            known.get(to),
+        ) {
             (Some(below), Some(above)) => above - below,
             _ => f64::INFINITY,
         };
@@ -149,7 +149,10 @@ impl Statistics {
 
     /// The key under which most was looked at, and how much that was; it then counts anew.
     pub fn heaviest(&mut self) -> Option<(KeyId, u32)> {
-        let (&key, &burden) = self.burdens.iter().max_by_key(|(key, burden)| (**burden, **key))?;
+        let (&key, &burden) = self
+            .burdens
+            .iter()
+            .max_by_key(|(key, burden)| (**burden, **key))?;
         self.burdens.remove(&key);
         Some((key, burden))
     }

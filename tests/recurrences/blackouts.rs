@@ -249,7 +249,8 @@ fn a_schedule_whose_calendar_is_gone_is_left_out_rather_than_fired_in_a_blackout
         entry.definition.insert("calendars".into(), "freeze".into());
     }
     let catalogue = Catalogue::build(rules, 1, &right);
-    let next = catalogue.schedules[0]
+    let only = catalogue.schedules.iter().next().expect("the schedule");
+    let next = only
         .timetable
         .next_after(moment("2026-12-24T12:00:00Z"), Last::Never);
     assert_eq!(next, Some(moment("2026-12-26T00:00:00Z")));
