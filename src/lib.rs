@@ -12,7 +12,7 @@
 //! | 4 door | [`cli`], [`settings`], [`telemetry`] |
 //! | 3 loops | [`processor`], [`ticker`], [`intake`], [`turns`], [`expansion`], [`dispatch`], [`reaper`], on their [`ground`], with what [`answer`]s; [`worker`], the other side |
 //! | 2 keeping and carrying | [`store`], [`bus`] |
-//! | 1 decisions | [`trigger`], [`catalogue`], [`agenda`], [`decide`], [`progress`], [`command`] |
+//! | 1 decisions | [`trigger`], [`catalogue`], [`agenda`], [`decide`], [`progress`], [`rank`], [`backlog`], [`command`] |
 //! | 0 words | [`moment`], [`document`], [`policy`], [`object`], [`query`], [`recurrence`], [`schedule`], [`plugin`], [`run`], [`task`], [`rules`], [`declaration`], [`wire`] |
 //!
 //! Floors 0 and 1 are the core: no I/O, no clock, no chance. Time comes in as a [`moment::Moment`], chance as a seed
@@ -99,6 +99,7 @@
 
 pub mod agenda;
 pub mod answer;
+pub mod backlog;
 pub mod bus;
 pub mod catalogue;
 pub mod cli;
@@ -117,6 +118,7 @@ pub mod policy;
 pub mod processor;
 pub mod progress;
 pub mod query;
+pub mod rank;
 pub mod reaper;
 pub mod recurrence;
 pub mod rules;

@@ -1210,6 +1210,8 @@ fn an_input_that_a_worker_never_wants_again_is_refused_until_its_time_has_come()
     );
 }
 
+#[path = "decisions/backlog.rs"]
+mod backlog;
 #[path = "decisions/declarations.rs"]
 mod declarations;
 #[path = "decisions/editions.rs"]

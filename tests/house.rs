@@ -33,6 +33,8 @@ const FLOORS: [(u8, &[&str]); 5] = [
             "agenda",
             "decide",
             "progress",
+            "rank",
+            "backlog",
             "command",
         ],
     ),
