@@ -1,9 +1,13 @@
-//! A worker's word goes in, the next step of its task comes out.
+//! A worker's word or a clock that ran out goes in, the next step of the task comes out.
 //!
-//! What is late, said twice or unknown is an answer here and no error: brokers repeat and reorder.
+//! What is late, said twice or unknown is an answer here and no error: brokers repeat and reorder. Of every offer one word
+//! decides; while an offer is open one of its three clocks runs: nobody accepted it, who accepted it fell silent, or it took
+//! too long.
 
 use crate::moment::{Moment, Span};
-use crate::policy::Retry;
+use crate::plugin::Plugin;
+use crate::policy::{Defaults, Retry, Timeouts};
+use crate::schedule::{Schedule, retry, timeouts};
 use crate::task::{Ending, Status, StatusWord, TaskState};
 
 /// A task as the store knows it, with its newest attempt.
@@ -14,10 +18,75 @@ pub struct Standing {
     pub attempt: i64,
     /// Attempts that failed, fell silent or overran.
     pub spent: i64,
+    /// Offers in a row that were declined.
+    pub declines: i64,
     /// Who accepted the newest offer.
     pub worker: Option<String>,
     /// How the newest attempt ended.
     pub outcome: Option<String>,
+    /// When the newest attempt has to have ended; `None` before it is accepted.
+    pub run_until: Option<Moment>,
+    /// The last heartbeat of the newest attempt.
+    pub beat_at: Option<Moment>,
+    /// Somebody asked for its end.
+    pub cancelling: bool,
+    /// Who is not to have it, until when.
+    pub avoid: Vec<Avoided>,
+}
+
+impl Standing {
+    /// Before the first offer.
+    pub fn new() -> Standing {
+        Standing {
+            state: TaskState::Queued,
+            attempt: 0,
+            spent: 0,
+            declines: 0,
+            worker: None,
+            outcome: None,
+            run_until: None,
+            beat_at: None,
+            cancelling: false,
+            avoid: Vec::new(),
+        }
+    }
+}
+
+impl Default for Standing {
+    fn default() -> Standing {
+        Standing::new()
+    }
+}
+
+/// A worker that is not to have a task for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Avoided {
+    pub worker: String,
+    pub until: Moment,
+}
+
+/// What holds for the attempts of one task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    pub retry: Retry,
+    pub timeouts: Timeouts,
+    /// The work may be done twice without harm.
+    pub idempotent: bool,
+}
+
+/// What holds for the tasks of a plugin that a schedule made. Either may be gone by now.
+pub fn terms(plugin: Option<&Plugin>, schedule: Option<&Schedule>, defaults: &Defaults) -> Terms {
+    let of_plugin = plugin.map(|plugin| (plugin.retry, plugin.timeouts));
+    let of_schedule = schedule.map(|schedule| (schedule.retry, schedule.timeouts));
+    let ((own, clocks), (said, times)) = (
+        of_plugin.unwrap_or_default(),
+        of_schedule.unwrap_or_default(),
+    );
+    Terms {
+        retry: retry(&own, &said, defaults),
+        timeouts: timeouts(&clocks, &times, defaults),
+        idempotent: plugin.is_some_and(|plugin| plugin.idempotent),
+    }
 }
 
 /// What a status does.
@@ -28,7 +97,7 @@ pub enum Step {
     Late {
         cancel: bool,
     },
-    /// Said before.
+    /// Said before, or too soon after the last of its kind to be worth keeping.
     Duplicate,
     /// No such task, or an offer that was never made.
     Unknown,
@@ -42,12 +111,46 @@ pub struct Taken {
     /// The attempt ends with this outcome.
     pub outcome: Option<&'static str>,
     pub ending: Ending,
+    /// How far the worker says that it is.
+    pub beat: Option<Beat>,
+    /// The next instant at which a clock of the attempt runs out, where it goes on.
+    pub clock: Option<Moment>,
+    pub run_until: Option<Moment>,
     pub spent: i64,
+    pub declines: i64,
+    pub avoid: Vec<Avoided>,
     pub not_before: Option<Moment>,
     pub reason: Option<String>,
     /// Never again for these inputs, until then or for ever.
     pub suppress: Option<(Option<Moment>, String)>,
+    /// The result is of an older offer than the newest, and decides all the same.
+    pub of_older: bool,
 }
+
+/// How far an attempt is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Beat {
+    pub done: Option<i64>,
+    pub total: Option<i64>,
+    pub stage: Option<String>,
+    pub note: Option<String>,
+}
+
+/// The three clocks of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Nobody accepted the offer.
+    Offer,
+    /// Who accepted it has been beating, and fell silent.
+    Silence,
+    /// It took too long.
+    Overrun,
+}
+
+/// So long a worker is avoided that declined, failed or fell silent.
+const AVOID: Span = Span::seconds(300);
+/// Heartbeats are kept no oftener.
+const BEAT: Span = Span::seconds(1);
 
 /// The pause before the next offer: exponential with full jitter and a cap. `chance` is any number.
 pub fn pause(retry: &Retry, spent: i64, chance: u64) -> Span {
@@ -65,7 +168,7 @@ pub fn pause(retry: &Retry, spent: i64, chance: u64) -> Span {
 pub fn progress(
     standing: Option<&Standing>,
     status: &Status,
-    retry: &Retry,
+    terms: &Terms,
     now: Moment,
     chance: u64,
 ) -> Step {
@@ -80,47 +183,167 @@ pub fn progress(
         status.word,
         StatusWord::Accepted | StatusWord::Heartbeat { .. }
     );
-    if number < standing.attempt {
-        return Step::Late {
-            cancel: works_in_vain,
-        };
-    }
-    if let Some(outcome) = &standing.outcome {
-        let again = end_of(status).is_some_and(|word| word == outcome);
-        let decides =
-            standing.state == TaskState::Queued && matches!(status.word, StatusWord::Succeeded(_));
-        if again {
+    let late = Step::Late {
+        cancel: works_in_vain,
+    };
+    let of_older = number < standing.attempt;
+    if of_older {
+        // The work is done, and nobody has begun to do it again.
+        let wins = terms.idempotent
+            && matches!(status.word, StatusWord::Succeeded(_))
+            && standing.worker.is_none()
+            && !standing.state.terminal();
+        if !wins {
+            return late;
+        }
+    } else if let Some(outcome) = &standing.outcome {
+        if end_of(status).is_some_and(|word| word == outcome) {
             return Step::Duplicate;
         }
-        if !decides {
-            return Step::Late {
-                cancel: works_in_vain,
-            };
+        // No newer offer was made: a result still decides.
+        let decides = match &status.word {
+            StatusWord::Succeeded(_) | StatusWord::NeverAgain { .. } => true,
+            StatusWord::Failed { retryable, .. } => !retryable,
+            _ => false,
+        };
+        if standing.state != TaskState::Queued || !decides {
+            return late;
         }
     } else if standing.state.terminal() {
-        return Step::Late {
-            cancel: works_in_vain,
-        };
+        return late;
+    } else if standing.state == TaskState::Running {
+        let other = standing
+            .worker
+            .as_ref()
+            .is_some_and(|worker| *worker != status.worker);
+        if other {
+            return late;
+        }
+        if matches!(status.word, StatusWord::Accepted) {
+            return Step::Duplicate;
+        }
+        let fresh = |beat_at: Moment| now.since(beat_at) < BEAT;
+        if works_in_vain && standing.beat_at.is_some_and(fresh) {
+            return Step::Duplicate;
+        }
     }
-    let other = standing
-        .worker
-        .as_ref()
-        .is_some_and(|worker| *worker != status.worker);
-    if standing.state == TaskState::Running && other {
-        return Step::Late {
-            cancel: works_in_vain,
-        };
-    }
-    if standing.state == TaskState::Running && works_in_vain {
-        return Step::Duplicate;
-    }
-    let taken = take(standing, status, retry, now, chance);
+    let mut taken = take(standing, status, terms, now, chance);
+    taken.of_older = of_older;
     match taken.state {
-        Some(next) if !standing.state.legal().contains(&next) => Step::Late {
-            cancel: works_in_vain,
-        },
+        Some(next) if !standing.state.legal().contains(&next) => late,
         _ => Step::Take(Box::new(taken)),
     }
+}
+
+/// Which clock of the newest attempt is the next to run out, and when; `None`: no attempt is open, or it is not published.
+pub fn clock(
+    standing: &Standing,
+    offered_until: Option<Moment>,
+    heartbeat: Span,
+) -> Option<(Moment, Clock)> {
+    if standing.outcome.is_some() || standing.state.terminal() {
+        return None;
+    }
+    match standing.run_until {
+        None => offered_until.map(|until| (until, Clock::Offer)),
+        Some(run_until) => {
+            let silent_at = standing.beat_at.map(|beat| beat.plus(heartbeat));
+            match silent_at.filter(|silent_at| *silent_at < run_until) {
+                Some(silent_at) => Some((silent_at, Clock::Silence)),
+                None => Some((run_until, Clock::Overrun)),
+            }
+        }
+    }
+}
+
+/// What becomes of a task when a clock of its newest attempt has run out.
+pub fn run_out(
+    standing: &Standing,
+    clock: Clock,
+    terms: &Terms,
+    now: Moment,
+    chance: u64,
+) -> Taken {
+    let (outcome, reason) = match clock {
+        Clock::Offer => ("expired", "offer_expired"),
+        Clock::Silence => ("silent", "silent"),
+        Clock::Overrun => ("timed_out", "timed_out"),
+    };
+    let base = Taken {
+        outcome: Some(outcome),
+        spent: standing.spent,
+        declines: standing.declines,
+        avoid: avoid(standing, standing.worker.as_deref(), now),
+        ..Taken::default()
+    };
+    if standing.cancelling {
+        return cancelled(base);
+    }
+    if clock == Clock::Offer {
+        return Taken {
+            state: Some(TaskState::Queued),
+            reason: Some(reason.to_owned()),
+            ..base
+        };
+    }
+    spend(standing, base, reason, terms, now, chance)
+}
+
+/// One attempt less: the next after a pause, or the end.
+fn spend(
+    standing: &Standing,
+    base: Taken,
+    reason: &str,
+    terms: &Terms,
+    now: Moment,
+    chance: u64,
+) -> Taken {
+    let spent = standing.spent + 1;
+    if spent >= i64::from(terms.retry.max) {
+        return Taken {
+            state: Some(TaskState::Dead),
+            spent,
+            reason: Some(
+                if reason == "failed" {
+                    "out_of_attempts"
+                } else {
+                    reason
+                }
+                .to_owned(),
+            ),
+            ..base
+        };
+    }
+    Taken {
+        state: Some(TaskState::Queued),
+        spent,
+        not_before: Some(now.plus(pause(&terms.retry, standing.spent, chance))),
+        reason: Some(reason.to_owned()),
+        ..base
+    }
+}
+
+fn cancelled(base: Taken) -> Taken {
+    Taken {
+        state: Some(TaskState::Cancelled),
+        reason: Some("cancelled".to_owned()),
+        ..base
+    }
+}
+
+/// Who is avoided from now on: those still avoided, and this one.
+fn avoid(standing: &Standing, worker: Option<&str>, now: Moment) -> Vec<Avoided> {
+    let mut avoided: Vec<Avoided> = standing
+        .avoid
+        .iter()
+        .filter(|avoided| avoided.until > now && Some(avoided.worker.as_str()) != worker)
+        .cloned()
+        .collect();
+    avoided.extend(worker.map(|worker| Avoided {
+        worker: worker.to_owned(),
+        until: now.plus(AVOID),
+    }));
+    avoided
 }
 
 /// The word under which an attempt that this status ends is kept.
@@ -136,63 +359,114 @@ fn end_of(status: &Status) -> Option<&'static str> {
     })
 }
 
-fn take(standing: &Standing, status: &Status, retry: &Retry, now: Moment, chance: u64) -> Taken {
-    let outcome = end_of(status);
+fn take(standing: &Standing, status: &Status, terms: &Terms, now: Moment, chance: u64) -> Taken {
+    let accepted = standing.worker.is_none() && standing.outcome.is_none();
     let base = Taken {
-        outcome,
+        outcome: end_of(status),
         spent: standing.spent,
-        accepted: standing.worker.is_none(),
+        declines: standing.declines,
+        avoid: avoid(standing, None, now),
+        accepted,
         ..Taken::default()
     };
+    let said = |reason: &Option<String>| Ending {
+        message: reason.clone(),
+        ..Ending::default()
+    };
+    let shunned = || avoid(standing, Some(&status.worker), now);
     match &status.word {
-        StatusWord::Accepted | StatusWord::Heartbeat { .. } => Taken {
-            state: Some(TaskState::Running),
-            ..base
-        },
+        StatusWord::Accepted => {
+            let run_until = now.plus(terms.timeouts.run);
+            Taken {
+                state: Some(TaskState::Running),
+                clock: Some(run_until),
+                run_until: Some(run_until),
+                declines: 0,
+                ..base
+            }
+        }
+        StatusWord::Heartbeat {
+            done,
+            total,
+            stage,
+            note,
+        } => {
+            let run_until = standing
+                .run_until
+                .unwrap_or_else(|| now.plus(terms.timeouts.run));
+            Taken {
+                state: (standing.state != TaskState::Running).then_some(TaskState::Running),
+                clock: Some(run_until.min(now.plus(terms.timeouts.heartbeat))),
+                run_until: Some(run_until),
+                declines: 0,
+                beat: Some(Beat {
+                    done: *done,
+                    total: *total,
+                    stage: stage.clone(),
+                    note: note.clone(),
+                }),
+                ..base
+            }
+        }
         StatusWord::Succeeded(ending) => Taken {
             state: Some(TaskState::Succeeded),
             ending: ending.clone(),
             ..base
         },
         StatusWord::Failed { retryable, ending } => {
-            let spent = standing.spent + 1;
-            let (state, not_before, reason) = if !retryable {
-                (TaskState::Failed, None, "fatal")
-            } else if spent >= i64::from(retry.max) {
-                (TaskState::Dead, None, "out_of_attempts")
-            } else {
-                let next = now.plus(pause(retry, standing.spent, chance));
-                (TaskState::Queued, Some(next), "failed")
-            };
-            Taken {
-                state: Some(state),
+            let base = Taken {
                 ending: ending.clone(),
-                spent,
-                not_before,
-                reason: Some(reason.to_owned()),
+                avoid: shunned(),
+                ..base
+            };
+            if standing.cancelling {
+                cancelled(base)
+            } else if *retryable {
+                spend(standing, base, "failed", terms, now, chance)
+            } else {
+                Taken {
+                    state: Some(TaskState::Failed),
+                    spent: standing.spent + i64::from(standing.outcome.is_none()),
+                    reason: Some("fatal".to_owned()),
+                    ..base
+                }
+            }
+        }
+        StatusWord::Declined { reason, retry_in } => {
+            let base = Taken {
+                accepted: false,
+                ending: said(reason),
+                avoid: shunned(),
+                ..base
+            };
+            if standing.cancelling {
+                return cancelled(base);
+            }
+            let declines = standing.declines + 1;
+            let asked = retry_in.map(|pause| now.plus(pause));
+            // The first pause is the worker's wish; from then on they grow, so that nobody is asked for ever.
+            let grown = (declines > 1 || asked.is_none())
+                .then(|| now.plus(pause(&terms.retry, declines - 1, chance)));
+            Taken {
+                state: Some(TaskState::Queued),
+                declines,
+                not_before: asked.max(grown),
+                reason: Some(
+                    if declines >= i64::from(terms.retry.declines) {
+                        "declined_by_all"
+                    } else {
+                        "declined"
+                    }
+                    .to_owned(),
+                ),
                 ..base
             }
         }
-        StatusWord::Declined { reason, retry_in } => Taken {
-            state: Some(TaskState::Queued),
-            accepted: false,
-            not_before: retry_in.map(|pause| now.plus(pause)),
-            reason: Some("declined".to_owned()),
-            ending: Ending {
-                message: reason.clone(),
-                ..Ending::default()
-            },
+        StatusWord::Cancelled { reason } => cancelled(Taken {
+            ending: said(reason),
             ..base
-        },
-        StatusWord::Cancelled { reason } => Taken {
-            state: Some(TaskState::Cancelled),
-            reason: Some("cancelled".to_owned()),
-            ending: Ending {
-                message: reason.clone(),
-                ..Ending::default()
-            },
-            ..base
-        },
+        }),
+        StatusWord::Snooze { .. } if standing.cancelling => cancelled(base),
         StatusWord::Snooze { until } => Taken {
             state: Some(TaskState::Queued),
             not_before: Some(*until),
@@ -202,10 +476,7 @@ fn take(standing: &Standing, status: &Status, retry: &Retry, now: Moment, chance
         StatusWord::NeverAgain { reason, until } => Taken {
             state: Some(TaskState::Withdrawn),
             reason: Some("never_again".to_owned()),
-            ending: Ending {
-                message: reason.clone(),
-                ..Ending::default()
-            },
+            ending: said(reason),
             suppress: Some((*until, reason.clone().unwrap_or_default())),
             ..base
         },

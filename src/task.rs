@@ -70,8 +70,8 @@ impl TaskState {
     pub fn legal(self) -> &'static [TaskState] {
         use TaskState::*;
         match self {
-            // A late success decides while no newer offer was made.
-            Queued => &[Dispatched, Succeeded, Withdrawn, Cancelled, Dead],
+            // A late result decides while no newer offer was made.
+            Queued => &[Dispatched, Succeeded, Failed, Withdrawn, Cancelled, Dead],
             // A result may overtake its acceptance; silence, a refusal or a snooze queue it again.
             Dispatched => &[
                 Running, Succeeded, Failed, Dead, Queued, Withdrawn, Cancelled,

@@ -1218,5 +1218,7 @@ mod declarations;
 mod editions;
 #[path = "decisions/merging.rs"]
 mod merging;
+#[path = "decisions/protocol.rs"]
+mod protocol;
 #[path = "decisions/progress.rs"]
 mod steps;

@@ -11,8 +11,7 @@ use crate::ground::{Ground, count_plan, persist};
 use crate::moment::Moment;
 use crate::object::{FILE, ObjectKey, Word};
 use crate::policy::Acknowledge;
-use crate::progress::{Step, progress};
-use crate::schedule::retry;
+use crate::progress::{Step, progress, terms};
 use crate::store::{Commit, Committed, DeadLetter, Reported, StoreError, Wanted};
 use crate::task::{Ending, Status, StatusWord};
 use crate::wire::{self, Event, Message, Reading};
@@ -517,14 +516,15 @@ async fn take_statuses(
             if from_file && !ends_by_file(&catalogue, plugin.map(AsRef::as_ref)) {
                 continue;
             }
-            let schedule = known.and_then(|(.., id)| catalogue.schedules.get(id));
-            let rule = retry(
-                &plugin.map(|plugin| plugin.retry).unwrap_or_default(),
-                &schedule
-                    .map(|scheduled| scheduled.schedule.retry)
-                    .unwrap_or_default(),
-                &catalogue.rules.defaults,
-            );
+            let schedule = known.and_then(|(.., id)| {
+                catalogue
+                    .schedules
+                    .iter()
+                    .find(|scheduled| scheduled.schedule.id == *id)
+            });
+            let plugin = plugin.map(AsRef::as_ref);
+            let schedule = schedule.map(|scheduled| &scheduled.schedule);
+            let terms = terms(plugin, schedule, &catalogue.rules.defaults);
             let mut status = status;
             if let (true, Some((standing, ..))) = (from_file, known) {
                 // The file speaks for whoever had the task.
@@ -533,7 +533,7 @@ async fn take_statuses(
             let step = progress(
                 known.map(|(standing, ..)| standing),
                 &status,
-                &rule,
+                &terms,
                 now,
                 ground.chance(),
             );

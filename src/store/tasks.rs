@@ -495,6 +495,7 @@ impl Store {
                 spent: row.try_get("spent")?,
                 worker: row.try_get("worker")?,
                 outcome: row.try_get("outcome")?,
+                ..Standing::new()
             };
             standings.insert(
                 row.try_get("id")?,
