@@ -29,6 +29,8 @@ use crate::wire;
 const CHUNK: i64 = 500;
 /// How long a claim is this replica's alone.
 const LEASE: Span = Span::seconds(30);
+/// Who has accepted nothing for so long is not counted on.
+const HEARD: Span = Span::seconds(300);
 /// How long an offer waits that no queue takes.
 const UNROUTABLE_PAUSE: Span = Span::seconds(5);
 /// How long an offer waits whose confirm did not come.
@@ -157,7 +159,16 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
     let mut leaving: Vec<Leaving> = Vec::new();
     let mut letters = Vec::with_capacity(claimed.len());
     let mut offers = Vec::with_capacity(claimed.len());
+    let heard = match claimed.iter().any(|task| !task.avoid.is_empty()) {
+        true => persist!(
+            ground,
+            "dispatch",
+            ground.store.heard_since(now.minus(HEARD))
+        )?,
+        false => Vec::new(),
+    };
     for mut task in claimed {
+        spare(&mut task, &heard, now);
         let refused = look_again(&catalogue, &mut task);
         match prepare(&catalogue, &mut task, now) {
             Some(offer) if refused.is_empty() || !task.inputs.is_empty() => {
@@ -166,7 +177,7 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
                     task_id: task.task_id.clone(),
                     primary_key,
                 }));
-                offers.push((task, offer.expires_at));
+                offers.push((task, offer.expires_at, offer.run_timeout));
             }
             _ => gone.push(task.task_id),
         }
@@ -195,7 +206,7 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
     let mut unroutable = Vec::new();
     let mut unconfirmed = Vec::new();
     let mut too_large = Vec::new();
-    for ((task, expires_at), answer) in offers.into_iter().zip(answers) {
+    for ((task, expires_at, run), answer) in offers.into_iter().zip(answers) {
         let offer = (task.task_id, task.attempt);
         match answer {
             Ok(()) => {
@@ -204,12 +215,13 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
                 histogram!("muster_event_to_task_seconds")
                     .record(now.since(task.created_at).micros() as f64 / 1e6);
                 let acknowledge = catalogue.rules.worker(&task.worker_type).acknowledge;
-                let offer = Published {
+                let mut offer = Published {
                     task_id: offer.0,
                     attempt: offer.1,
                     expires_at,
                 };
                 if acknowledge == Acknowledge::Publish {
+                    offer.expires_at = now.plus(run);
                     accepted.push(offer);
                 } else {
                     confirmed.push(offer);
@@ -295,6 +307,18 @@ fn queue_label(catalogue: &Catalogue, queue: &str) -> String {
     }
 }
 
+/// Avoiding ends with its time, and at once where nobody else of that type has been heard lately.
+fn spare(task: &mut Claimed, heard: &[(String, String)], now: Moment) {
+    task.avoid.retain(|avoided| avoided.until > now);
+    let avoided = |worker: &str| task.avoid.iter().any(|avoided| avoided.worker == worker);
+    let somebody = heard
+        .iter()
+        .any(|(worker_type, worker)| *worker_type == task.worker_type && !avoided(worker));
+    if !somebody {
+        task.avoid.clear();
+    }
+}
+
 /// Looks again at what may have changed since the decision. Inputs that no longer pass leave their task; answers with
 /// their keys.
 fn look_again(catalogue: &Catalogue, task: &mut Claimed) -> Vec<String> {
@@ -365,7 +389,11 @@ fn prepare(catalogue: &Catalogue, task: &mut Claimed, now: Moment) -> Option<Off
         queue_timeout: clocks.queue,
         heartbeat_timeout: clocks.heartbeat,
         run_timeout: clocks.run,
-        avoid_workers: Vec::new(),
+        avoid_workers: task
+            .avoid
+            .iter()
+            .map(|avoided| avoided.worker.clone())
+            .collect(),
     })
 }
 

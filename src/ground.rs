@@ -18,10 +18,11 @@ use crate::decide::Plan;
 use crate::moment::{Clock, Moment};
 use crate::object::{Object, Operation};
 use crate::policy::{Format, Order};
+use crate::progress::{Terms, terms};
 use crate::rules::Rules;
 use crate::run::Turn;
 use crate::schedule::Organization;
-use crate::store::{Listened, Since, Store, StoreError};
+use crate::store::{Known, Listened, Since, Store, StoreError};
 use crate::task::Ids;
 
 pub use due::decide_due;
@@ -304,6 +305,19 @@ impl Ground {
             told: false,
         }
     }
+}
+
+/// What holds for the attempts of a task.
+pub fn terms_of(catalogue: &Catalogue, known: Option<&Known>) -> Terms {
+    let plugin = known.and_then(|known| catalogue.plugins.get(&known.plugin_id));
+    let scheduled = known.and_then(|known| catalogue.scheduled(&known.schedule_id));
+    terms(
+        plugin.map(AsRef::as_ref),
+        scheduled
+            .as_ref()
+            .map(|scheduled| scheduled.schedule.as_ref()),
+        &catalogue.rules.defaults,
+    )
 }
 
 /// Counts what a plan made and refused, once it is committed.

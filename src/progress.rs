@@ -14,6 +14,8 @@ use crate::task::{Ending, Status, StatusWord, TaskState};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standing {
     pub state: TaskState,
+    /// How many steps it has taken.
+    pub step: i64,
     /// The number of the newest offer; 0 before the first.
     pub attempt: i64,
     /// Attempts that failed, fell silent or overran.
@@ -39,6 +41,7 @@ impl Standing {
     pub fn new() -> Standing {
         Standing {
             state: TaskState::Queued,
+            step: 0,
             attempt: 0,
             spent: 0,
             declines: 0,
@@ -145,6 +148,16 @@ pub enum Clock {
     Silence,
     /// It took too long.
     Overrun,
+}
+
+impl Clock {
+    pub fn word(self) -> &'static str {
+        match self {
+            Clock::Offer => "offer",
+            Clock::Silence => "silence",
+            Clock::Overrun => "overrun",
+        }
+    }
 }
 
 /// So long a worker is avoided that declined, failed or fell silent.

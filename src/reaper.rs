@@ -8,9 +8,10 @@ use metrics::{counter, gauge};
 use serde_json::{Map, Value, json};
 
 use crate::bus::{Bus, Letter};
-use crate::ground::Ground;
+use crate::ground::{Ground, terms_of};
 use crate::moment::{Moment, Span};
-use crate::store::{Older, StoreError};
+use crate::progress::{Clock, clock, run_out};
+use crate::store::{Cancel, Older, Reported, StoreError};
 use crate::wire;
 
 /// How often it looks.
@@ -79,14 +80,6 @@ async fn look(ground: &Ground, keep: Keep, started: Moment) -> Result<(), StoreE
         ground.clock.follow(theirs);
     }
     let now = ground.clock.now();
-    let expired = ground.store.expire_offers(now, AT_ONCE).await?;
-    if expired > 0 {
-        tracing::warn!(
-            expired,
-            "offers that nobody accepted in time are made again"
-        );
-        ground.dispatch.notify_one();
-    }
     let older = Older {
         events: now.minus(keep.events),
         tombstones: now.minus(keep.tombstones),
@@ -121,9 +114,56 @@ async fn look(ground: &Ground, keep: Keep, started: Moment) -> Result<(), StoreE
         .await
 }
 
+/// Attempts whose clock has run out end, and their tasks go on; answers with who may still be at work for nothing.
+pub async fn run_out_of_time(ground: &Ground) -> Result<Vec<Cancel>, StoreError> {
+    let now = ground.clock.now();
+    let overdue = ground.store.overdue(now, AT_ONCE).await?;
+    if overdue.is_empty() {
+        return Ok(Vec::new());
+    }
+    let catalogue = ground.catalogue();
+    let mut steps = Vec::with_capacity(overdue.len());
+    let mut cancels = Vec::new();
+    let mut by_clock: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for (task_id, known) in overdue {
+        let terms = terms_of(&catalogue, Some(&known));
+        let standing = known.standing;
+        let Some((_, which)) = clock(&standing, known.offered_until, terms.timeouts.heartbeat)
+        else {
+            continue;
+        };
+        if which != Clock::Offer {
+            cancels.push(Cancel {
+                task_id: task_id.clone(),
+                attempt: standing.attempt,
+                worker: standing.worker.clone(),
+            });
+        }
+        let step = run_out(&standing, which, &terms, now, ground.chance());
+        *by_clock.entry(which.word()).or_default() += 1;
+        steps.push(Reported {
+            task_id,
+            worker: None,
+            at: None,
+            standing,
+            step,
+        });
+    }
+    let written = ground.store.apply_steps(&steps, &[], now).await?;
+    cancels.retain(|cancel| !written.stale.contains(&cancel.task_id));
+    for (which, many) in by_clock {
+        tracing::warn!(clock = which, many, "attempts ran out of time");
+        counter!("muster_clocks_run_out_total", "clock" => which).increment(many);
+    }
+    ground.dispatch.notify_one();
+    ground.turns.notify_one();
+    Ok(cancels)
+}
+
 /// Workers whose tasks are to end are told; it may be lost, and then the clock of the task ends it.
 async fn tell_workers<B: Bus>(ground: &Ground, bus: &B) -> Result<(), StoreError> {
-    let cancels = ground.store.cancels(ground.clock.now(), AT_ONCE).await?;
+    let mut cancels = run_out_of_time(ground).await?;
+    cancels.extend(ground.store.cancels(ground.clock.now(), AT_ONCE).await?);
     if cancels.is_empty() {
         return Ok(());
     }

@@ -31,6 +31,7 @@ mod reading;
 mod requests;
 mod retention;
 mod runs;
+mod steps;
 mod tasks;
 mod world;
 
@@ -45,7 +46,8 @@ pub use reading::Reading;
 pub use requests::{Answered, Pause};
 pub use retention::Older;
 pub use runs::{Pointers, RunFilter, RunRecord};
-pub use tasks::{Claimed, ClaimedInput, Published, Reported, Written};
+pub use steps::{Known, Reported, Written};
+pub use tasks::{Claimed, ClaimedInput, Published};
 pub use world::{Gathered, Wanted};
 
 /// Which database it is, and the few fragments in which they differ.
@@ -132,7 +134,7 @@ pub struct Listened {
 }
 
 /// The numbered changes of the schema, in order, for each database.
-const MIGRATIONS: [(i64, &str, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 6] = [
     (
         1,
         "house",
@@ -162,6 +164,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 5] = [
         "changes",
         include_str!("../migrations/postgres/0005_changes.sql"),
         include_str!("../migrations/sqlite/0005_changes.sql"),
+    ),
+    (
+        6,
+        "clocks",
+        include_str!("../migrations/postgres/0006_clocks.sql"),
+        include_str!("../migrations/sqlite/0006_clocks.sql"),
     ),
 ];
 

@@ -500,12 +500,8 @@ async fn an_offered_batch_that_loses_an_input_is_offered_anew_without_it(house: 
         (again[0].attempt, keys),
         (2, vec!["host000000", "host000002"])
     );
-    let (standing, ..) = ground
-        .store
-        .standings(&[&again[0].task_id])
-        .await
-        .expect("known")[&again[0].task_id]
-        .clone();
+    let standings = ground.store.standings(&[&again[0].task_id]).await;
+    let standing = &standings.expect("known")[&again[0].task_id].standing;
     assert_eq!(standing.outcome, None, "the second offer is open");
     let ended = house.count("SELECT count(*) FROM attempt WHERE number = 1 AND outcome = 'withdrawn' AND claimed_until IS NULL").await;
     assert_eq!(ended, 1, "the first is void");

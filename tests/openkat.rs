@@ -20,7 +20,7 @@ use muster::moment::{Moment, Span};
 use muster::rules::Rules;
 use muster::settings::Settings;
 use muster::store::{Applied, Edit, Page, Store};
-use muster::{dispatch, expansion, ticker};
+use muster::{dispatch, expansion, reaper, ticker};
 use serde_json::{Value, json};
 use support::broker::{Broker, OnRabbit};
 use support::process::{House, until};
@@ -666,12 +666,10 @@ async fn fault_3_a_task_that_nobody_takes_is_offered_again() {
     kat.profile("create", WWW, 1).await;
     let task = kat.one().await;
     kat.later("61m");
-    let expired = kat
-        .ground
-        .store
-        .expire_offers(kat.ground.clock.now(), 100)
-        .await;
-    assert_eq!(expired.expect("looked at"), 1);
+    let told = reaper::run_out_of_time(&kat.ground)
+        .await
+        .expect("looked at");
+    assert!(told.is_empty(), "nobody has it");
     let again = kat.one().await;
     assert_eq!(
         again["id"], task["id"],

@@ -16,7 +16,7 @@ use muster::progress::Taken;
 use muster::rules::Rules;
 use muster::run::RunState;
 use muster::store::{Applied, Edit, Older, Reported, RunFilter, RunRecord, Store};
-use muster::task::{Ending, Status, StatusWord, TaskState};
+use muster::task::TaskState;
 use muster::wire::Requested;
 use muster::{expansion, ticker, turns};
 use serde_json::{Value, json};
@@ -249,19 +249,19 @@ impl House {
     }
 
     /// A worker takes what waits and says this of it.
-    async fn work(&self, word: StatusWord, state: TaskState) -> usize {
+    async fn work(&self, state: TaskState) -> usize {
         let now = self.ground.clock.now();
         let queue = self.ground.rules.worker("reader").queue.clone();
         let lease = now.plus(Span::seconds(30));
         let claimed = self.ground.store.claim(&queue, 1000, now, lease).await;
         let claimed = claimed.expect("claimed");
         for task in &claimed {
-            self.say(&task.task_id, word.clone(), state).await;
+            self.say(&task.task_id, state).await;
         }
         claimed.len()
     }
 
-    async fn say(&self, task: &str, word: StatusWord, state: TaskState) {
+    async fn say(&self, task: &str, state: TaskState) {
         let now = self.ground.clock.now();
         let standings = self
             .ground
@@ -269,16 +269,13 @@ impl House {
             .standings(&[task])
             .await
             .expect("standings");
-        let (standing, ..) = standings.get(task).expect("the task is known").clone();
+        let known = standings.get(task).expect("the task is known");
+        let standing = known.standing.clone();
         let outcome = state.terminal().then_some("succeeded");
         let reported = Reported {
-            status: Status {
-                task_id: task.to_owned(),
-                attempt: None,
-                worker: "w1".to_owned(),
-                at: Some(now),
-                word,
-            },
+            task_id: task.to_owned(),
+            worker: Some("w1".to_owned()),
+            at: Some(now),
             standing,
             step: Taken {
                 state: Some(state),
@@ -293,15 +290,11 @@ impl House {
     }
 
     async fn succeed(&self) -> usize {
-        self.work(
-            StatusWord::Succeeded(Ending::default()),
-            TaskState::Succeeded,
-        )
-        .await
+        self.work(TaskState::Succeeded).await
     }
 
     async fn accept(&self) -> usize {
-        self.work(StatusWord::Accepted, TaskState::Running).await
+        self.work(TaskState::Running).await
     }
 
     async fn ask(&self, command: &str, args: Value) -> Result<Value, String> {
@@ -837,15 +830,7 @@ async fn a_manual_request_passes_grace_and_never_again_but_no_gate(house: House)
     // What a worker never wants again.
     let start = json!({"plugin": "dns", "objects": ["h1"]});
     house.ask("run.start", start.clone()).await.expect("a run");
-    house
-        .work(
-            StatusWord::NeverAgain {
-                reason: None,
-                until: None,
-            },
-            TaskState::Withdrawn,
-        )
-        .await;
+    house.work(TaskState::Withdrawn).await;
     let again = house.ask("run.start", start.clone()).await.expect("a run");
     assert_eq!(
         (&again["state"], &again["tasks"]),
@@ -1195,15 +1180,7 @@ async fn a_target_shows_pointers_that_are_derived_from_its_runs(house: House) {
     house.at("2026-11-21T10:00:01Z").await;
     house.succeed().await;
     house.at("2026-11-21T11:00:01Z").await;
-    house
-        .work(
-            StatusWord::Failed {
-                retryable: false,
-                ending: Ending::default(),
-            },
-            TaskState::Failed,
-        )
-        .await;
+    house.work(TaskState::Failed).await;
     house.at("2026-11-21T12:00:01Z").await;
     house
         .ask("run.start", json!({"schedule": "scan"}))

@@ -23,8 +23,8 @@ use muster::decide::{Desk, Plan, World, change, occurrence};
 use muster::declaration::{Kind, Variables, read_file};
 use muster::moment::{Moment, Span};
 use muster::object::{Change, Level, Object, ObjectKey, Rank, Told, Word};
-use muster::policy::WorkerSettings;
-use muster::progress::Taken;
+use muster::policy::{Retry, Timeouts, WorkerSettings};
+use muster::progress::{Clock, Step, Taken, Terms, clock, progress, run_out};
 use muster::rules::Rules;
 use muster::run::Cause;
 use muster::store::{
@@ -67,6 +67,10 @@ on_both!(
     an_offer_whose_lease_is_over_is_made_again_with_its_number,
     an_offer_that_nobody_accepts_in_time_waits_again_and_gets_the_next_number,
     a_step_is_applied_only_where_the_task_still_stands_so,
+    who_falls_silent_after_a_heartbeat_loses_the_task_and_is_avoided,
+    what_overruns_three_times_is_dead_and_its_run_timed_out,
+    a_heartbeat_and_a_clock_at_once_leave_one_of_them,
+    declines_in_a_row_are_counted_and_an_acceptance_ends_the_row,
     the_end_of_a_task_frees_its_key_starts_its_grace_and_ends_its_run,
     a_withdrawn_task_is_never_offered_and_frees_its_key,
     the_same_dead_letter_is_counted_not_repeated,
@@ -283,6 +287,15 @@ impl House {
             .len()
     }
 
+    async fn list(&self, noun: &str) -> Vec<serde_json::Map<String, Value>> {
+        let page = Page {
+            limit: 1000,
+            ..Page::default()
+        };
+        let listed = self.store.list(noun, &page).await.expect("a list");
+        listed.expect("a noun").rows
+    }
+
     async fn state(&self, task: &str) -> (String, i64) {
         let page = Page {
             limit: 1000,
@@ -308,30 +321,109 @@ impl House {
     async fn report(
         &self,
         task: &str,
-        word: StatusWord,
         state: TaskState,
         outcome: Option<&'static str>,
     ) -> Vec<String> {
         let standings = self.store.standings(&[task]).await.expect("standings");
-        let (standing, ..) = standings.get(task).expect("the task is known").clone();
-        self.apply(task, standing, word, state, outcome).await
+        let known = standings.get(task).expect("the task is known").clone();
+        self.apply(task, known.standing, state, outcome).await
+    }
+
+    /// A worker's word, judged by the real judge and written; false where it decides nothing.
+    async fn hears(
+        &self,
+        task: &str,
+        attempt: i64,
+        worker: &str,
+        word: StatusWord,
+        now: Moment,
+    ) -> bool {
+        let standings = self.store.standings(&[task]).await.expect("standings");
+        let standing = standings
+            .get(task)
+            .expect("the task is known")
+            .standing
+            .clone();
+        let status = Status {
+            task_id: task.to_owned(),
+            attempt: Some(attempt),
+            worker: worker.to_owned(),
+            at: Some(now),
+            word,
+        };
+        let Step::Take(step) = progress(Some(&standing), &status, &terms(), now, 0) else {
+            return false;
+        };
+        let reported = Reported {
+            task_id: task.to_owned(),
+            worker: Some(worker.to_owned()),
+            at: Some(now),
+            standing,
+            step: *step,
+        };
+        let written = self
+            .store
+            .apply_steps(&[reported], &[], now)
+            .await
+            .expect("applied");
+        written.stale.is_empty()
+    }
+
+    /// What the clocks do at this instant: how many ran out.
+    async fn clocks(&self, now: Moment) -> usize {
+        let overdue = self.store.overdue(now, 10).await.expect("what is overdue");
+        let steps: Vec<Reported> = overdue
+            .into_iter()
+            .map(|(task_id, known)| {
+                let standing = known.standing;
+                let heartbeat = terms().timeouts.heartbeat;
+                let (_, which) = clock(&standing, known.offered_until, heartbeat).expect("a clock");
+                let step = run_out(&standing, which, &terms(), now, 0);
+                Reported {
+                    task_id,
+                    worker: None,
+                    at: None,
+                    standing,
+                    step,
+                }
+            })
+            .collect();
+        let written = self
+            .store
+            .apply_steps(&steps, &[], now)
+            .await
+            .expect("applied");
+        steps.len() - written.stale.len()
+    }
+
+    /// The next offer of the one task that waits, published at once.
+    async fn offer(&self, now: Moment) -> muster::store::Claimed {
+        let lease = now.plus(Span::seconds(30));
+        let mut claimed = self
+            .store
+            .claim("muster.tasks.boefje", 10, now, lease)
+            .await
+            .expect("a claim");
+        assert_eq!(claimed.len(), 1);
+        let published = Published {
+            task_id: claimed[0].task_id.clone(),
+            attempt: claimed[0].attempt,
+            expires_at: now.plus(Span::seconds(100)),
+        };
+        self.store
+            .mark_published(&[published], false, now)
+            .await
+            .expect("marked");
+        claimed.remove(0)
     }
 
     async fn apply(
         &self,
         task: &str,
         standing: muster::progress::Standing,
-        word: StatusWord,
         state: TaskState,
         outcome: Option<&'static str>,
     ) -> Vec<String> {
-        let status = Status {
-            task_id: task.to_owned(),
-            attempt: None,
-            worker: "w1".to_owned(),
-            at: Some(at(200)),
-            word,
-        };
         let step = Taken {
             state: Some(state),
             accepted: true,
@@ -339,7 +431,9 @@ impl House {
             ..Taken::default()
         };
         let reported = Reported {
-            status,
+            task_id: task.to_owned(),
+            worker: Some("w1".to_owned()),
+            at: Some(at(200)),
             standing,
             step,
         };
@@ -764,22 +858,8 @@ async fn an_offer_that_nobody_accepts_in_time_waits_again_and_gets_the_next_numb
         .mark_published(&[published], false, at(301))
         .await
         .expect("marked");
-    assert_eq!(
-        house
-            .store
-            .expire_offers(at(399), 10)
-            .await
-            .expect("an answer"),
-        0
-    );
-    assert_eq!(
-        house
-            .store
-            .expire_offers(at(401), 10)
-            .await
-            .expect("an answer"),
-        1
-    );
+    assert_eq!(house.clocks(at(399)).await, 0);
+    assert_eq!(house.clocks(at(401)).await, 1);
     assert_eq!(house.state(&task).await, ("queued".to_owned(), 1));
     let again = house
         .store
@@ -790,6 +870,165 @@ async fn an_offer_that_nobody_accepts_in_time_waits_again_and_gets_the_next_numb
     assert_eq!(house.count("attempt").await, 2, "both attempts are kept");
 }
 
+fn terms() -> Terms {
+    Terms {
+        retry: Retry::default(),
+        timeouts: Timeouts::default(),
+        idempotent: true,
+    }
+}
+
+async fn who_falls_silent_after_a_heartbeat_loses_the_task_and_is_avoided(house: House) {
+    let task = house.task("h1", 1).await;
+    house.offer(at(10)).await;
+    let beat = |done: i64| StatusWord::Heartbeat {
+        done: Some(done),
+        total: Some(9),
+        stage: None,
+        note: Some("images".to_owned()),
+    };
+    assert!(
+        house
+            .hears(&task, 1, "w1", StatusWord::Accepted, at(20))
+            .await
+    );
+    assert_eq!(
+        house.clocks(at(119)).await,
+        0,
+        "it never beat: only the hard end counts"
+    );
+    assert!(house.hears(&task, 1, "w1", beat(5), at(120)).await);
+    assert!(house.hears(&task, 1, "w1", beat(4), at(150)).await);
+    let attempts = house.list("attempt").await;
+    assert_eq!(
+        (&attempts[0]["done"], &attempts[0]["total"]),
+        (&json!(5), &json!(9)),
+        "it never falls"
+    );
+    assert_eq!(
+        house.clocks(at(209)).await,
+        0,
+        "the second heartbeat extended it"
+    );
+    assert_eq!(house.clocks(at(210)).await, 1);
+    assert_eq!(house.state(&task).await, ("queued".to_owned(), 1));
+    let attempts = house.list("attempt").await;
+    assert_eq!(attempts[0]["outcome"], "silent");
+    let again = house.offer(at(250)).await;
+    assert_eq!(again.attempt, 2);
+    assert_eq!(again.avoid[0].worker, "w1");
+    // What the first worker did all the same wins, because nobody has begun to do it again.
+    assert!(
+        house
+            .hears(
+                &task,
+                1,
+                "w1",
+                StatusWord::Succeeded(Ending::default()),
+                at(260)
+            )
+            .await
+    );
+    assert_eq!(house.state(&task).await, ("succeeded".to_owned(), 2));
+    let outcomes: Vec<Value> = house
+        .list("attempt")
+        .await
+        .iter()
+        .map(|row| row["outcome"].clone())
+        .collect();
+    assert!(
+        outcomes.contains(&json!("silent")) && outcomes.contains(&json!("superseded")),
+        "{outcomes:?}"
+    );
+}
+
+async fn what_overruns_three_times_is_dead_and_its_run_timed_out(house: House) {
+    let task = house.task("h1", 1).await;
+    for attempt in 1..=3 {
+        let begun = at(attempt * 10_000);
+        house.offer(begun).await;
+        assert!(
+            house
+                .hears(&task, attempt, "w1", StatusWord::Accepted, begun)
+                .await
+        );
+        assert_eq!(house.clocks(begun.plus(Span::seconds(3599))).await, 0);
+        assert_eq!(house.clocks(begun.plus(Span::seconds(3600))).await, 1);
+    }
+    assert_eq!(house.state(&task).await, ("dead".to_owned(), 3));
+    let runs = house.list("run").await;
+    assert_eq!(runs[0]["state"], "timed_out");
+}
+
+async fn a_heartbeat_and_a_clock_at_once_leave_one_of_them(house: House) {
+    let task = house.task("h1", 1).await;
+    house.offer(at(10)).await;
+    let beat = || StatusWord::Heartbeat {
+        done: None,
+        total: None,
+        stage: None,
+        note: None,
+    };
+    assert!(house.hears(&task, 1, "w1", beat(), at(20)).await);
+    let overdue = house
+        .store
+        .overdue(at(90), 10)
+        .await
+        .expect("what is overdue");
+    let (task_id, known) = overdue.into_iter().next().expect("it is overdue");
+    // The heartbeat is stored between the look and the step.
+    assert!(house.hears(&task, 1, "w1", beat(), at(90)).await);
+    let step = run_out(&known.standing, Clock::Silence, &terms(), at(90), 0);
+    let reported = Reported {
+        task_id,
+        worker: None,
+        at: None,
+        standing: known.standing,
+        step,
+    };
+    let written = house
+        .store
+        .apply_steps(&[reported], &[], at(90))
+        .await
+        .expect("applied");
+    assert_eq!(written.stale, [task.clone()]);
+    assert_eq!(house.state(&task).await.0, "running");
+}
+
+async fn declines_in_a_row_are_counted_and_an_acceptance_ends_the_row(house: House) {
+    let task = house.task("h1", 1).await;
+    let declined = || StatusWord::Declined {
+        reason: None,
+        retry_in: Some(Span::seconds(1)),
+    };
+    for attempt in 1..=3 {
+        house.offer(at(attempt * 1000)).await;
+        assert!(
+            house
+                .hears(&task, attempt, "w1", declined(), at(attempt * 1000 + 1))
+                .await
+        );
+    }
+    let standing = async || {
+        let known = house.store.standings(&[&task]).await.expect("standings");
+        known[&task].standing.clone()
+    };
+    assert_eq!((standing().await.declines, standing().await.spent), (3, 0));
+    house.offer(at(9000)).await;
+    assert!(
+        house
+            .hears(&task, 4, "w2", StatusWord::Accepted, at(9001))
+            .await
+    );
+    assert_eq!(standing().await.declines, 0);
+    let heard = house
+        .store
+        .heard_since(at(9000))
+        .await
+        .expect("who was heard");
+    assert_eq!(heard, [("boefje".to_owned(), "w2".to_owned())]);
+}
+
 async fn a_step_is_applied_only_where_the_task_still_stands_so(house: House) {
     let task = house.task("h1", 1).await;
     house
@@ -798,20 +1037,11 @@ async fn a_step_is_applied_only_where_the_task_still_stands_so(house: House) {
         .await
         .expect("a claim");
     let standings = house.store.standings(&[&task]).await.expect("standings");
-    let (before, ..) = standings[&task].clone();
-    let stale = house
-        .report(&task, StatusWord::Accepted, TaskState::Running, None)
-        .await;
+    let before = standings[&task].standing.clone();
+    let stale = house.report(&task, TaskState::Running, None).await;
     assert!(stale.is_empty());
-    let ending = StatusWord::Succeeded(Ending::default());
     let stale = house
-        .apply(
-            &task,
-            before,
-            ending,
-            TaskState::Succeeded,
-            Some("succeeded"),
-        )
+        .apply(&task, before, TaskState::Succeeded, Some("succeeded"))
         .await;
     assert_eq!(
         stale,
@@ -828,16 +1058,9 @@ async fn the_end_of_a_task_frees_its_key_starts_its_grace_and_ends_its_run(house
         .claim("muster.tasks.boefje", 10, at(300), at(330))
         .await
         .expect("a claim");
+    house.report(&task, TaskState::Running, None).await;
     house
-        .report(&task, StatusWord::Accepted, TaskState::Running, None)
-        .await;
-    house
-        .report(
-            &task,
-            StatusWord::Succeeded(Ending::default()),
-            TaskState::Succeeded,
-            Some("succeeded"),
-        )
+        .report(&task, TaskState::Succeeded, Some("succeeded"))
         .await;
     let wanted = Wanted {
         keys: HashSet::from([key("h1")]),

@@ -15,7 +15,7 @@ use muster::recurrence::Last;
 use muster::rules::Rules;
 use muster::schedule::Overlap;
 use muster::store::{Edit, Reported, RunFilter, RunRecord, Store};
-use muster::task::{Ending, Status, StatusWord, TaskState};
+use muster::task::TaskState;
 use muster::{ticker, turns};
 use tokio_util::sync::CancellationToken;
 
@@ -93,15 +93,11 @@ async fn work(ground: &Ground, chance: &mut Chance, percent: usize, held: &mut V
     let steps: Vec<Reported> = ends
         .iter()
         .filter_map(|task_id| {
-            let (standing, ..) = standings.get(task_id)?.clone();
+            let standing = standings.get(task_id)?.standing.clone();
             (!standing.state.terminal()).then(|| Reported {
-                status: Status {
-                    task_id: task_id.clone(),
-                    attempt: None,
-                    worker: "w".to_owned(),
-                    at: Some(now),
-                    word: StatusWord::Succeeded(Ending::default()),
-                },
+                task_id: task_id.clone(),
+                worker: Some("w".to_owned()),
+                at: Some(now),
                 standing,
                 step: Taken {
                     state: Some(TaskState::Succeeded),

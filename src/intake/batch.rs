@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 use super::beyond::Beyond;
 use crate::decide::{Desk, Impossible, Plan, change};
-use crate::ground::{Ground, count_plan, persist};
+use crate::ground::{Ground, count_plan, persist, terms_of};
 use crate::moment::Moment;
 use crate::object::{FILE, ObjectKey, Word};
 use crate::policy::Acknowledge;
-use crate::progress::{Step, progress, terms};
-use crate::store::{Commit, Committed, DeadLetter, Reported, StoreError, Wanted};
+use crate::progress::{Step, progress};
+use crate::store::{Commit, Committed, DeadLetter, Known, Reported, StoreError, Wanted};
 use crate::task::{Ending, Status, StatusWord};
 use crate::wire::{self, Event, Message, Reading};
 
@@ -511,27 +511,19 @@ async fn take_statuses(
                 continue;
             }
             let known = standings.get(&status.task_id);
-            let plugin = known.and_then(|(_, plugin, _)| catalogue.plugins.get(plugin));
+            let plugin = known.and_then(|known| catalogue.plugins.get(&known.plugin_id));
             let from_file = status.worker == FILE;
             if from_file && !ends_by_file(&catalogue, plugin.map(AsRef::as_ref)) {
                 continue;
             }
-            let schedule = known.and_then(|(.., id)| {
-                catalogue
-                    .schedules
-                    .iter()
-                    .find(|scheduled| scheduled.schedule.id == *id)
-            });
-            let plugin = plugin.map(AsRef::as_ref);
-            let schedule = schedule.map(|scheduled| &scheduled.schedule);
-            let terms = terms(plugin, schedule, &catalogue.rules.defaults);
+            let terms = terms_of(&catalogue, known);
             let mut status = status;
-            if let (true, Some((standing, ..))) = (from_file, known) {
+            if let (true, Some(known)) = (from_file, known) {
                 // The file speaks for whoever had the task.
-                status.worker = standing.worker.clone().unwrap_or(status.worker);
+                status.worker = known.standing.worker.clone().unwrap_or(status.worker);
             }
             let step = progress(
-                known.map(|(standing, ..)| standing),
+                known.map(|known| &known.standing),
                 &status,
                 &terms,
                 now,
@@ -539,27 +531,28 @@ async fn take_statuses(
             );
             let word = status.word.name();
             match (step, known) {
-                (Step::Take(step), Some((standing, ..))) => {
+                (Step::Take(step), Some(Known { standing, .. })) => {
                     outcomes.push((word, "taken"));
                     moved.insert(status.task_id.clone());
-                    steps.push((
-                        at,
-                        Reported {
-                            status,
-                            standing: standing.clone(),
-                            step: *step,
-                        },
-                    ));
+                    // It decides, and its attempt had been closed: that stays as it was, and this is kept beside it.
+                    if standing.outcome.is_some() || step.of_older {
+                        late.push((ground.ids().next(now), status.clone(), body_of(batch, at)));
+                    }
+                    let reported = Reported {
+                        task_id: status.task_id.clone(),
+                        worker: Some(status.worker.clone()),
+                        at: status.at,
+                        standing: standing.clone(),
+                        step: *step,
+                    };
+                    steps.push((at, status, reported));
                 }
                 (Step::Late { cancel }, _) => {
                     outcomes.push((word, "late"));
                     if cancel {
                         cancels.push(status.clone());
                     }
-                    let body = batch
-                        .get(at)
-                        .map(|message| String::from_utf8_lossy(&message.body).into_owned());
-                    late.push((ground.ids().next(now), status, body.unwrap_or_default()));
+                    late.push((ground.ids().next(now), status, body_of(batch, at)));
                 }
                 (Step::Duplicate, _) => outcomes.push((word, "duplicate")),
                 (Step::Unknown | Step::Take(_), _) => {
@@ -575,7 +568,10 @@ async fn take_statuses(
                 }
             }
         }
-        let reported: Vec<Reported> = steps.iter().map(|(_, reported)| reported.clone()).collect();
+        let reported: Vec<Reported> = steps
+            .iter()
+            .map(|(_, _, reported)| reported.clone())
+            .collect();
         let written = ground.store.apply_steps(&reported, &late, now).await?;
         for (status, outcome) in outcomes {
             counter!("muster_statuses_total", "status" => status, "outcome" => outcome)
@@ -585,8 +581,8 @@ async fn take_statuses(
         // What moved meanwhile is judged again, before what came after it.
         waiting = steps
             .into_iter()
-            .filter(|(_, reported)| written.stale.contains(&reported.status.task_id))
-            .map(|(at, reported)| (at, reported.status))
+            .filter(|(_, status, _)| written.stale.contains(&status.task_id))
+            .map(|(at, status, _)| (at, status))
             .chain(later)
             .collect();
         waiting.sort_by_key(|(at, _)| *at);
@@ -595,6 +591,11 @@ async fn take_statuses(
     }
     handled.statuses += statuses.len() as u64;
     Ok(())
+}
+
+fn body_of(batch: &[Incoming], at: usize) -> String {
+    let body = batch.get(at).map(|message| message.body.as_slice());
+    String::from_utf8_lossy(body.unwrap_or_default()).into_owned()
 }
 
 /// Only where the confirm counts as acceptance does a raw file end its task.

@@ -60,7 +60,7 @@ const NOUNS: [Noun; 7] = [
     },
     Noun {
         name: "attempt",
-        columns: "attempt.task_id, attempt.number, worker, offered_at, published_at, accepted_at, ended_at, outcome, exit_code, log_ref",
+        columns: "attempt.task_id, attempt.number, worker, offered_at, published_at, accepted_at, beat_at, done, total, stage, ended_at, outcome, exit_code, log_ref",
         table: "attempt JOIN task ON task.id = attempt.task_id",
         organization: Some("task.organization"),
         state: Some("coalesce(outcome, 'open')"),

@@ -9,13 +9,13 @@ use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::commit::UNGRACED;
+use super::steps::read_avoid;
 use super::world::{OBJECT_COLUMNS, read_map, read_object};
 use super::{Store, StoreError, json_rows, moment, write_rows};
 use crate::moment::{Moment, Span};
 use crate::object::{Object, ObjectKey};
-use crate::progress::{Standing, Taken};
+use crate::progress::Avoided;
 use crate::run::Cause;
-use crate::task::{Status, TaskState};
 
 /// A task that this replica may offer now.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct Claimed {
     pub inputs: Vec<ClaimedInput>,
     pub parameters: Map<String, Value>,
     pub occasion: Arc<Map<String, Value>>,
+    /// Workers that are not to have it.
+    pub avoid: Vec<Avoided>,
 }
 
 #[derive(Clone, Debug)]
@@ -51,16 +53,8 @@ pub struct ClaimedInput {
 pub struct Published {
     pub task_id: String,
     pub attempt: i64,
-    /// Who has not accepted it by then does not have it.
+    /// Who has not accepted it by then does not have it; where the confirm is the acceptance, it has to have ended then.
     pub expires_at: Moment,
-}
-
-/// A status and the step that was decided on it.
-#[derive(Clone, Debug)]
-pub struct Reported {
-    pub status: Status,
-    pub standing: Standing,
-    pub step: Taken,
 }
 
 /// What an offer tells of its run: the schedule, its id, and what set it off.
@@ -68,13 +62,6 @@ type KnownRun = (String, String, Arc<Map<String, Value>>);
 
 /// A replica that has been silent for so long is no longer shown.
 const FORGOTTEN: Span = Span::seconds(120);
-
-/// How far a batch of statuses was written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Written {
-    /// Tasks that were no longer as they had been read: read again.
-    pub stale: Vec<String>,
-}
 
 #[derive(Serialize)]
 struct OfferRow<'a> {
@@ -86,7 +73,7 @@ struct OfferRow<'a> {
 struct PublishedRow<'a> {
     id: &'a str,
     number: i64,
-    expires_at: Option<i64>,
+    expires_at: i64,
 }
 
 #[derive(Serialize)]
@@ -100,46 +87,7 @@ struct KeyRow<'a> {
     k: &'a str,
 }
 
-#[derive(Serialize)]
-struct StepRow<'a> {
-    id: &'a str,
-    was: &'static str,
-    number: i64,
-    state: &'static str,
-    spent: i64,
-    not_before: Option<i64>,
-    finished_at: Option<i64>,
-    reason: Option<&'a str>,
-    worker: &'a str,
-    accepted_at: Option<i64>,
-    ended_at: Option<i64>,
-    outcome: Option<&'static str>,
-    message: Option<&'a str>,
-    exit_code: Option<i64>,
-    log_ref: Option<&'a str>,
-    log_tail: Option<&'a str>,
-    outputs: Option<String>,
-}
-
-#[derive(Serialize)]
-struct LateRow<'a> {
-    id: &'a str,
-    task_id: &'a str,
-    number: i64,
-    worker: &'a str,
-    status: &'static str,
-    received_at: i64,
-    body: &'a str,
-}
-
-#[derive(Serialize)]
-struct SuppressRow<'a> {
-    task_id: &'a str,
-    until: Option<i64>,
-    reason: &'a str,
-}
-
-const TASK_COLUMNS: &str = "id, attempt, run_id, organization, plugin_id, worker_type, queue, cause, priority, created_at, scheduled_for, inputs, parameters";
+const TASK_COLUMNS: &str = "id, attempt, run_id, organization, plugin_id, worker_type, queue, cause, priority, created_at, scheduled_for, inputs, parameters, avoid";
 
 impl Store {
     /// Takes waiting tasks of a queue, most urgent first, and makes an attempt of each. They are this replica's to
@@ -349,7 +297,7 @@ impl Store {
             .map(|offer| PublishedRow {
                 id: &offer.task_id,
                 number: offer.attempt,
-                expires_at: (!accepted).then_some(offer.expires_at.micros()),
+                expires_at: offer.expires_at.micros(),
             })
             .collect();
         // If it is forgotten, the lease ends and the same offer is published once more.
@@ -374,7 +322,7 @@ impl Store {
             );
             write_rows(&mut transaction, sql, &rows).await?;
             let sql = format!(
-                "UPDATE attempt SET accepted_at = {} FROM {source} \
+                "UPDATE attempt SET accepted_at = {}, run_until = expires_at FROM {source} \
                  WHERE attempt.task_id = r.id AND attempt.number = r.number AND accepted_at IS NULL AND ended_at IS NULL",
                 now.micros()
             );
@@ -470,161 +418,6 @@ impl Store {
         Ok(())
     }
 
-    /// How tasks stand, with what is needed to judge a status; unknown ones are absent.
-    pub async fn standings(
-        &self,
-        ids: &[&str],
-    ) -> Result<HashMap<String, (Standing, String, String)>, StoreError> {
-        let rows: Vec<IdRow<'_>> = ids.iter().map(|id| IdRow { id }).collect();
-        let sql = format!(
-            "SELECT t.id, t.state, t.attempt, t.spent, t.plugin_id, u.schedule_id, a.worker, a.outcome FROM {} \
-             JOIN task t ON t.id = r.id JOIN run u ON u.id = t.run_id \
-             LEFT JOIN attempt a ON a.task_id = t.id AND a.number = t.attempt",
-            self.dialect.rows("$1", "id text")
-        );
-        let mut standings = HashMap::new();
-        for row in sqlx::query(AssertSqlSafe(sql))
-            .bind(json_rows(&rows))
-            .fetch_all(&self.pool)
-            .await?
-        {
-            let state: String = row.try_get("state")?;
-            let standing = Standing {
-                state: TaskState::parse(&state).unwrap_or(TaskState::Queued),
-                attempt: row.try_get("attempt")?,
-                spent: row.try_get("spent")?,
-                worker: row.try_get("worker")?,
-                outcome: row.try_get("outcome")?,
-                ..Standing::new()
-            };
-            standings.insert(
-                row.try_get("id")?,
-                (
-                    standing,
-                    row.try_get("plugin_id")?,
-                    row.try_get("schedule_id")?,
-                ),
-            );
-        }
-        Ok(standings)
-    }
-
-    /// Applies steps, each only where its task still stands as it was read. One step a task.
-    pub async fn apply_steps(
-        &self,
-        steps: &[Reported],
-        late: &[(String, Status, String)],
-        now: Moment,
-    ) -> Result<Written, StoreError> {
-        let mut transaction = self.begin().await?;
-        let rows: Vec<StepRow<'_>> = steps
-            .iter()
-            .map(|reported| step_row(reported, now))
-            .collect();
-        let columns = "id text, was text, number bigint, state text, spent bigint, not_before bigint, finished_at bigint, \
-             reason text, worker text, accepted_at bigint, ended_at bigint, outcome text, message text, exit_code bigint, \
-             log_ref text, log_tail text, outputs text";
-        let source = self.dialect.rows("$1", columns);
-        let mut applied: HashSet<String> = HashSet::new();
-        let mut runs: HashMap<(String, &'static str), i64> = HashMap::new();
-        if !rows.is_empty() {
-            let sql = format!(
-                "UPDATE task SET state = r.state, spent = r.spent, not_before = r.not_before, \
-                 finished_at = r.finished_at, reason = r.reason FROM {source} \
-                 WHERE task.id = r.id AND task.state = r.was AND task.attempt = r.number RETURNING task.id AS id, run_id, task.state AS state"
-            );
-            for row in sqlx::query(AssertSqlSafe(sql))
-                .bind(json_rows(&rows))
-                .fetch_all(&mut *transaction)
-                .await?
-            {
-                let state: String = row.try_get("state")?;
-                let counter = match TaskState::parse(&state) {
-                    Some(TaskState::Succeeded) => Some("succeeded"),
-                    Some(TaskState::Failed | TaskState::Dead) => Some("failed"),
-                    Some(TaskState::Cancelled | TaskState::Withdrawn) => Some("cancelled"),
-                    _ => None,
-                };
-                if let Some(counter) = counter {
-                    *runs.entry((row.try_get("run_id")?, counter)).or_default() += 1;
-                }
-                applied.insert(row.try_get("id")?);
-            }
-        }
-        let taken: Vec<&StepRow<'_>> = rows.iter().filter(|row| applied.contains(row.id)).collect();
-        let sql = format!(
-            "UPDATE attempt SET worker = coalesce(attempt.worker, r.worker), \
-             accepted_at = coalesce(attempt.accepted_at, r.accepted_at), \
-             claimed_until = NULL, expires_at = NULL, published_at = coalesce(attempt.published_at, {now}), \
-             ended_at = r.ended_at, outcome = r.outcome, message = r.message, exit_code = r.exit_code, \
-             log_ref = r.log_ref, log_tail = r.log_tail, outputs = r.outputs FROM {source} \
-             WHERE attempt.task_id = r.id AND attempt.number = r.number",
-            now = now.micros()
-        );
-        write_rows(&mut transaction, sql, &taken).await?;
-        let ended: Vec<&StepRow<'_>> = taken
-            .iter()
-            .copied()
-            .filter(|row| row.finished_at.is_some())
-            .collect();
-        let executed: Vec<&StepRow<'_>> = ended
-            .iter()
-            .copied()
-            .filter(|row| TaskState::parse(row.state).is_some_and(TaskState::executed))
-            .collect();
-        let ids = self.dialect.rows("$1", "id text");
-        self.start_grace(&mut transaction, &executed, now).await?;
-        let suppressed: Vec<SuppressRow<'_>> = steps
-            .iter()
-            .filter(|reported| applied.contains(&reported.status.task_id))
-            .filter_map(|reported| {
-                let (until, reason) = reported.step.suppress.as_ref()?;
-                Some(SuppressRow {
-                    task_id: &reported.status.task_id,
-                    until: until.map(Moment::micros),
-                    reason,
-                })
-            })
-            .collect();
-        let sql = format!(
-            "INSERT INTO suppressed AS s (organization, primary_key, unique_key, until, reason) \
-             SELECT i.organization, i.primary_key, i.unique_key, r.until, r.reason \
-             FROM open_input i JOIN {} ON i.task_id = r.task_id WHERE true \
-             ON CONFLICT (organization, primary_key, unique_key) DO UPDATE SET until = excluded.until, reason = excluded.reason",
-            self.dialect
-                .rows("$1", "task_id text, until bigint, reason text")
-        );
-        write_rows(&mut transaction, sql, &suppressed).await?;
-        let sql = format!("DELETE FROM open_input WHERE task_id IN (SELECT r.id FROM {ids})");
-        write_rows(&mut transaction, sql, &ended).await?;
-        let mut counted: Vec<(&(String, &'static str), &i64)> = runs.iter().collect();
-        counted.sort();
-        for ((run_id, counter), count) in &counted {
-            sqlx::query(AssertSqlSafe(format!(
-                "UPDATE run SET {counter} = {counter} + $1 WHERE id = $2"
-            )))
-            .bind(**count)
-            .bind(run_id)
-            .execute(&mut *transaction)
-            .await?;
-        }
-        let finished: Vec<String> = counted
-            .iter()
-            .map(|((run_id, _), _)| run_id.clone())
-            .collect();
-        self.end_runs(&mut transaction, &finished, now).await?;
-        self.keep_late(&mut transaction, late, now).await?;
-        transaction.commit().await?;
-        Ok(Written {
-            stale: steps
-                .iter()
-                .map(|reported| &reported.status.task_id)
-                .filter(|id| !applied.contains(*id))
-                .cloned()
-                .collect(),
-        })
-    }
-
     /// From now grace counts for what these tasks were about. Rows with their `id`, before they leave their keys.
     pub(super) async fn start_grace<T: Serialize>(
         &self,
@@ -644,71 +437,15 @@ impl Store {
         Ok(())
     }
 
-    async fn keep_late(
-        &self,
-        connection: &mut sqlx::AnyConnection,
-        late: &[(String, Status, String)],
-        now: Moment,
-    ) -> Result<(), StoreError> {
-        let rows: Vec<LateRow<'_>> = late
-            .iter()
-            .map(|(id, status, body)| LateRow {
-                id,
-                task_id: &status.task_id,
-                number: status.attempt.unwrap_or(0),
-                worker: &status.worker,
-                status: status.word.name(),
-                received_at: now.micros(),
-                body,
-            })
-            .collect();
-        let sql = format!(
-            "INSERT INTO late_result (id, task_id, number, worker, status, received_at, body) \
-             SELECT r.id, r.task_id, r.number, r.worker, r.status, r.received_at, r.body FROM {}",
-            self.dialect.rows(
-                "$1",
-                "id text, task_id text, number bigint, worker text, status text, received_at bigint, body text"
-            )
-        );
-        write_rows(connection, sql, &rows).await?;
-        Ok(())
-    }
-
-    /// Offers that nobody accepted in time end, and their tasks wait again; answers with how many.
-    pub async fn expire_offers(&self, now: Moment, limit: i64) -> Result<u64, StoreError> {
-        let mut transaction = self.begin().await?;
-        let sql = format!(
-            "WITH picked AS MATERIALIZED (SELECT task_id AS picked_id, number AS picked_number FROM attempt \
-             WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 {}) \
-             UPDATE attempt SET expires_at = NULL, ended_at = $1, outcome = 'expired' FROM picked \
-             WHERE task_id = picked.picked_id AND number = picked.picked_number AND ended_at IS NULL \
-             RETURNING task_id, number",
-            self.dialect.skip_locked()
-        );
-        let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(now.micros())
-            .bind(limit)
-            .fetch_all(&mut *transaction)
+    /// Workers that have accepted something since then, with their type.
+    pub async fn heard_since(&self, since: Moment) -> Result<Vec<(String, String)>, StoreError> {
+        let rows = sqlx::query("SELECT worker_type, worker FROM heard WHERE heard_at >= $1")
+            .bind(since.micros())
+            .fetch_all(&self.pool)
             .await?;
-        let expired: Vec<(String, i64)> = rows
-            .iter()
-            .map(|row| Ok((row.try_get("task_id")?, row.try_get("number")?)))
-            .collect::<Result<_, sqlx::Error>>()?;
-        let rows: Vec<OfferRow<'_>> = expired
-            .iter()
-            .map(|(id, number)| OfferRow {
-                id,
-                number: *number,
-            })
-            .collect();
-        let sql = format!(
-            "UPDATE task SET state = 'queued', reason = 'offer_expired' FROM {} \
-             WHERE task.id = r.id AND task.attempt = r.number AND task.state = 'dispatched'",
-            self.dialect.rows("$1", "id text, number bigint")
-        );
-        let moved = write_rows(&mut transaction, sql, &rows).await?;
-        transaction.commit().await?;
-        Ok(moved)
+        rows.iter()
+            .map(|row| Ok((row.try_get("worker_type")?, row.try_get("worker")?)))
+            .collect()
     }
 
     /// A replica says that it is alive, and how its loops are.
@@ -785,32 +522,6 @@ impl Store {
     }
 }
 
-fn step_row<'a>(reported: &'a Reported, now: Moment) -> StepRow<'a> {
-    let step = &reported.step;
-    let state = step.state.unwrap_or(reported.standing.state);
-    let ending = &step.ending;
-    let at = reported.status.at.unwrap_or(now).micros();
-    StepRow {
-        id: &reported.status.task_id,
-        was: reported.standing.state.word(),
-        number: reported.standing.attempt,
-        state: state.word(),
-        spent: step.spent,
-        not_before: step.not_before.map(Moment::micros),
-        finished_at: state.terminal().then_some(now.micros()),
-        reason: step.reason.as_deref(),
-        worker: &reported.status.worker,
-        accepted_at: step.accepted.then_some(at),
-        ended_at: step.outcome.map(|_| at),
-        outcome: step.outcome,
-        message: ending.message.as_deref(),
-        exit_code: ending.exit_code,
-        log_ref: ending.log_ref.as_deref(),
-        log_tail: ending.log_tail.as_deref(),
-        outputs: ending.outputs.as_ref().map(ToString::to_string),
-    }
-}
-
 fn read_claimed(row: &AnyRow) -> Result<Claimed, sqlx::Error> {
     let inputs: String = row.try_get("inputs")?;
     let inputs: Vec<Value> = serde_json::from_str(&inputs).unwrap_or_default();
@@ -845,5 +556,6 @@ fn read_claimed(row: &AnyRow) -> Result<Claimed, sqlx::Error> {
             .collect(),
         parameters: read_map(&row.try_get::<String, _>("parameters")?),
         occasion: Arc::default(),
+        avoid: read_avoid(row.try_get::<Option<String>, _>("avoid")?.as_deref()),
     })
 }

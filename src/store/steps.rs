@@ -1,0 +1,423 @@
+//! How tasks stand, and the steps that workers' words and clocks that ran out make them take.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
+
+use super::commit::IdRow;
+use super::{Store, StoreError, json_rows, maybe_moment, write_rows};
+use crate::moment::Moment;
+use crate::progress::{Avoided, Standing, Taken};
+use crate::task::{Status, TaskState};
+
+/// A step that was decided on a task as it stood.
+#[derive(Clone, Debug)]
+pub struct Reported {
+    pub task_id: String,
+    /// Whose word it was; `None`: a clock ran out.
+    pub worker: Option<String>,
+    /// When the worker says that it was so.
+    pub at: Option<Moment>,
+    pub standing: Standing,
+    pub step: Taken,
+}
+
+/// A task as it stands, with what says which terms hold for it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub standing: Standing,
+    pub plugin_id: String,
+    pub schedule_id: String,
+    /// Until when its offer may be accepted.
+    pub offered_until: Option<Moment>,
+}
+
+/// How far a batch of steps was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Tasks that were no longer as they had been read: read again.
+    pub stale: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct StepRow<'a> {
+    id: &'a str,
+    was: &'static str,
+    step: i64,
+    number: i64,
+    state: &'static str,
+    spent: i64,
+    declines: i64,
+    avoid: Option<String>,
+    not_before: Option<i64>,
+    finished_at: Option<i64>,
+    reason: Option<&'a str>,
+    worker: Option<&'a str>,
+    accepted_at: Option<i64>,
+    run_until: Option<i64>,
+    clock: Option<i64>,
+    beat_at: Option<i64>,
+    done: Option<i64>,
+    total: Option<i64>,
+    stage: Option<&'a str>,
+    note: Option<&'a str>,
+    ended_at: Option<i64>,
+    outcome: Option<&'static str>,
+    message: Option<&'a str>,
+    exit_code: Option<i64>,
+    log_ref: Option<&'a str>,
+    log_tail: Option<&'a str>,
+    outputs: Option<String>,
+}
+
+const STEP_COLUMNS: &str = "id text, was text, step bigint, number bigint, state text, spent bigint, declines bigint, avoid text, \
+    not_before bigint, finished_at bigint, reason text, worker text, accepted_at bigint, run_until bigint, \
+    clock bigint, beat_at bigint, done bigint, total bigint, stage text, note text, ended_at bigint, outcome text, \
+    message text, exit_code bigint, log_ref text, log_tail text, outputs text";
+
+#[derive(Serialize)]
+struct LateRow<'a> {
+    id: &'a str,
+    task_id: &'a str,
+    number: i64,
+    worker: &'a str,
+    status: &'static str,
+    received_at: i64,
+    body: &'a str,
+}
+
+#[derive(Serialize)]
+struct SuppressRow<'a> {
+    task_id: &'a str,
+    until: Option<i64>,
+    reason: &'a str,
+}
+
+const STANDING: &str = "t.id, t.state, t.attempt, t.spent, t.declines, t.avoid, t.step, t.cancel_by, t.plugin_id, u.schedule_id, \
+    a.worker, a.outcome, a.run_until, a.beat_at, a.expires_at";
+
+impl Store {
+    /// How tasks stand, with what is needed to judge a status; unknown ones are absent.
+    pub async fn standings(&self, ids: &[&str]) -> Result<HashMap<String, Known>, StoreError> {
+        let rows: Vec<IdRow<'_>> = ids.iter().map(|id| IdRow { id }).collect();
+        let sql = format!(
+            "SELECT {STANDING} FROM {} JOIN task t ON t.id = r.id JOIN run u ON u.id = t.run_id \
+             LEFT JOIN attempt a ON a.task_id = t.id AND a.number = t.attempt",
+            self.dialect.rows("$1", "id text")
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(json_rows(&rows))
+            .fetch_all(&self.pool)
+            .await?;
+        let known = rows.iter().map(read_known);
+        Ok(known.collect::<Result<_, _>>()?)
+    }
+
+    /// Tasks of which a clock of their newest attempt has run out.
+    pub async fn overdue(
+        &self,
+        now: Moment,
+        limit: i64,
+    ) -> Result<Vec<(String, Known)>, StoreError> {
+        let sql = format!(
+            "SELECT {STANDING} FROM attempt a JOIN task t ON t.id = a.task_id AND t.attempt = a.number \
+             JOIN run u ON u.id = t.run_id WHERE a.expires_at <= $1 ORDER BY a.expires_at LIMIT $2"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(now.micros())
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await?;
+        let known = rows.iter().map(read_known);
+        Ok(known.collect::<Result<_, _>>()?)
+    }
+
+    /// Applies steps, each only where its task still stands as it was read. One step a task.
+    pub async fn apply_steps(
+        &self,
+        steps: &[Reported],
+        late: &[(String, Status, String)],
+        now: Moment,
+    ) -> Result<Written, StoreError> {
+        let mut transaction = self.begin().await?;
+        let mut rows = Vec::with_capacity(steps.len());
+        for reported in steps {
+            rows.push(step_row(reported, now));
+        }
+        // Locked in one order by all who report at once.
+        rows.sort_by(|a, b| a.id.cmp(b.id));
+        let source = self.dialect.rows("$1", STEP_COLUMNS);
+        let overran: HashSet<&str> = steps
+            .iter()
+            .filter(|reported| overruns(reported))
+            .map(|reported| reported.task_id.as_str())
+            .collect();
+        let mut applied: HashSet<String> = HashSet::new();
+        let mut runs: HashMap<(String, &'static str), i64> = HashMap::new();
+        if !rows.is_empty() {
+            let sql = format!(
+                "UPDATE task SET state = r.state, spent = r.spent, declines = r.declines, avoid = r.avoid, \
+                 not_before = r.not_before, finished_at = r.finished_at, reason = r.reason, step = task.step + 1 FROM {source} \
+                 WHERE task.id = r.id AND task.state = r.was AND task.attempt = r.number AND task.step = r.step \
+                 RETURNING task.id AS id, run_id, task.state AS state"
+            );
+            for row in sqlx::query(AssertSqlSafe(sql))
+                .bind(json_rows(&rows))
+                .fetch_all(&mut *transaction)
+                .await?
+            {
+                let state: String = row.try_get("state")?;
+                let counter = match TaskState::parse(&state) {
+                    Some(TaskState::Succeeded) => Some("succeeded"),
+                    Some(TaskState::Failed | TaskState::Dead) => Some("failed"),
+                    Some(TaskState::Cancelled | TaskState::Withdrawn) => Some("cancelled"),
+                    _ => None,
+                };
+                let run_id: String = row.try_get("run_id")?;
+                let id: String = row.try_get("id")?;
+                if overran.contains(id.as_str()) {
+                    *runs.entry((run_id.clone(), "overran")).or_default() += 1;
+                }
+                if let Some(counter) = counter {
+                    *runs.entry((run_id, counter)).or_default() += 1;
+                }
+                applied.insert(id);
+            }
+        }
+        let taken: Vec<&StepRow<'_>> = rows.iter().filter(|row| applied.contains(row.id)).collect();
+        // What was closed stays as it was; a heartbeat's figures never fall.
+        let sql = format!(
+            "UPDATE attempt SET worker = coalesce(attempt.worker, r.worker), \
+             accepted_at = coalesce(attempt.accepted_at, r.accepted_at), \
+             run_until = coalesce(attempt.run_until, r.run_until), beat_at = coalesce(r.beat_at, attempt.beat_at), \
+             done = CASE WHEN r.done IS NULL OR r.done < attempt.done THEN attempt.done ELSE r.done END, \
+             total = coalesce(r.total, attempt.total), stage = coalesce(r.stage, attempt.stage), \
+             note = coalesce(r.note, attempt.note), \
+             claimed_until = NULL, expires_at = r.clock, published_at = coalesce(attempt.published_at, {now}), \
+             ended_at = r.ended_at, outcome = r.outcome, message = r.message, exit_code = r.exit_code, \
+             log_ref = r.log_ref, log_tail = r.log_tail, outputs = r.outputs FROM {source} \
+             WHERE attempt.task_id = r.id AND attempt.number = r.number AND attempt.ended_at IS NULL",
+            now = now.micros()
+        );
+        write_rows(&mut transaction, sql, &taken).await?;
+        self.hear(&mut transaction, &taken, now).await?;
+        let ended: Vec<&StepRow<'_>> = taken
+            .iter()
+            .copied()
+            .filter(|row| row.finished_at.is_some())
+            .collect();
+        let executed: Vec<&StepRow<'_>> = ended
+            .iter()
+            .copied()
+            .filter(|row| TaskState::parse(row.state).is_some_and(TaskState::executed))
+            .collect();
+        self.start_grace(&mut transaction, &executed, now).await?;
+        self.suppress(&mut transaction, steps, &applied).await?;
+        let ids = self.dialect.rows("$1", "id text");
+        let sql = format!("DELETE FROM open_input WHERE task_id IN (SELECT r.id FROM {ids})");
+        write_rows(&mut transaction, sql, &ended).await?;
+        let mut counted: Vec<(&(String, &'static str), &i64)> = runs.iter().collect();
+        counted.sort();
+        for ((run_id, counter), count) in &counted {
+            sqlx::query(AssertSqlSafe(format!(
+                "UPDATE run SET {counter} = {counter} + $1 WHERE id = $2"
+            )))
+            .bind(**count)
+            .bind(run_id)
+            .execute(&mut *transaction)
+            .await?;
+        }
+        let mut finished: Vec<String> = counted
+            .iter()
+            .map(|((run_id, _), _)| run_id.clone())
+            .collect();
+        finished.dedup();
+        self.end_runs(&mut transaction, &finished, now).await?;
+        self.keep_late(&mut transaction, late, now).await?;
+        transaction.commit().await?;
+        Ok(Written {
+            stale: steps
+                .iter()
+                .map(|reported| &reported.task_id)
+                .filter(|id| !applied.contains(*id))
+                .cloned()
+                .collect(),
+        })
+    }
+
+    /// Who accepts work is there: avoiding somebody makes sense only where somebody else has been heard.
+    async fn hear(
+        &self,
+        connection: &mut AnyConnection,
+        taken: &[&StepRow<'_>],
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        let heard: Vec<&StepRow<'_>> = taken
+            .iter()
+            .copied()
+            .filter(|row| row.accepted_at.is_some() && row.worker.is_some())
+            .collect();
+        let sql = format!(
+            "INSERT INTO heard AS h (worker_type, worker, heard_at) \
+             SELECT DISTINCT t.worker_type, r.worker, {} FROM {} JOIN task t ON t.id = r.id WHERE true \
+             ON CONFLICT (worker_type, worker) DO UPDATE SET heard_at = excluded.heard_at",
+            now.micros(),
+            self.dialect.rows("$1", "id text, worker text")
+        );
+        write_rows(connection, sql, &heard).await?;
+        Ok(())
+    }
+
+    async fn suppress(
+        &self,
+        connection: &mut AnyConnection,
+        steps: &[Reported],
+        applied: &HashSet<String>,
+    ) -> Result<(), StoreError> {
+        let suppressed: Vec<SuppressRow<'_>> = steps
+            .iter()
+            .filter(|reported| applied.contains(&reported.task_id))
+            .filter_map(|reported| {
+                let (until, reason) = reported.step.suppress.as_ref()?;
+                Some(SuppressRow {
+                    task_id: &reported.task_id,
+                    until: until.map(Moment::micros),
+                    reason,
+                })
+            })
+            .collect();
+        let sql = format!(
+            "INSERT INTO suppressed AS s (organization, primary_key, unique_key, until, reason) \
+             SELECT i.organization, i.primary_key, i.unique_key, r.until, r.reason \
+             FROM open_input i JOIN {} ON i.task_id = r.task_id WHERE true \
+             ON CONFLICT (organization, primary_key, unique_key) DO UPDATE SET until = excluded.until, reason = excluded.reason",
+            self.dialect
+                .rows("$1", "task_id text, until bigint, reason text")
+        );
+        write_rows(connection, sql, &suppressed).await?;
+        Ok(())
+    }
+
+    async fn keep_late(
+        &self,
+        connection: &mut AnyConnection,
+        late: &[(String, Status, String)],
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        let rows: Vec<LateRow<'_>> = late
+            .iter()
+            .map(|(id, status, body)| LateRow {
+                id,
+                task_id: &status.task_id,
+                number: status.attempt.unwrap_or(0),
+                worker: &status.worker,
+                status: status.word.name(),
+                received_at: now.micros(),
+                body,
+            })
+            .collect();
+        let sql = format!(
+            "INSERT INTO late_result (id, task_id, number, worker, status, received_at, body) \
+             SELECT r.id, r.task_id, r.number, r.worker, r.status, r.received_at, r.body FROM {}",
+            self.dialect.rows(
+                "$1",
+                "id text, task_id text, number bigint, worker text, status text, received_at bigint, body text"
+            )
+        );
+        write_rows(connection, sql, &rows).await?;
+        Ok(())
+    }
+}
+
+/// Whether its last attempt ended by a clock.
+fn overruns(reported: &Reported) -> bool {
+    let step = &reported.step;
+    step.state == Some(TaskState::Dead)
+        && matches!(step.reason.as_deref(), Some("timed_out" | "silent"))
+}
+
+fn step_row(reported: &Reported, now: Moment) -> StepRow<'_> {
+    let (standing, step) = (&reported.standing, &reported.step);
+    let state = step.state.unwrap_or(standing.state);
+    let ending = &step.ending;
+    let at = reported.at.unwrap_or(now).micros();
+    let beat = step.beat.as_ref();
+    StepRow {
+        id: &reported.task_id,
+        was: standing.state.word(),
+        step: standing.step,
+        number: standing.attempt,
+        state: state.word(),
+        spent: step.spent,
+        declines: step.declines,
+        avoid: write_avoid(&step.avoid),
+        not_before: step.not_before.map(Moment::micros),
+        finished_at: state.terminal().then_some(now.micros()),
+        reason: step.reason.as_deref(),
+        // The result of an older offer is not the newest one's.
+        worker: reported.worker.as_deref().filter(|_| !step.of_older),
+        accepted_at: (step.accepted && !step.of_older).then_some(at),
+        run_until: step.run_until.map(Moment::micros),
+        clock: step.clock.map(Moment::micros),
+        beat_at: beat.map(|_| now.micros()),
+        done: beat.and_then(|beat| beat.done),
+        total: beat.and_then(|beat| beat.total),
+        stage: beat.and_then(|beat| beat.stage.as_deref()),
+        note: beat.and_then(|beat| beat.note.as_deref()),
+        ended_at: step.outcome.map(|_| at),
+        outcome: step
+            .outcome
+            .map(|outcome| if step.of_older { "superseded" } else { outcome }),
+        message: ending.message.as_deref(),
+        exit_code: ending.exit_code,
+        log_ref: ending.log_ref.as_deref(),
+        log_tail: ending.log_tail.as_deref(),
+        outputs: ending.outputs.as_ref().map(ToString::to_string),
+    }
+}
+
+fn write_avoid(avoid: &[Avoided]) -> Option<String> {
+    let listed = |avoided: &Avoided| json!([avoided.worker, avoided.until.micros()]);
+    (!avoid.is_empty()).then(|| Value::Array(avoid.iter().map(listed).collect()).to_string())
+}
+
+/// Who is avoided, as the store keeps it.
+pub(super) fn read_avoid(text: Option<&str>) -> Vec<Avoided> {
+    let listed: Vec<(String, i64)> = text
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default();
+    listed
+        .into_iter()
+        .map(|(worker, until)| Avoided {
+            worker,
+            until: Moment::from_micros(until),
+        })
+        .collect()
+}
+
+fn read_known(row: &AnyRow) -> Result<(String, Known), sqlx::Error> {
+    let state: String = row.try_get("state")?;
+    let avoid: Option<String> = row.try_get("avoid")?;
+    let known = Known {
+        standing: Standing {
+            state: TaskState::parse(&state).unwrap_or(TaskState::Queued),
+            step: row.try_get("step")?,
+            attempt: row.try_get("attempt")?,
+            spent: row.try_get("spent")?,
+            declines: row.try_get("declines")?,
+            worker: row.try_get("worker")?,
+            outcome: row.try_get("outcome")?,
+            run_until: maybe_moment(row, "run_until")?,
+            beat_at: maybe_moment(row, "beat_at")?,
+            cancelling: maybe_moment(row, "cancel_by")?.is_some(),
+            avoid: read_avoid(avoid.as_deref()),
+        },
+        plugin_id: row.try_get("plugin_id")?,
+        schedule_id: row.try_get("schedule_id")?,
+        offered_until: maybe_moment(row, "expires_at")?,
+    };
+    Ok((row.try_get("id")?, known))
+}
