@@ -73,6 +73,8 @@
 //!    late, said twice or unknown: those are values, not errors.
 //! 3. [`store::Store::apply_steps`] applies the step where the task still stands so; the run's counters, the unique
 //!    keys and the end from which grace counts move in the same transaction.
+//! 4. Where no word comes, [`reaper::run_out_of_time`] asks [`progress::clock`] which clock of the attempt ran out, and
+//!    [`progress::run_out`] what becomes of the task.
 //!
 //! # A worker
 //!

@@ -94,7 +94,7 @@ const fn seconds(name: &'static str, help: &'static str) -> Metric {
 }
 
 /// Everything that is measured. A name that is counted and not listed here has no help text, and a test complains.
-pub const METRICS: [Metric; 30] = [
+pub const METRICS: [Metric; 31] = [
     counter(
         "muster_events_total",
         "Events that were taken in, by type and outcome.",
@@ -165,6 +165,10 @@ pub const METRICS: [Metric; 30] = [
     counter(
         "muster_commands_total",
         "Commands that were answered, by outcome.",
+    ),
+    counter(
+        "muster_clocks_run_out_total",
+        "Attempts that ran out of time, by the clock that did.",
     ),
     counter(
         "muster_trigger_events_total",

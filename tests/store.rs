@@ -991,7 +991,7 @@ async fn a_heartbeat_and_a_clock_at_once_leave_one_of_them(house: House) {
         .apply_steps(&[reported], &[], at(90))
         .await
         .expect("applied");
-    assert_eq!(written.stale, [task.clone()]);
+    assert_eq!(written.stale, std::slice::from_ref(&task));
     assert_eq!(house.state(&task).await.0, "running");
 }
 
