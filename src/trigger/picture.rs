@@ -66,7 +66,7 @@ impl Matches {
 }
 
 impl Picture {
-    /// The rules that an event fits. [`Event::fill`] or [`Event::read`] has filled it from this picture.
+    /// The rules that an event fits. `fill` or [`Event::read`] has filled it from this picture.
     pub fn find(&self, event: &mut Event, matches: &mut Matches) {
         matches.clear();
         let large = event.is_large();

@@ -124,7 +124,7 @@ impl Shelf {
         Ok(script)
     }
 
-    /// Puts the log of an attempt where [`log_path`] says; answers with that.
+    /// Puts the log of an attempt where `log_path` says; answers with that.
     pub async fn put_log(&self, task: &Assignment, log: Vec<u8>) -> Result<String, String> {
         let path = log_path(task);
         match self.store.put(&path, log.into()).await {
