@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up whatever the tests need and runs them all. On Debian, missing servers are installed by apt-get (as root);
-# elsewhere, install PostgreSQL 15, RabbitMQ 3.10, NATS 2.9, Prometheus (for promtool) and amqp-tools first.
+# elsewhere, install PostgreSQL 15, RabbitMQ 3.10, NATS 2.9, Prometheus (for promtool), amqp-tools and Python 3 first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,6 +11,8 @@ command -v nats-server >/dev/null || missing+=(nats-server)
 command -v promtool >/dev/null || missing+=(prometheus)
 command -v amqp-publish >/dev/null || missing+=(amqp-tools)
 command -v setpriv >/dev/null || missing+=(util-linux)
+# The reference worker runs scripts of it.
+command -v python3 >/dev/null || missing+=(python3)
 
 if [ ${#missing[@]} -gt 0 ]; then
     if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
