@@ -162,6 +162,8 @@ impl Clock {
 
 /// So long a worker is avoided that declined, failed or fell silent.
 const AVOID: Span = Span::seconds(300);
+/// A worker ends by itself what overruns, and tells it with its log: so long it has for that before the clock ends it.
+const REPORT: Span = Span::seconds(5);
 /// Heartbeats are kept no oftener.
 const BEAT: Span = Span::seconds(1);
 
@@ -175,6 +177,11 @@ pub fn pause(retry: &Retry, spent: i64, chance: u64) -> Span {
         .clamp(1, retry.cap.micros().max(1));
     let part = chance % u64::try_from(longest).unwrap_or(1).max(1);
     Span::from_micros(i64::try_from(part).unwrap_or(0))
+}
+
+/// When an attempt that begins now is over in any case.
+fn ends_at(terms: &Terms, now: Moment) -> Moment {
+    now.plus(terms.timeouts.run).plus(REPORT)
 }
 
 /// What `status` does to a task that stands so.
@@ -389,7 +396,7 @@ fn take(standing: &Standing, status: &Status, terms: &Terms, now: Moment, chance
     let shunned = || avoid(standing, Some(&status.worker), now);
     match &status.word {
         StatusWord::Accepted => {
-            let run_until = now.plus(terms.timeouts.run);
+            let run_until = ends_at(terms, now);
             Taken {
                 state: Some(TaskState::Running),
                 clock: Some(run_until),
@@ -406,7 +413,7 @@ fn take(standing: &Standing, status: &Status, terms: &Terms, now: Moment, chance
         } => {
             let run_until = standing
                 .run_until
-                .unwrap_or_else(|| now.plus(terms.timeouts.run));
+                .unwrap_or_else(|| ends_at(terms, now));
             Taken {
                 state: (standing.state != TaskState::Running).then_some(TaskState::Running),
                 clock: Some(run_until.min(now.plus(terms.timeouts.heartbeat))),
