@@ -398,7 +398,15 @@ async fn stop_hands_back_what_was_buffered<B: Broker>(broker: &B) {
     came.dedup();
     assert_eq!(came.len(), 19);
     done(other).await;
-    assert_eq!(broker.kept(names::EVENTS).await, 0);
+    if broker.kept(names::EVENTS).await != 0 {
+        let bus = broker.open(&topology()).await;
+        let left = next(&bus).await;
+        panic!(
+            "{} is left, redelivered: {}",
+            String::from_utf8_lossy(&left.body),
+            left.redelivered
+        );
+    }
 }
 
 async fn a_command_gets_its_reply<B: Broker>(broker: &B) {
