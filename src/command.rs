@@ -1,64 +1,27 @@
 //! What people ask: which commands there are, and what their arguments mean.
+//!
+//! A command is a noun and a verb. Each noun has a room here that reads what its verbs take, and one of the same name
+//! in [`answer`](crate::answer) that does it.
 
 use serde_json::{Map, Value};
 
 use crate::document::{Complaints, Node, Table, nearest};
-use crate::moment::Moment;
-use crate::run::RunState;
 use crate::wire::Refused;
+
+mod run;
+mod schedule;
+mod target;
+
+pub use run::{RunCommand, Start};
+pub use schedule::{Backfill, ScheduleCommand};
+pub use target::TargetCommand;
 
 /// A command that can be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    RunStart(Start),
-    RunGet {
-        run_id: String,
-    },
-    RunList {
-        schedule: Option<String>,
-        state: Option<String>,
-        page: Page,
-    },
-    RunCancel {
-        run_id: String,
-    },
-    SchedulePause {
-        schedule: String,
-        reason: String,
-    },
-    ScheduleResume {
-        schedule: String,
-    },
-    ScheduleList {
-        page: Page,
-    },
-    ScheduleBackfill(Backfill),
-    TargetGet {
-        schedule: String,
-        object: String,
-    },
-    TargetList {
-        schedule: Option<String>,
-        page: Page,
-    },
-}
-
-/// What is to run now: a schedule, or one plugin.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Start {
-    pub schedule: Option<String>,
-    pub plugin: Option<String>,
-    pub objects: Vec<String>,
-    pub parameters: Map<String, Value>,
-}
-
-/// Instants of a schedule that are to run although they have gone by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backfill {
-    pub schedule: String,
-    pub from: Moment,
-    pub to: Moment,
-    pub dry_run: bool,
+    Run(RunCommand),
+    Schedule(ScheduleCommand),
+    Target(TargetCommand),
 }
 
 /// A part of a list.
@@ -67,6 +30,16 @@ pub struct Page {
     pub limit: i64,
     pub offset: i64,
 }
+
+/// Reads the arguments of a verb of one noun.
+type Read = fn(&str, &mut Table<'_, '_>) -> Option<Command>;
+
+/// The nouns with their verbs, and who reads them.
+const NOUNS: [(&str, &[&str], Read); 3] = [
+    ("run", &run::VERBS, run::read),
+    ("schedule", &schedule::VERBS, schedule::read),
+    ("target", &target::VERBS, target::read),
+];
 
 /// Commands of the contract that are not done yet.
 const NOT_YET: [&str; 31] = [
@@ -103,25 +76,12 @@ const NOT_YET: [&str; 31] = [
     "stats",
 ];
 
-const DONE: [&str; 10] = [
-    "run.start",
-    "run.get",
-    "run.list",
-    "run.cancel",
-    "schedule.pause",
-    "schedule.resume",
-    "schedule.list",
-    "schedule.backfill",
-    "target.get",
-    "target.list",
-];
-
 impl Command {
     /// Reads the arguments of a command. Those that it does not know are refused, with the nearest right name.
     pub fn read(name: &str, args: &Map<String, Value>) -> Result<Command, Refused> {
-        if !DONE.contains(&name) {
+        let Some((verb, reader)) = reader(name) else {
             return Err(unknown(name));
-        }
+        };
         let node = Node::from_json(&Value::Object(args.clone()));
         let mut complaints = Complaints::new("");
         let command = {
@@ -132,7 +92,7 @@ impl Command {
                     "",
                 ));
             };
-            let command = read(name, &mut table);
+            let command = reader(verb, &mut table);
             table.finish();
             command
         };
@@ -150,6 +110,25 @@ impl Command {
     }
 }
 
+/// The verb of a command, and who reads its arguments.
+fn reader(name: &str) -> Option<(&str, Read)> {
+    let (noun, verb) = name.split_once('.').unwrap_or((name, ""));
+    let (_, verbs, reader) = NOUNS.iter().find(|(known, _, _)| *known == noun)?;
+    verbs.contains(&verb).then_some((verb, *reader))
+}
+
+/// Every command that can be done.
+pub fn names() -> Vec<String> {
+    let verbs = |(noun, verbs, _): &(&str, &'static [&'static str], Read)| {
+        let noun = (*noun).to_owned();
+        verbs.iter().map(move |verb| match *verb {
+            "" => noun.clone(),
+            verb => format!("{noun}.{verb}"),
+        })
+    };
+    NOUNS.iter().flat_map(verbs).collect()
+}
+
 fn unknown(name: &str) -> Refused {
     if NOT_YET.contains(&name) {
         return Refused::new(
@@ -158,84 +137,19 @@ fn unknown(name: &str) -> Refused {
             "use the command line: muster apply, muster task list, …",
         );
     }
-    let known = DONE.iter().chain(&NOT_YET).copied();
+    let done = names();
+    let known = done.iter().map(String::as_str).chain(NOT_YET);
     let near = nearest(name, known);
     let help = match near.as_slice() {
-        [] => format!("there are {}", DONE.join(", ")),
+        [] => format!("there are {}", done.join(", ")),
         near => format!("did you mean {}?", near.join(" or ")),
     };
     Refused::new("unknown_command", format!("`{name}` is no command"), help)
 }
 
-fn read(name: &str, table: &mut Table<'_, '_>) -> Option<Command> {
-    let needed = |table: &mut Table<'_, '_>, field: &str| {
-        table.require(field).then(|| table.word(field)).flatten()
-    };
-    Some(match name {
-        "run.start" => {
-            let start = Start {
-                schedule: table.word("schedule"),
-                plugin: table.word("plugin"),
-                objects: table.texts("objects").unwrap_or_default(),
-                parameters: table.object("parameters").unwrap_or_default(),
-            };
-            if start.schedule.is_some() == start.plugin.is_some() {
-                table.complain("schedule", "name either a schedule or a plugin");
-            }
-            Command::RunStart(start)
-        }
-        "run.get" => Command::RunGet {
-            run_id: needed(table, "run_id")?,
-        },
-        "run.cancel" => Command::RunCancel {
-            run_id: needed(table, "run_id")?,
-        },
-        "run.list" => Command::RunList {
-            schedule: table.word("schedule"),
-            state: table.parsed("state", |word| {
-                let known: Vec<&str> = RunState::ALL.iter().map(|(word, _)| *word).collect();
-                RunState::parse(word)
-                    .map(|state| state.word().to_owned())
-                    .ok_or_else(|| format!("`{word}` is no state; known: {}", known.join(", ")))
-            }),
-            page: page(table),
-        },
-        "schedule.pause" => Command::SchedulePause {
-            schedule: needed(table, "schedule")?,
-            reason: needed(table, "reason")?,
-        },
-        "schedule.resume" => Command::ScheduleResume {
-            schedule: needed(table, "schedule")?,
-        },
-        "schedule.list" => Command::ScheduleList { page: page(table) },
-        "schedule.backfill" => {
-            let schedule = needed(table, "schedule");
-            let from = table
-                .require("from")
-                .then(|| table.moment("from"))
-                .flatten();
-            let to = table.require("to").then(|| table.moment("to")).flatten();
-            let dry_run = table.bool("dry_run").unwrap_or(false);
-            Command::ScheduleBackfill(Backfill {
-                schedule: schedule?,
-                from: from?,
-                to: to?,
-                dry_run,
-            })
-        }
-        "target.get" => {
-            let schedule = needed(table, "schedule");
-            let object = needed(table, "object");
-            Command::TargetGet {
-                schedule: schedule?,
-                object: object?,
-            }
-        }
-        _ => Command::TargetList {
-            schedule: table.word("schedule"),
-            page: page(table),
-        },
-    })
+/// A word without which the command means nothing.
+fn needed(table: &mut Table<'_, '_>, field: &str) -> Option<String> {
+    table.require(field).then(|| table.word(field)).flatten()
 }
 
 fn page(table: &mut Table<'_, '_>) -> Page {

@@ -411,9 +411,7 @@ fn take(standing: &Standing, status: &Status, terms: &Terms, now: Moment, chance
             stage,
             note,
         } => {
-            let run_until = standing
-                .run_until
-                .unwrap_or_else(|| ends_at(terms, now));
+            let run_until = standing.run_until.unwrap_or_else(|| ends_at(terms, now));
             Taken {
                 state: (standing.state != TaskState::Running).then_some(TaskState::Running),
                 clock: Some(run_until.min(now.plus(terms.timeouts.heartbeat))),

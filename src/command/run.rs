@@ -1,0 +1,70 @@
+//! What can be asked of runs.
+
+use serde_json::{Map, Value};
+
+use super::{Command, Page, needed, page};
+use crate::document::Table;
+use crate::run::RunState;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum RunCommand {
+    Start(Start),
+    Get {
+        run_id: String,
+    },
+    List {
+        schedule: Option<String>,
+        state: Option<String>,
+        page: Page,
+    },
+    Cancel {
+        run_id: String,
+    },
+}
+
+/// What is to run now: a schedule, or one plugin.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Start {
+    pub schedule: Option<String>,
+    pub plugin: Option<String>,
+    pub objects: Vec<String>,
+    pub parameters: Map<String, Value>,
+}
+
+pub(super) const VERBS: [&str; 4] = ["start", "get", "list", "cancel"];
+
+pub(super) fn read(verb: &str, table: &mut Table<'_, '_>) -> Option<Command> {
+    let asked = match verb {
+        "start" => RunCommand::Start(start(table)),
+        "get" => RunCommand::Get {
+            run_id: needed(table, "run_id")?,
+        },
+        "cancel" => RunCommand::Cancel {
+            run_id: needed(table, "run_id")?,
+        },
+        _ => RunCommand::List {
+            schedule: table.word("schedule"),
+            state: table.parsed("state", |word| {
+                let known: Vec<&str> = RunState::ALL.iter().map(|(word, _)| *word).collect();
+                RunState::parse(word)
+                    .map(|state| state.word().to_owned())
+                    .ok_or_else(|| format!("`{word}` is no state; known: {}", known.join(", ")))
+            }),
+            page: page(table),
+        },
+    };
+    Some(Command::Run(asked))
+}
+
+fn start(table: &mut Table<'_, '_>) -> Start {
+    let start = Start {
+        schedule: table.word("schedule"),
+        plugin: table.word("plugin"),
+        objects: table.texts("objects").unwrap_or_default(),
+        parameters: table.object("parameters").unwrap_or_default(),
+    };
+    if start.schedule.is_some() == start.plugin.is_some() {
+        table.complain("schedule", "name either a schedule or a plugin");
+    }
+    start
+}
