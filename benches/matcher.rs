@@ -31,6 +31,7 @@ struct Plan {
     tree: usize,
     one: Option<usize>,
     events: usize,
+    rounds: usize,
 }
 
 fn main() {
@@ -40,6 +41,7 @@ fn main() {
         tree: 100_000,
         one: None,
         events: 2_000,
+        rounds: 1,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -54,6 +56,7 @@ fn main() {
             "--tree" => plan.tree = number(),
             "--one" => plan.one = Some(number()),
             "--events" => plan.events = number(),
+            "--rounds" => plan.rounds = number(),
             "--bench" => {}
             other => panic!("unknown argument {other}"),
         }
@@ -62,11 +65,21 @@ fn main() {
         let workload = Workload::new(rules, Mix::Core, false);
         let register = built(&workload, true);
         let bodies = bodies(&workload, 0, plan.events);
-        let (matches, _) = asked_of_index(&register.picture(), &bodies);
-        println!(
-            "RESULT rules={rules} events={} matches={matches}",
-            plan.events
-        );
+        let picture = register.picture();
+        for _ in 0..plan.rounds {
+            let (mut found, mut together) = ((0, 0), 0);
+            let one = timed(1, bodies.len(), || {
+                found = asked_of_index(&picture, &bodies)
+            });
+            let batch = timed(1, bodies.len(), || {
+                together = in_batches(&picture, &bodies, 16)
+            });
+            println!(
+                "RESULT rules={rules} events={} matches={} candidates={} one={one:.3} batch={batch:.3}",
+                plan.events, found.0, found.1
+            );
+            assert_eq!(found.0, together, "a batch finds what its events find");
+        }
         return;
     }
     Run {

@@ -33,19 +33,26 @@ impl Chance {
     }
 }
 
-/// Numbers of which the first are the most common.
+/// Numbers from 0, each with its share.
 #[derive(Clone)]
-struct Zipf(Vec<f64>);
+struct Shares(Vec<f64>);
 
-impl Zipf {
-    fn new(count: usize, power: f64) -> Zipf {
-        let mut sums = Vec::with_capacity(count);
+impl Shares {
+    fn of(shares: impl IntoIterator<Item = f64>) -> Shares {
         let mut sum = 0.0;
-        for rank in 1..=count {
-            sum += 1.0 / (rank as f64).powf(power);
-            sums.push(sum);
-        }
-        Zipf(sums.into_iter().map(|part| part / sum).collect())
+        let sums: Vec<f64> = shares
+            .into_iter()
+            .map(|share| {
+                sum += share;
+                sum
+            })
+            .collect();
+        Shares(sums.into_iter().map(|part| part / sum).collect())
+    }
+
+    /// The first are the most common.
+    fn zipf(count: usize, power: f64) -> Shares {
+        Shares::of((1..=count).map(|rank| 1.0 / (rank as f64).powf(power)))
     }
 
     fn one(&self, chance: &mut Chance) -> usize {
@@ -70,14 +77,18 @@ pub struct Workload {
     mix: Mix,
     /// Of an asn window, as a part of all.
     width: f64,
-    types: Zipf,
-    sources: Zipf,
-    countries: Zipf,
-    tags: Zipf,
+    types: Shares,
+    sources: Shares,
+    countries: Shares,
+    tags: Shares,
+    kinds: Shares,
     /// Events come from few tenants and types only, as in a sample that misleads.
     pub skewed: bool,
 }
 
+/// How often each further predicate stands in a rule, beside the others: operation, scan_level, source, port, severity,
+/// country, tags, oci_arguments, active. So an event has seven to eight matches at any number of rules.
+const FURTHER: [f64; 9] = [3.5, 4.5, 2.0, 1.0, 4.5, 1.0, 0.6, 0.6, 2.0];
 const OPERATIONS: [&str; 3] = ["create", "update", "delete"];
 const ARGUMENTS: usize = 24;
 
@@ -118,10 +129,11 @@ impl Workload {
             } else {
                 10.0 / rules.max(1_000) as f64
             },
-            types: Zipf::new(40, 1.0),
-            sources: Zipf::new(200, 0.9),
-            countries: Zipf::new(60, 1.0),
-            tags: Zipf::new(500, 0.8),
+            types: Shares::zipf(40, 1.0),
+            sources: Shares::zipf(200, 0.9),
+            countries: Shares::zipf(60, 1.0),
+            tags: Shares::zipf(500, 0.8),
+            kinds: Shares::of(FURTHER),
             skewed: false,
         }
     }
@@ -211,6 +223,10 @@ impl Workload {
             let either = vec![self.further(chance), self.further(chance)];
             parts.push(Said::join(either, " or "));
         }
+        // In any order.
+        for last in (1..parts.len()).rev() {
+            parts.swap(last, chance.below(last + 1));
+        }
         Said::join(parts, " and ")
     }
 
@@ -225,7 +241,7 @@ impl Workload {
                 _ => format!("not (source = 'source-{}')", self.sources.one(chance)),
             });
         }
-        match chance.below(9) {
+        match self.kinds.one(chance) {
             0 => Said::same(format!("operation = '{}'", operation(chance))),
             1 => Said::same(format!("scan_level >= {}", 1 + chance.below(4))),
             2 => {
