@@ -420,6 +420,10 @@ impl Store {
     /// Replicas that start at once wait for each other.
     pub async fn migrate(&self) -> Result<Vec<String>, StoreError> {
         let mut taken = Vec::new();
+        // Where nothing is to do nothing but reading is needed, and a replica may have rights to no more.
+        if self.schema().await? == Some(NEWEST) {
+            return Ok(taken);
+        }
         for (number, name, postgres, sqlite) in MIGRATIONS {
             let mut transaction = self.pool.begin_with(self.dialect.begin()).await?;
             if self.dialect == Dialect::Postgres {
@@ -461,12 +465,17 @@ impl Store {
 
     /// Whether [`Store::migrate`] has brought the schema up to this version.
     pub async fn migrated(&self) -> Result<bool, StoreError> {
+        Ok(self.schema().await?.is_some_and(|newest| newest >= NEWEST))
+    }
+
+    /// The number of the newest step that the schema has taken; none where there is no schema of ours.
+    async fn schema(&self) -> Result<Option<i64>, StoreError> {
         match sqlx::query("SELECT max(number) AS newest FROM migration")
             .fetch_one(&self.pool)
             .await
         {
-            Ok(row) => Ok(row.try_get::<Option<i64>, _>("newest")?.unwrap_or(0) >= NEWEST),
-            Err(sqlx::Error::Database(_)) => Ok(false),
+            Ok(row) => Ok(row.try_get("newest")?),
+            Err(sqlx::Error::Database(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

@@ -167,6 +167,16 @@ impl OnRabbit {
         sent.await.expect("sent").await.expect("confirmed");
     }
 
+    /// Whether who has this address may take messages from a queue.
+    pub async fn may_read(url: &str, queue: &str) -> bool {
+        let connection = lapin::Connection::connect(url, lapin::ConnectionProperties::default())
+            .await
+            .expect("a connection");
+        let channel = connection.create_channel().await.expect("a channel");
+        let got = channel.basic_get(queue.into(), lapin::options::BasicGetOptions::default());
+        got.await.is_ok()
+    }
+
     /// Messages of a queue that nobody has.
     pub async fn ready(&self, queue: &str) -> u32 {
         let passive = QueueDeclareOptions {
