@@ -5,6 +5,7 @@
 
 mod asked;
 mod beyond;
+mod chained;
 mod clock;
 mod page;
 mod seen;
@@ -24,12 +25,13 @@ use crate::plugin::Plugin;
 use crate::policy::LevelGate;
 use crate::query::{Facts, Fields, Query};
 use crate::run::{Cause, Gap, Occasion, Reason, RunDraft, Turn};
-use crate::schedule::{Input, Missed, Organization, timeouts};
+use crate::schedule::{CompleteWhen, Input, Missed, Organization, timeouts};
 use crate::task::{Ids, InputDraft, TaskDraft, TaskState, digest, stable_number, unique_key};
 use crate::trigger::Scheduled;
 use crate::trigger::{Room, Tally, Untouched};
 
 pub use asked::{begin, request};
+pub use chained::{End, EndOf, chained};
 pub use clock::{AHEAD, Due, Passed, due};
 pub use page::{Carried, Inputs, asks_for_ends, page};
 pub use turn::{InTheWay, Scope, scope_of};
@@ -334,6 +336,7 @@ fn open_run(
         cause,
         scheduled_for: nominal,
         created_at: desk.now,
+        with_descendants: scheduled.schedule.complete_when == CompleteWhen::Descendants,
         ..RunDraft::default()
     }
 }

@@ -14,13 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agenda::Agenda;
 use crate::catalogue::{Catalogue, Edition};
-use crate::decide::Plan;
+use crate::decide::{EndOf, Plan};
 use crate::moment::{Clock, Moment};
 use crate::object::{Object, Operation};
 use crate::policy::{Format, Order};
 use crate::progress::{Terms, terms};
 use crate::rules::Rules;
-use crate::run::Turn;
+use crate::run::{RunDraft, Turn};
 use crate::schedule::Organization;
 use crate::store::{Known, Listened, Since, Store, StoreError};
 use crate::task::Ids;
@@ -52,8 +52,10 @@ pub struct Ground {
     pub expand: Notify,
     /// Held by whoever expands in this process: who waits for it finds nothing left of what the other had begun.
     pub expanding: tokio::sync::Mutex<()>,
-    /// A run that waits may begin, or one has ended.
+    /// A run that waits may begin.
     pub turns: Notify,
+    /// A run or a task has ended.
+    pub ends: Notify,
     /// Take nothing new.
     pub stop: CancellationToken,
     pub replica: String,
@@ -111,6 +113,7 @@ impl Ground {
             expand: Notify::new(),
             expanding: tokio::sync::Mutex::new(()),
             turns: Notify::new(),
+            ends: Notify::new(),
             stop,
             replica: Ids::seeded(seed).next(now),
             catalogue: RwLock::new(Arc::new(Catalogue::empty(rules.clone()))),
@@ -171,11 +174,6 @@ impl Ground {
             gauge!("muster_schedules_unindexed").set(edition.unindexed() as f64);
             drop(edition);
             if loaded.revision > known {
-                let listens = |noun: &str| loaded.run_on.contains(noun);
-                self.store.listen(Listened {
-                    runs: listens("run"),
-                    tasks: listens("task"),
-                });
                 for complaint in loaded.broken.iter() {
                     tracing::error!("a declaration is out of use: {complaint}");
                 }
@@ -201,6 +199,12 @@ impl Ground {
 
     /// Readers see this catalogue from now on, unless they see a later one.
     fn show(&self, catalogue: &Arc<Catalogue>) {
+        let listens = |of: EndOf| catalogue.run_on.contains(of.noun());
+        let listened = Listened {
+            runs: listens(EndOf::Run),
+            tasks: listens(EndOf::Task),
+        };
+        self.store.listen(catalogue.revision, listened);
         let mut known = self
             .catalogue
             .write()
@@ -294,6 +298,16 @@ impl Ground {
         if begun().any(|run| matches!(run.turn, Turn::Later { .. })) || !plan.replaced.is_empty() {
             self.turns.notify_one();
         }
+        let at_once = |run: &RunDraft| run.total == 0 && !run.expands;
+        if !plan.replaced.is_empty() || begun().any(at_once) {
+            self.ends.notify_one();
+        }
+    }
+
+    /// Calls whoever has something to do once a run or a task may have ended.
+    pub fn ended(&self) {
+        self.turns.notify_one();
+        self.ends.notify_one();
     }
 
     /// Patience with the store, for the macro `persist`.

@@ -10,7 +10,7 @@
 //! | Floor | Rooms |
 //! |:--|:--|
 //! | 4 door | [`cli`], [`settings`], [`telemetry`] |
-//! | 3 loops | [`processor`], [`ticker`], [`intake`], [`turns`], [`expansion`], [`dispatch`], [`reaper`], on their [`ground`], with what [`answer`]s; [`worker`], the other side |
+//! | 3 loops | [`processor`], [`ticker`], [`intake`], [`turns`], [`chains`], [`expansion`], [`dispatch`], [`reaper`], on their [`ground`], with what [`answer`]s; [`worker`], the other side |
 //! | 2 keeping and carrying | [`store`], [`bus`] |
 //! | 1 decisions | [`trigger`], [`catalogue`], [`agenda`], [`decide`], [`progress`], [`rank`], [`backlog`], [`command`] |
 //! | 0 words | [`moment`], [`document`], [`policy`], [`object`], [`query`], [`recurrence`], [`schedule`], [`plugin`], [`run`], [`task`], [`rules`], [`declaration`], [`wire`] |
@@ -58,6 +58,9 @@
 //!
 //! 5. [`turns::run`] begins what waited, once nobody holds its scope: a unique key of the store, as is the one place
 //!    behind it.
+//! 6. What ends is noted where some schedule waits for such ends ([`store::Store::listen`]), in the transaction that ends
+//!    it. [`chains::run`] decides what it sets off ([`decide::chained`]) and takes the note away in the transaction that
+//!    stores that.
 //!
 //! # A command
 //!
@@ -104,6 +107,7 @@ pub mod answer;
 pub mod backlog;
 pub mod bus;
 pub mod catalogue;
+pub mod chains;
 pub mod cli;
 pub mod command;
 pub mod decide;

@@ -10,7 +10,7 @@ use crate::ground::{Ground, persist};
 use crate::intake::BatchSize;
 use crate::reaper::Keep;
 use crate::store::StoreError;
-use crate::{dispatch, expansion, intake, reaper, ticker, turns};
+use crate::{chains, dispatch, expansion, intake, reaper, ticker, turns};
 
 /// How long the end may take; what is not finished then is offered again by whoever is next.
 const END_WITHIN: Duration = Duration::from_secs(20);
@@ -53,6 +53,7 @@ pub async fn run<B: Bus>(
     };
     loops.spawn(ticker::run(ground.clone()));
     loops.spawn(turns::run(ground.clone()));
+    loops.spawn(chains::run(ground.clone()));
     loops.spawn(expansion::run(ground.clone()));
     loops.spawn(dispatch::run(ground.clone(), bus.clone()));
     loops.spawn(reaper::run(ground.clone(), bus.clone(), keep));
@@ -105,12 +106,16 @@ fn trouble(ended: Ended) -> Option<StoreError> {
     }
 }
 
-/// Everything that is due by now is decided and expanded.
+/// Everything that is due by now is decided and expanded, and what that ends set off.
 async fn due(ground: &Ground) -> Result<(), StoreError> {
-    persist!(ground, "ticker", ticker::step(ground))?;
-    persist!(ground, "turns", turns::step(ground))?;
-    persist!(ground, "expansion", expansion::step(ground))?;
-    Ok(())
+    loop {
+        persist!(ground, "ticker", ticker::step(ground))?;
+        persist!(ground, "turns", turns::step(ground))?;
+        persist!(ground, "expansion", expansion::step(ground))?;
+        if persist!(ground, "chains", chains::step(ground))? == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// The input has ended: what is due is decided, what can be found is found, what can be offered is offered.

@@ -91,7 +91,7 @@ async fn look(ground: &Ground, keep: Keep, started: Moment) -> Result<(), StoreE
     let over = ground.store.expire(now, shortest, AT_ONCE).await?;
     if over > 0 {
         tracing::warn!(over, "the time of tasks or waiting runs is over");
-        ground.turns.notify_one();
+        ground.ended();
     }
     for _ in 0..TIMES {
         if ground.store.forget(&older, now, AT_ONCE).await? < AT_ONCE as u64 {
@@ -156,7 +156,7 @@ pub async fn run_out_of_time(ground: &Ground) -> Result<Vec<Cancel>, StoreError>
         counter!("muster_clocks_run_out_total", "clock" => which).increment(many);
     }
     ground.dispatch.notify_one();
-    ground.turns.notify_one();
+    ground.ended();
     Ok(cancels)
 }
 
@@ -176,7 +176,7 @@ async fn tell_workers<B: Bus>(ground: &Ground, bus: &B) -> Result<(), StoreError
         })
         .collect();
     bus.publish(letters).await;
-    ground.turns.notify_one();
+    ground.ended();
     Ok(())
 }
 

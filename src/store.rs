@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, AnyRow};
@@ -16,6 +16,7 @@ use tokio::sync::OnceCell;
 
 use crate::moment::Moment;
 
+mod chained;
 mod columns;
 mod commit;
 mod declared;
@@ -122,7 +123,7 @@ impl StoreError {
 pub struct Store {
     pool: AnyPool,
     dialect: Dialect,
-    listened: Arc<AtomicU8>,
+    listened: Arc<AtomicI64>,
     indexed: Arc<OnceCell<BTreeSet<String>>>,
 }
 
@@ -372,10 +373,10 @@ impl Store {
         })
     }
 
-    /// From now on the ends of these are noted.
-    pub fn listen(&self, listened: Listened) {
-        let bits = u8::from(listened.runs) | u8::from(listened.tasks) << 1;
-        self.listened.store(bits, Relaxed);
+    /// From this revision of the catalogue on the ends of these are noted.
+    pub fn listen(&self, revision: i64, listened: Listened) {
+        let bits = i64::from(listened.runs) | i64::from(listened.tasks) << 1;
+        self.listened.fetch_max(revision << 2 | bits, Relaxed);
     }
 
     fn listened(&self) -> Listened {
@@ -384,6 +385,17 @@ impl Store {
             runs: bits & 1 != 0,
             tasks: bits & 2 != 0,
         }
+    }
+
+    /// When an end is noted, as SQL: now, where somebody waits for such ends, or may since the catalogue has changed.
+    fn noting(&self, listens: bool, now: i64) -> String {
+        if listens {
+            return now.to_string();
+        }
+        let known = self.listened.load(Relaxed) >> 2;
+        format!(
+            "CASE WHEN (SELECT value FROM revision WHERE name = 'catalogue') > {known} THEN {now} END"
+        )
     }
 
     pub fn dialect(&self) -> Dialect {

@@ -47,6 +47,7 @@ const FLOORS: [(u8, &[&str]); 5] = [
             "ticker",
             "intake",
             "turns",
+            "chains",
             "expansion",
             "dispatch",
             "reaper",

@@ -18,7 +18,7 @@ use muster::run::RunState;
 use muster::store::{Applied, Edit, Older, Reported, RunFilter, RunRecord, Store};
 use muster::task::TaskState;
 use muster::wire::Requested;
-use muster::{expansion, ticker, turns};
+use muster::{chains, expansion, ticker, turns};
 use serde_json::{Value, json};
 use support::servers::Postgres;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,9 @@ macro_rules! on_both {
         }
     };
 }
+
+#[path = "runs/chained.rs"]
+mod chained;
 
 on_both!(
     an_occurrence_is_a_run_with_its_conditions_counters_and_revision,
@@ -129,6 +132,7 @@ fn replica(store: &Store, seed: u64, now: Moment) -> Ground {
 
 struct House {
     ground: Ground,
+    url: String,
 }
 
 const PLUGINS: &str = r#"
@@ -143,6 +147,7 @@ impl House {
         store.migrate().await.expect("the schema is made");
         let house = House {
             ground: replica(&store, 7, moment("2026-11-21T09:30:00Z")),
+            url: url.to_owned(),
         };
         house.declare(PLUGINS).await;
         house
@@ -191,6 +196,7 @@ impl House {
         ticker::step(&self.ground).await.expect("ticked");
         turns::step(&self.ground).await.expect("turned");
         expansion::step(&self.ground).await.expect("expanded");
+        chains::step(&self.ground).await.expect("told");
     }
 
     async fn host(&self, organization: &str, key: &str) {

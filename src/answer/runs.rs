@@ -197,7 +197,7 @@ impl Clerk<'_> {
         }
         let now = self.ground.clock.now();
         self.ground.store.cancel_run(run_id, now).await?;
-        self.ground.turns.notify_one();
+        self.ground.ended();
         Ok(self.run(run_id).await?.map(|run| as_json(&run)))
     }
 }

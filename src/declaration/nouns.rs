@@ -331,11 +331,6 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
         })
         .unwrap_or_default();
     let operations = read_operations(table, &run_on);
-    // Nothing tells of the ends of runs and tasks so far.
-    let chained = run_on
-        .iter()
-        .any(|name| matches!(name.as_str(), "run" | "task"));
-    without_effect(table, "run_on", chained);
     let plugin_schema = Schema::plugin();
     let plugins = if table.require("plugins") {
         let context = Context {
@@ -358,7 +353,8 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
     for object_type in &run_on {
         let schema = rules.schema(object_type);
         let context = Context {
-            previous: true,
+            // What ends was not there before.
+            previous: !ends(object_type),
             parameters: &parameter_types,
             ..Context::new("when", &schema)
         };
@@ -411,9 +407,6 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
             ],
         )
         .unwrap_or_default();
-    // Nothing is chained so far, so a run has no descendants.
-    let set = said(table, "complete_when");
-    without_effect(table, "complete_when", set);
     Some(Schedule {
         id: String::new(),
         name: name(table, "name").unwrap_or_default(),
@@ -470,6 +463,11 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
     })
 }
 
+/// Runs and tasks come from here, and all that happens to them is that they end.
+fn ends(noun: &str) -> bool {
+    matches!(noun, "run" | "task")
+}
+
 fn read_operations(table: &mut Table<'_, '_>, run_on: &[String]) -> Vec<Operation> {
     let written = operations(table, "operation");
     match (written, run_on.is_empty()) {
@@ -484,15 +482,31 @@ fn read_operations(table: &mut Table<'_, '_>, run_on: &[String]) -> Vec<Operatio
             ));
             Vec::new()
         }
-        (Some(written), false) => written,
-        (None, true) => Vec::new(),
-        (None, false)
-            if run_on
-                .iter()
-                .all(|name| matches!(name.as_str(), "run" | "task")) =>
-        {
-            vec![Operation::Finished]
+        (Some(written), false) => {
+            let finished = written.contains(&Operation::Finished);
+            let others = written.iter().any(|word| *word != Operation::Finished);
+            if finished && !run_on.iter().any(|name| ends(name)) {
+                table.complain(
+                    "operation",
+                    "only runs and tasks finish: `run_on: run` or `run_on: task`",
+                );
+            }
+            if run_on.iter().any(|name| ends(name)) && !finished {
+                table.complain(
+                    "operation",
+                    "of runs and tasks only their end sets something off: `operation: finished`",
+                );
+            }
+            if others && run_on.iter().all(|name| ends(name)) && finished {
+                table.complain(
+                    "operation",
+                    "runs and tasks are not created, updated or deleted here: `operation: finished` alone",
+                );
+            }
+            written
         }
+        (None, true) => Vec::new(),
+        (None, false) if run_on.iter().all(|name| ends(name)) => vec![Operation::Finished],
         (None, false) => {
             table.complain(
                 "operation",
@@ -520,6 +534,11 @@ fn input(
     };
     let selections = field.entries(|key, field| {
         let object_type = match type_name(&key.name, rules) {
+            Ok(name) if ends(&name) => {
+                let mut field = field;
+                field.complain("runs and tasks are no objects, so they are no inputs");
+                return None;
+            }
             Ok(name) => name,
             Err(message) => {
                 let mut field = field;
@@ -540,7 +559,7 @@ fn input(
             _ => {
                 let context = Context {
                     trigger: trigger.as_ref(),
-                    previous: trigger.is_some(),
+                    previous: trigger.is_some() && !run_on.iter().all(|name| ends(name)),
                     parameters,
                     ..Context::new(&label, &schema)
                 };

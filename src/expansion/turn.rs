@@ -164,7 +164,7 @@ impl<'a> Turn<'a> {
                 return Ok(());
             }
             self.ground.dispatch.notify_one();
-            self.ground.turns.notify_one();
+            self.ground.ended();
             self.run.until = until;
             decided = following?;
         }

@@ -587,7 +587,7 @@ async fn take_statuses(
             .collect();
         waiting.sort_by_key(|(at, _)| *at);
         ground.dispatch.notify_one();
-        ground.turns.notify_one();
+        ground.ended();
     }
     handled.statuses += statuses.len() as u64;
     Ok(())

@@ -233,7 +233,7 @@ impl Schema {
                     Field::plain(Kind::Text),
                 ),
                 (
-                    &["schedule", "plugin_id", "reason"],
+                    &["schedule", "plugin_id", "reason", "target"],
                     Field::nullable(Kind::Text),
                 ),
                 (&["total", "done", "failed"], Field::plain(Kind::Int)),
@@ -250,7 +250,10 @@ impl Schema {
                     &["organization", "state", "cause", "plugin_id"],
                     Field::plain(Kind::Text),
                 ),
-                (&["schedule", "reason"], Field::nullable(Kind::Text)),
+                (
+                    &["schedule", "reason", "target"],
+                    Field::nullable(Kind::Text),
+                ),
             ],
         )
     }

@@ -15,7 +15,7 @@ use super::leaving::Offered;
 use super::letters::DeadLetter;
 use super::requests::Answered;
 use super::{Dialect, Store, StoreError, json_rows, write_rows};
-use crate::decide::{Plan, World};
+use crate::decide::{End, Plan, World};
 use crate::declaration::Kind;
 use crate::moment::Moment;
 use crate::object::ObjectKey;
@@ -39,6 +39,8 @@ pub struct Commit<'a> {
     pub plan: &'a Plan,
     pub cursors: &'a [CursorMove],
     pub expansion: Option<Expansion>,
+    /// Ends whose effects these are; nobody else may have told of them.
+    pub announced: &'a [End],
     /// The request that this does, with its answer.
     pub answered: Option<Answered>,
 }
@@ -61,6 +63,7 @@ impl Commit<'static> {
             plan: &PLAN,
             cursors: &[],
             expansion: None,
+            announced: &[],
             answered: None,
         }
     }
@@ -302,6 +305,9 @@ impl Store {
             .await?
         {
             return Ok(Committed::Stale("inbox"));
+        }
+        if !self.announce(connection, commit.announced).await? {
+            return Ok(Committed::Stale("ends"));
         }
         self.write_dead_letters(connection, commit.dead).await?;
         if !self.move_cursors(connection, commit.cursors).await? {
@@ -748,8 +754,9 @@ impl Store {
         }
         let rows: Vec<IdRow<'_>> = ids.iter().map(|id| IdRow { id }).collect();
         let list = format!("(SELECT r.id FROM {})", self.dialect.rows("$1", "id text"));
+        let noted = self.noting(self.listened().tasks, now.micros());
         let withdrawn = sqlx::query(AssertSqlSafe(format!(
-            "UPDATE task SET state = '{}', reason = $2, finished_at = $3, cancel_by = NULL \
+            "UPDATE task SET state = '{}', reason = $2, finished_at = $3, cancel_by = NULL, unannounced = {noted} \
              WHERE id IN {list} AND state IN ({}) RETURNING id, run_id",
             closing.state, closing.from
         )))

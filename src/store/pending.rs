@@ -8,7 +8,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::commit::{CANCELLED, CUT_OFF, Commit, EXPIRED, IdRow};
-use super::runs::{Begun, counts, read_asked, read_counts, read_occasion};
+use super::runs::{Begun, announced, counts, read_asked, read_counts, read_occasion};
 use super::{Store, StoreError, json_rows, moment, write_rows};
 use crate::decide::{InTheWay, Plan, Scope};
 use crate::moment::Moment;
@@ -135,7 +135,7 @@ impl Store {
                 .bind(counts(&run.refused).to_string())
                 .bind(begun.reason.map(EndReason::word))
                 .bind(holds)
-                .bind(finished_at.filter(|_| self.listened().runs))
+                .bind(finished_at.filter(|_| self.listened().runs && announced(begun.state)))
                 .bind(&run.id)
                 .execute(&mut *connection)
                 .await;
@@ -190,9 +190,14 @@ impl Store {
         by: Option<&str>,
         now: Moment,
     ) -> Result<bool, StoreError> {
+        let noted = match announced(state) {
+            true => self.noting(self.listened().runs, now.micros()),
+            false => "NULL".to_owned(),
+        };
         let sql = format!(
             "UPDATE run SET state = $1, reason = $2, blocked_by = coalesce($3, blocked_by), finished_at = $4, \
-             completed_at = $4, {LETS_GO} WHERE id = $5 AND expires_at IS NOT NULL"
+             completed_at = CASE WHEN with_descendants = 0 THEN $4 END, unannounced = {noted}, {LETS_GO} \
+             WHERE id = $5 AND expires_at IS NOT NULL"
         );
         let ended = sqlx::query(AssertSqlSafe(sql))
             .bind(state.word())
@@ -339,8 +344,10 @@ impl Store {
         limit: i64,
     ) -> Result<u64, StoreError> {
         let mut transaction = self.begin().await?;
+        let noted = self.noting(self.listened().runs, now.micros());
         let sql = format!(
-            "UPDATE run SET state = 'expired', reason = 'expired', finished_at = $1, completed_at = $1, {LETS_GO} \
+            "UPDATE run SET state = 'expired', reason = 'expired', finished_at = $1, \
+             completed_at = CASE WHEN with_descendants = 0 THEN $1 END, unannounced = {noted}, {LETS_GO} \
              WHERE id IN (SELECT id FROM run WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)"
         );
         let waited = sqlx::query(AssertSqlSafe(sql))

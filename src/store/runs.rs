@@ -132,6 +132,11 @@ impl Begun {
     }
 }
 
+/// Whether the end of such a run may set something off: what did not run does not.
+pub(super) fn announced(state: RunState) -> bool {
+    state.ended() && !matches!(state, RunState::Skipped | RunState::Missed)
+}
+
 /// What a run keeps of what set it off.
 fn occasion(run: &RunDraft) -> String {
     let occasion = &run.occasion;
@@ -299,7 +304,8 @@ impl Store {
                     parent_id: run.parent_id.as_deref(),
                     depth: run.depth,
                     with_descendants: i64::from(run.with_descendants),
-                    unannounced: finished_at.filter(|_| self.listened().runs),
+                    unannounced: finished_at
+                        .filter(|_| self.listened().runs && announced(begun.state)),
                 }
             })
             .collect();
@@ -423,11 +429,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let rows: Vec<IdRow<'_>> = runs.iter().map(|id| IdRow { id }).collect();
         let now = now.micros();
-        let announce = if self.listened().runs {
-            format!(", unannounced = {now}")
-        } else {
-            String::new()
-        };
+        let noted = self.noting(self.listened().runs, now);
         // A run that found nothing to do because others did it was suppressed by them.
         let suppressed = "total = 0 AND blocked_by IS NOT NULL";
         let sql = format!(
@@ -438,7 +440,8 @@ impl Store {
              WHEN succeeded >= total THEN 'succeeded' \
              WHEN cancelled >= total THEN 'cancelled' \
              WHEN succeeded > 0 THEN 'partly_failed' \
-             WHEN overran >= failed THEN 'timed_out' ELSE 'failed' END {announce} \
+             WHEN overran >= failed THEN 'timed_out' ELSE 'failed' END, \
+             unannounced = CASE WHEN {suppressed} THEN NULL ELSE {noted} END \
              WHERE id IN (SELECT r.id FROM {}) AND finished_at IS NULL AND position IS NULL AND expires_at IS NULL \
              AND succeeded + failed + cancelled >= total",
             self.dialect.rows("$1", "id text")

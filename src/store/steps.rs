@@ -158,9 +158,11 @@ impl Store {
         let mut applied: HashSet<String> = HashSet::new();
         let mut runs: HashMap<(String, &'static str), i64> = HashMap::new();
         if !rows.is_empty() {
+            let noted = self.noting(self.listened().tasks, now.micros());
             let sql = format!(
                 "UPDATE task SET state = r.state, spent = r.spent, declines = r.declines, avoid = r.avoid, \
-                 not_before = r.not_before, finished_at = r.finished_at, reason = r.reason, step = task.step + 1 FROM {source} \
+                 not_before = r.not_before, finished_at = r.finished_at, reason = r.reason, step = task.step + 1, \
+                 unannounced = CASE WHEN r.finished_at IS NULL THEN NULL ELSE {noted} END FROM {source} \
                  WHERE task.id = r.id AND task.state = r.was AND task.attempt = r.number AND task.step = r.step \
                  RETURNING task.id AS id, run_id, task.state AS state"
             );

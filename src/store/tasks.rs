@@ -383,8 +383,9 @@ impl Store {
         let rows: Vec<IdRow<'_>> = ids.iter().map(|id| IdRow { id }).collect();
         let list = format!("(SELECT r.id FROM {})", self.dialect.rows("$1", "id text"));
         let mut transaction = self.begin().await?;
+        let noted = self.noting(self.listened().tasks, now.micros());
         let buried = sqlx::query(AssertSqlSafe(format!(
-            "UPDATE task SET state = 'dead', reason = $2, finished_at = $3 \
+            "UPDATE task SET state = 'dead', reason = $2, finished_at = $3, unannounced = {noted} \
              WHERE id IN {list} AND state IN ('queued', 'dispatched') RETURNING id, run_id"
         )))
         .bind(json_rows(&rows))
