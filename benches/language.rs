@@ -188,7 +188,7 @@ async fn stored(objects: usize, rounds: usize) -> (f64, f64, usize) {
         let mut found: BTreeSet<String> = BTreeSet::new();
         let nobody = Object::default();
         let narrowed = narrow(&query, &facts(&nobody, &nothing, &Nowhere));
-        let mut reading = store.reading("acme", "hostname", "", &narrowed);
+        let mut reading = store.reading("acme", "hostname", "", narrowed.clone());
         loop {
             let page = reading.page(PAGE).await.expect("a page");
             if page.is_empty() {

@@ -36,6 +36,15 @@ pub struct Stored {
     pub created_at: Moment,
 }
 
+/// Whether a schedule, as it was declared, leaves out the windows of a calendar.
+pub fn names_calendar(schedule: &Map<String, Value>, calendar: &str) -> bool {
+    match schedule.get("calendars") {
+        Some(Value::Array(names)) => names.iter().any(|name| name == calendar),
+        Some(Value::String(name)) => name == calendar,
+        _ => false,
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
     pub rules: Arc<Rules>,

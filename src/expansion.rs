@@ -15,7 +15,8 @@ use crate::catalogue::Catalogue;
 use crate::ground::Ground;
 use crate::moment::{Moment, Span};
 use crate::schedule::Input;
-use crate::store::{ExpandingRun, StoreError};
+use crate::store::{ExpandingRun, Held, StoreError};
+use crate::trigger::Scheduled;
 
 use room::Rooms;
 use turn::{Pace, Turn};
@@ -47,8 +48,16 @@ async fn turns(ground: &Ground, rooms: &Rooms) -> Result<Option<Moment>, StoreEr
         ground.beat("expansion");
         let revision = ground.store.catalogue_revision().await?;
         let catalogue = ground.catalogue_at(revision).await?;
-        let held = held(&catalogue, &full);
-        let Some(run) = next(ground, &after, &held).await? else {
+        let asleep = ids(&catalogue, |scheduled| !scheduled.schedule.awake());
+        let busy = ids(&catalogue, |scheduled| {
+            let mut selected = scheduled.selected.iter();
+            selected.any(|plugin| full.contains(&plugin.worker_type))
+        });
+        let held = Held {
+            asleep: &asleep,
+            busy: &busy,
+        };
+        let Some(run) = next(ground, &after, held).await? else {
             break;
         };
         after.clone_from(&run.organization);
@@ -70,7 +79,7 @@ async fn turns(ground: &Ground, rooms: &Rooms) -> Result<Option<Moment>, StoreEr
 async fn next(
     ground: &Ground,
     after: &str,
-    held: &[&str],
+    held: Held<'_>,
 ) -> Result<Option<ExpandingRun>, StoreError> {
     let now = ground.clock.now();
     let until = now.plus(LEASE);
@@ -81,16 +90,12 @@ async fn next(
     }
 }
 
-/// Schedules whose runs stay where they are: paused or switched off, or with tasks for workers who have enough.
-fn held<'a>(catalogue: &'a Catalogue, full: &BTreeSet<String>) -> Vec<&'a str> {
+/// The ids of schedules that select their inputs and of which something is so.
+fn ids(catalogue: &Catalogue, so: impl Fn(&Scheduled) -> bool) -> Vec<&str> {
     catalogue
         .schedules
         .iter()
-        .filter(|scheduled| matches!(scheduled.schedule.input, Input::Selected(_)))
-        .filter(|scheduled| {
-            let mut selected = scheduled.selected.iter();
-            !scheduled.schedule.awake() || selected.any(|plugin| full.contains(&plugin.worker_type))
-        })
+        .filter(|scheduled| matches!(scheduled.schedule.input, Input::Selected(_)) && so(scheduled))
         .map(|scheduled| scheduled.schedule.id.as_str())
         .collect()
 }

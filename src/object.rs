@@ -117,6 +117,25 @@ impl Object {
     }
 }
 
+impl Object {
+    /// About how many bytes its attributes take.
+    pub fn weight(&self) -> usize {
+        fn of(value: &Value) -> usize {
+            match value {
+                Value::String(text) => text.len(),
+                Value::Array(items) => items.iter().map(of).sum(),
+                Value::Object(members) => members
+                    .iter()
+                    .map(|(name, value)| name.len() + of(value))
+                    .sum(),
+                Value::Null | Value::Bool(_) | Value::Number(_) => 16,
+            }
+        }
+        let attributes = self.attributes.iter();
+        attributes.map(|(name, value)| name.len() + of(value)).sum()
+    }
+}
+
 /// What an event says about an object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {

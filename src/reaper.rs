@@ -11,6 +11,7 @@ use crate::bus::{Bus, Letter};
 use crate::ground::{Ground, terms_of};
 use crate::moment::{Moment, Span};
 use crate::progress::{Clock, clock, run_out};
+use crate::schedule::Input;
 use crate::store::{Cancel, Older, Reported, StoreError};
 use crate::wire;
 
@@ -21,7 +22,8 @@ const AT_ONCE: i64 = 1000;
 const TIMES: usize = 10;
 /// Every so many looks the gauges are counted anew.
 const GAUGES_EVERY: u64 = 10;
-
+/// Inputs that runs have still to look at are counted up to here.
+const MOST_LEFT: i64 = 1_000_000;
 /// And runs are forgotten by their number.
 const COUNTED_EVERY: u64 = 30;
 
@@ -185,6 +187,15 @@ async fn gauges(ground: &Ground) -> Result<(), StoreError> {
     gauge!("muster_dead_letters").set(ground.store.count_dead_letters().await? as f64);
     gauge!("muster_runs_expanding").set(ground.store.count_expanding().await? as f64);
     let catalogue = ground.catalogue();
+    let types_of = |id: &str| match catalogue
+        .scheduled(id)
+        .map(|known| known.schedule.input.clone())
+    {
+        Some(Input::Selected(selections)) => selections.into_keys().collect(),
+        _ => Vec::new(),
+    };
+    let left = ground.store.inputs_left(types_of, MOST_LEFT).await?;
+    gauge!("muster_expansion_inputs_left").set(left as f64);
     let named: Vec<&str> = catalogue
         .rules
         .workers

@@ -38,7 +38,7 @@ mod world;
 
 pub use commit::{Commit, Committed, CursorMove};
 pub use declared::{Applied, Edit, Since};
-pub use expanding::{ExpandingRun, Expansion};
+pub use expanding::{ExpandingRun, Expansion, Held};
 pub use leaving::Leaving;
 pub use letters::{DeadLetter, StoredLetter};
 pub use listing::{Listing, Page};

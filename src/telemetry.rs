@@ -94,7 +94,7 @@ const fn seconds(name: &'static str, help: &'static str) -> Metric {
 }
 
 /// Everything that is measured. A name that is counted and not listed here has no help text, and a test complains.
-pub const METRICS: [Metric; 31] = [
+pub const METRICS: [Metric; 33] = [
     counter(
         "muster_events_total",
         "Events that were taken in, by type and outcome.",
@@ -140,6 +140,15 @@ pub const METRICS: [Metric; 31] = [
         "muster_runs_expanding",
         None,
         "Runs that still look for their inputs, those that wait for room or a pause to end among them.",
+    ),
+    gauge(
+        "muster_expansion_inputs_left",
+        None,
+        "Objects that these runs have not looked at yet; a million stands for more.",
+    ),
+    counter(
+        "muster_ends_told_total",
+        "Ends of runs and tasks of which those were told who wait for such ends.",
     ),
     gauge(
         "muster_queue_tasks",

@@ -16,7 +16,7 @@ use muster::moment::{Moment, Span};
 use muster::policy::{Format, Order, WorkerSettings};
 use muster::rules::Rules;
 use muster::run::Cause;
-use muster::store::{Applied, Commit, Committed, Edit, Store};
+use muster::store::{Applied, Commit, Committed, Edit, Held, Store};
 use serde_json::{Value, json};
 use servers::Postgres;
 use sqlx::{AnyPool, AssertSqlSafe, Row};
@@ -49,6 +49,7 @@ on_both!(
     a_large_run_holds_up_neither_another_organization_nor_another_run_of_its_own,
     runs_of_organizations_are_claimed_in_turns_each_by_one_replica,
     two_replicas_find_each_input_once,
+    a_query_finds_each_of_its_inputs_once_however_much_is_read_ahead,
 );
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -737,7 +738,7 @@ async fn runs_of_organizations_are_claimed_in_turns_each_by_one_replica(house: H
     let claim = async |after: &str, at: Moment, until: Moment| {
         ground
             .store
-            .claim_expansion(after, &[], at, until)
+            .claim_expansion(after, Held::default(), at, until)
             .await
             .expect("an answer")
     };
@@ -757,12 +758,21 @@ async fn runs_of_organizations_are_claimed_in_turns_each_by_one_replica(house: H
     );
     assert!(claim("", now, until).await.is_none(), "all are somebody's");
     runs.extend([first.id.clone(), third.id]);
-    let held = ground
-        .store
-        .claim_expansion("", &["id-daily"], over, over)
-        .await
-        .expect("an answer");
-    assert!(held.is_none(), "held schedules stay where they are");
+    let daily = ["id-daily"].as_slice();
+    for held in [
+        Held {
+            busy: daily,
+            ..Held::default()
+        },
+        Held {
+            asleep: daily,
+            ..Held::default()
+        },
+    ] {
+        let claimed = ground.store.claim_expansion("", held, over, over).await;
+        let claimed = claimed.expect("an answer");
+        assert!(claimed.is_none(), "held schedules stay where they are");
+    }
     let later = over.plus(Span::seconds(1));
     let taken = claim("", over, later)
         .await
@@ -817,4 +827,26 @@ async fn two_replicas_find_each_input_once(house: House) {
             .await,
         2
     );
+}
+
+async fn a_query_finds_each_of_its_inputs_once_however_much_is_read_ahead(house: House) {
+    let ground = house.replica(UNLIMITED).await;
+    let text = PLAIN.replace(
+        "input: {hostname: null}",
+        "input: {hostname: \"name endswith '7' or name endswith '8'\"}",
+    );
+    house.declare(&ground, &text).await;
+    house.hosts("acme", 0..9_000).await;
+    house.start(&ground, "daily", "acme", 0).await;
+    // Workers have enough now and then, so what was read ahead is read again.
+    let narrow = house.replica(500).await;
+    step(&narrow).await.expect("expanded");
+    let first = house.tasks().await.len();
+    assert!((1..=500).contains(&first), "{first}");
+    step(&ground).await.expect("expanded");
+    let wanted: Vec<String> = (0..9_000)
+        .filter(|number| matches!(number % 10, 7 | 8))
+        .map(host)
+        .collect();
+    assert_eq!(inputs_of(&house.tasks().await, "dns"), wanted);
 }

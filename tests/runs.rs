@@ -36,6 +36,8 @@ macro_rules! on_both {
 
 #[path = "runs/chained.rs"]
 mod chained;
+#[path = "runs/waiting.rs"]
+mod waiting;
 
 on_both!(
     an_occurrence_is_a_run_with_its_conditions_counters_and_revision,

@@ -1267,7 +1267,10 @@ async fn an_expansion_moves_its_position_once(house: House) {
     };
     assert_eq!(house.commit(&decided, &[]).await, Committed::Done);
     let claim = async || {
-        let claimed = house.store.claim_expansion("", &[], at(100), at(110)).await;
+        let claimed = house
+            .store
+            .claim_expansion("", muster::store::Held::default(), at(100), at(110))
+            .await;
         claimed.expect("an answer")
     };
     let run = claim().await.expect("the run is there");

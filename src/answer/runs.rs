@@ -253,6 +253,7 @@ pub fn as_json(run: &RunRecord) -> Value {
         "started_at": text(run.started_at), "finished_at": text(run.finished_at),
         "completed_at": text(run.completed_at), "state": run.state.word(), "reason": run.reason,
         "blocked_by": run.blocked_by, "parent_id": run.parent_id, "request_id": run.request_id,
+        "position": run.position,
         "counters": {
             "total": total, "done": succeeded + failed + cancelled, "succeeded": succeeded, "failed": failed,
             "cancelled": cancelled, "refused": run.refused,

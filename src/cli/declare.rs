@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::output::{print, print_json, shown};
 use super::preview::{Ahead, look_ahead};
 use super::{Failure, Output, VariableArguments, rules, serve};
-use crate::catalogue::{Catalogue, Stored};
+use crate::catalogue::{Catalogue, Stored, names_calendar};
 use crate::declaration::{Compiled, Declared, Kind, RunOnce, Variables, read_file};
 use crate::document::Complaint;
 use crate::ground::decide_due;
@@ -288,9 +288,10 @@ async fn store(
     if edits.is_empty() {
         return Ok(Applied::Revision(revision));
     }
+    let id = |known: &Stored| known.id.clone();
     let changed: BTreeSet<String> = edits
         .iter()
-        .filter_map(|edit| {
+        .flat_map(|edit| {
             let (Edit::Put {
                 kind,
                 organization,
@@ -306,9 +307,16 @@ async fn store(
                 known.kind == *kind && known.organization == *organization && known.name == *name
             };
             match kind {
-                Kind::Schedule => stored.iter().find(named).map(|known| known.id.clone()),
-                Kind::Plugin => Some(format!("{OF_PLUGIN}{name}")),
-                _ => None,
+                Kind::Schedule => stored.iter().filter(named).map(id).collect(),
+                Kind::Plugin => vec![format!("{OF_PLUGIN}{name}")],
+                // What was due by the windows as they were was due.
+                Kind::Calendar => {
+                    let names = |known: &&Stored| {
+                        known.kind == Kind::Schedule && names_calendar(&known.definition, name)
+                    };
+                    stored.iter().filter(names).map(id).collect()
+                }
+                _ => Vec::new(),
             }
         })
         .collect();

@@ -375,7 +375,7 @@ impl Asked {
         let (mut found, mut looked, mut costly) = (Vec::new(), 0, 0);
         for organization in &organizations {
             for object_type in &types {
-                let mut reading = store.reading(organization, object_type, "", &narrowed);
+                let mut reading = store.reading(organization, object_type, "", narrowed.clone());
                 loop {
                     let page = reading.page(PAGE).await?;
                     if page.is_empty() {

@@ -5,8 +5,6 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use super::LEASE;
 use super::room::Rooms;
 use crate::catalogue::Catalogue;
@@ -17,7 +15,7 @@ use crate::object::Object;
 use crate::query::narrow::{Narrow, narrow};
 use crate::run::{Reason, RunDraft};
 use crate::schedule::{Input, Organization, Overlap, Selection};
-use crate::store::{Commit, Committed, ExpandingRun, Expansion, StoreError};
+use crate::store::{Commit, Committed, ExpandingRun, Expansion, Reading, StoreError};
 use crate::trigger::Scheduled;
 
 /// How long a run goes on before it is somebody else's turn.
@@ -41,7 +39,7 @@ impl Default for Pace {
 impl Pace {
     /// Objects may be of any size, and memory holds a page of them.
     fn adapt(&mut self, found: &[Object]) {
-        let weight: usize = found.iter().map(weight).sum();
+        let weight: usize = found.iter().map(Object::weight).sum();
         if weight > HEAVY {
             self.slow();
         } else if weight * 2 < HEAVY {
@@ -54,29 +52,14 @@ impl Pace {
     }
 }
 
-/// About how many bytes the attributes of an object take.
-fn weight(object: &Object) -> usize {
-    fn of(value: &Value) -> usize {
-        match value {
-            Value::String(text) => text.len(),
-            Value::Array(items) => items.iter().map(of).sum(),
-            Value::Object(members) => members
-                .iter()
-                .map(|(name, value)| name.len() + of(value))
-                .sum(),
-            Value::Null | Value::Bool(_) | Value::Number(_) => 16,
-        }
-    }
-    let attributes = object.attributes.iter();
-    attributes.map(|(name, value)| name.len() + of(value)).sum()
-}
-
 /// One run, for as long as it is this replica's.
 pub struct Turn<'a> {
     ground: &'a Ground,
     catalogue: &'a Catalogue,
     rooms: &'a Rooms,
     run: ExpandingRun,
+    /// The type that it is at, and how far its objects were read.
+    reading: Option<(String, Reading<'a>)>,
     /// What the run carries, as it was read.
     carried: BTreeMap<String, Vec<Object>>,
 }
@@ -120,6 +103,7 @@ impl<'a> Turn<'a> {
             catalogue,
             rooms,
             run,
+            reading: None,
             carried: BTreeMap::new(),
         }
     }
@@ -195,7 +179,7 @@ impl<'a> Turn<'a> {
     /// A page of inputs after a position, with all that its decision has to know; nothing where there is no room for its
     /// tasks.
     async fn look(
-        &self,
+        &mut self,
         wanted: &Wanted<'_>,
         from: &str,
         pace: &mut Pace,
@@ -222,17 +206,26 @@ impl<'a> Turn<'a> {
             .selections()
             .range::<str, _>((Bound::Included(at), Bound::Unbounded));
         if let Some((object_type, selection)) = types.next() {
-            let after = if object_type == at { after } else { "" };
-            let limit = pace.0.min(room);
-            let narrowed = narrowed(selection, &self.run, &wanted.scheduled, catalogue, now);
-            let found = ground
-                .store
-                .objects_after(&self.run.organization, object_type, after, limit, &narrowed)
-                .await?;
-            let full = found.len() as i64 == limit;
+            let limit = usize::try_from(pace.0.min(room)).unwrap_or(1);
+            let reading = match self.reading.take() {
+                Some((of, reading)) if of == *object_type => reading,
+                _ => {
+                    let after = if object_type == at { after } else { "" };
+                    let narrowed =
+                        narrowed(selection, &self.run, &wanted.scheduled, catalogue, now);
+                    let organization = &self.run.organization;
+                    ground
+                        .store
+                        .reading(organization, object_type, after, narrowed)
+                }
+            };
+            let (_, reading) = self.reading.insert((object_type.clone(), reading));
+            let found = reading.page(limit).await?;
             pace.adapt(&found);
             page.to = match found.last() {
-                Some(last) if full => Some(format!("{object_type}|{}", last.key.primary_key)),
+                Some(last) if !reading.over() => {
+                    Some(format!("{object_type}|{}", last.key.primary_key))
+                }
                 _ => types.next().map(|(name, _)| format!("{name}|")),
             };
             (page.inputs, page.costly) = self

@@ -7,7 +7,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use super::commit::Commit;
 use super::world::read_map;
 use super::{Store, StoreError, json_rows, moment};
-use crate::catalogue::{Changed, Stored};
+use crate::catalogue::{Changed, Stored, names_calendar};
 use crate::decide::Plan;
 use crate::declaration::Kind;
 use crate::moment::Moment;
@@ -254,6 +254,9 @@ impl Store {
                         Kind::Plugin => Some(format!("plugin:{name}")),
                         _ => None,
                     };
+                    if *kind == Kind::Calendar {
+                        self.restart_clocks(&mut transaction, name, now).await?;
+                    }
                     // A schedule never fires for the time before it was what it is.
                     if let Some(id) = clock {
                         sqlx::query(
@@ -312,6 +315,34 @@ impl Store {
         self.write_runs(&mut transaction, &begun).await?;
         transaction.commit().await?;
         Ok(Applied::Revision(revision + 1))
+    }
+
+    /// The schedules that name a calendar which changes go on from now: what it left out stays left out.
+    async fn restart_clocks(
+        &self,
+        connection: &mut AnyConnection,
+        calendar: &str,
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, definition FROM declared WHERE kind = 'schedule' AND definition LIKE '%\"calendars\"%'",
+        )
+        .fetch_all(&mut *connection)
+        .await?;
+        for row in &rows {
+            let definition = read_map(&row.try_get::<String, _>("definition")?);
+            if !names_calendar(&definition, calendar) {
+                continue;
+            }
+            sqlx::query(
+                "UPDATE schedule_cursor SET decided_until = $1 WHERE schedule_id = $2 AND decided_until < $1",
+            )
+            .bind(now.micros())
+            .bind(row.try_get::<String, _>("id")?)
+            .execute(&mut *connection)
+            .await?;
+        }
+        Ok(())
     }
 
     /// Keeps which declarations a revision changed, so that whoever knows the one before reads these alone.

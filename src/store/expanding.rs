@@ -50,6 +50,15 @@ pub struct ExpandingRun {
     pub until: Moment,
 }
 
+/// Schedules whose runs stay where they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Held<'a> {
+    /// Paused or switched off: what a person asked for goes on.
+    pub asleep: &'a [&'a str],
+    /// With tasks for workers who have enough.
+    pub busy: &'a [&'a str],
+}
+
 #[derive(Serialize)]
 struct IdRow<'a> {
     id: &'a str,
@@ -62,31 +71,37 @@ struct KeyRow<'a> {
 
 impl Store {
     /// Takes the run whose turn it is in the first organisation after `after`, until `until`; of one organisation the one
-    /// that waited longest. Those of `held` schedules stay where they are.
+    /// that waited longest.
     pub async fn claim_expansion(
         &self,
         after: &str,
-        held: &[&str],
+        held: Held<'_>,
         now: Moment,
         until: Moment,
     ) -> Result<Option<ExpandingRun>, StoreError> {
-        let held: Vec<IdRow<'_>> = held.iter().map(|id| IdRow { id }).collect();
+        let rows = |ids: &[&str]| {
+            let rows: Vec<IdRow<'_>> = ids.iter().map(|id| IdRow { id }).collect();
+            json_rows(&rows)
+        };
         let sql = format!(
             "WITH picked AS MATERIALIZED (SELECT id AS picked_id FROM run \
              WHERE position IS NOT NULL AND state = 'expanding' AND (claimed_until IS NULL OR claimed_until <= $1) \
              AND organization > $3 AND schedule_id NOT IN (SELECT r.id FROM {}) \
+             AND (cause IN ('manual', 'backfill') OR schedule_id NOT IN (SELECT r.id FROM {})) \
              ORDER BY organization, coalesce(turn_at, created_at), id LIMIT 1 {}) \
              UPDATE run SET claimed_until = $2, turn_at = $1 FROM picked WHERE id = picked.picked_id \
              RETURNING id, schedule_id, organization, cause, scheduled_for, position, occasion, refused, carried, \
              request_id, request, line",
             self.dialect.rows("$4", "id text"),
+            self.dialect.rows("$5", "id text"),
             self.dialect.skip_locked()
         );
         let Some(row) = sqlx::query(AssertSqlSafe(sql))
             .bind(now.micros())
             .bind(until.micros())
             .bind(after)
-            .bind(json_rows(&held))
+            .bind(rows(held.busy))
+            .bind(rows(held.asleep))
             .fetch_optional(&self.pool)
             .await?
         else {
@@ -127,6 +142,41 @@ impl Store {
             .fetch_one(&self.pool)
             .await?;
         Ok(row.try_get("many")?)
+    }
+
+    /// How many objects the runs that look for their inputs have not seen yet, of the types that their schedules select,
+    /// by a schedule's id; what is above `most` is not counted.
+    pub async fn inputs_left(
+        &self,
+        types_of: impl Fn(&str) -> Vec<String>,
+        most: i64,
+    ) -> Result<i64, StoreError> {
+        let rows = sqlx::query(
+            "SELECT organization, schedule_id, position FROM run WHERE position IS NOT NULL LIMIT 100",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let mut many = 0;
+        for row in &rows {
+            let position: String = row.try_get("position")?;
+            let (at, after) = position.split_once('|').unwrap_or((&position, ""));
+            let organization: String = row.try_get("organization")?;
+            let types = types_of(&row.try_get::<String, _>("schedule_id")?);
+            for object_type in types.iter().filter(|name| name.as_str() >= at) {
+                let counted = sqlx::query(
+                    "SELECT count(*) AS many FROM (SELECT 1 FROM object WHERE organization = $1 AND object_type = $2 \
+                     AND primary_key > $3 AND live = 1 LIMIT $4) AS left_over",
+                )
+                .bind(&organization)
+                .bind(object_type)
+                .bind(if object_type == at { after } else { "" })
+                .bind(most - many)
+                .fetch_one(&self.pool)
+                .await?;
+                many += counted.try_get::<i64, _>("many")?;
+            }
+        }
+        Ok(many)
     }
 
     /// How many tasks wait in some queues; what is above `most` is not counted.

@@ -6,9 +6,11 @@ use super::{Store, StoreError};
 use crate::object::Object;
 use crate::query::narrow::Narrow;
 
-/// What a read takes at first where a condition leaves most rows out, and what it takes from then on. The database finds
-/// a few rows among many by looking at all of them, so few reads must do; and this much of an inventory fits in memory.
-const SELECTIVE: [i64; 2] = [4_000, 16_000];
+/// Where a condition leaves most rows out, the database finds a few among many by looking at all of them. So few reads
+/// must do: each takes so many times as much as the one before, up to so many objects, as long as what was read is light.
+const TIMES: i64 = 4;
+const MOST: i64 = 16_000;
+const LIGHT: usize = 4 << 20;
 
 /// How far somebody has read.
 #[derive(Debug)]
@@ -16,11 +18,12 @@ pub struct Reading<'s> {
     store: &'s Store,
     organization: String,
     object_type: String,
-    narrowed: &'s Narrow,
+    narrowed: Narrow,
     after: String,
     /// Read, and not handed out yet.
     ahead: VecDeque<Object>,
-    reads: usize,
+    /// What the next read takes, where it takes more than is asked for.
+    larger: i64,
     ended: bool,
 }
 
@@ -31,7 +34,7 @@ impl Store {
         organization: &str,
         object_type: &str,
         after: &str,
-        narrowed: &'s Narrow,
+        narrowed: Narrow,
     ) -> Reading<'s> {
         Reading {
             store: self,
@@ -40,7 +43,7 @@ impl Store {
             narrowed,
             after: after.to_owned(),
             ahead: VecDeque::new(),
-            reads: 0,
+            larger: 0,
             ended: false,
         }
     }
@@ -52,12 +55,10 @@ impl Reading<'_> {
     pub async fn page(&mut self, most: usize) -> Result<Vec<Object>, StoreError> {
         if self.ahead.is_empty() && !self.ended {
             let most = i64::try_from(most).unwrap_or(i64::MAX);
-            let [first, then] = SELECTIVE;
-            let limit = match (self.narrowed, self.reads) {
-                // In the order of an index, a page costs what it holds.
-                (Narrow::Everything, _) => most,
-                (_, 0) => most.max(first),
-                _ => most.max(then),
+            // In the order of an index, a page costs what it holds.
+            let limit = match self.narrowed {
+                Narrow::Everything => most,
+                _ => most.max(self.larger),
             };
             let read = self
                 .store
@@ -66,10 +67,15 @@ impl Reading<'_> {
                     &self.object_type,
                     &self.after,
                     limit,
-                    self.narrowed,
+                    &self.narrowed,
                 )
                 .await?;
-            self.reads += 1;
+            let weight: usize = read.iter().map(Object::weight).sum();
+            self.larger = match weight * 4 {
+                light if light <= LIGHT => (limit * TIMES).min(MOST),
+                heavy if heavy <= LIGHT * 4 => limit,
+                _ => 0,
+            };
             self.ended = (read.len() as i64) < limit;
             if let Some(last) = read.last() {
                 self.after.clone_from(&last.key.primary_key);
@@ -78,5 +84,10 @@ impl Reading<'_> {
         }
         let many = most.min(self.ahead.len());
         Ok(self.ahead.drain(..many).collect())
+    }
+
+    /// Whether nothing is left to hand out.
+    pub fn over(&self) -> bool {
+        self.ended && self.ahead.is_empty()
     }
 }

@@ -35,6 +35,8 @@ pub struct RunRecord {
     pub blocked_by: Option<String>,
     pub parent_id: Option<String>,
     pub request_id: Option<String>,
+    /// How far it has looked for its inputs: the type, and the last key. Nothing where there is nothing left to find.
+    pub position: Option<String>,
     /// From, until and how many, of a row that stands for many instants.
     pub gap: Option<(Moment, Moment, i64)>,
     /// Total, succeeded, failed, cancelled.
@@ -567,7 +569,7 @@ impl Store {
 }
 
 const RECORD_COLUMNS: &str = "id, schedule_id, schedule, schedule_revision, organization, cause, scheduled_for, created_at, \
-     started_at, finished_at, completed_at, target, state, reason, blocked_by, parent_id, request_id, gap_from, gap_until, \
+     started_at, finished_at, completed_at, target, state, reason, blocked_by, parent_id, request_id, position, gap_from, gap_until, \
      gap_count, total, succeeded, failed, cancelled, refused";
 
 fn read_record(row: &AnyRow) -> Result<RunRecord, StoreError> {
@@ -597,6 +599,7 @@ fn read_record(row: &AnyRow) -> Result<RunRecord, StoreError> {
         blocked_by: row.try_get("blocked_by")?,
         parent_id: row.try_get("parent_id")?,
         request_id: row.try_get("request_id")?,
+        position: row.try_get("position")?,
         gap,
         counts: [
             row.try_get("total")?,

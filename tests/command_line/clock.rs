@@ -4,7 +4,9 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::process::House;
+use muster::moment::{Moment, Span};
+
+use crate::support::process::{House, until};
 use crate::support::servers::Folder;
 use crate::{ended, newcomer};
 
@@ -124,4 +126,69 @@ fn apply_says_when_a_schedule_fires_next_and_refuses_one_that_never_does() {
     let (code, out, _) = ended(house.command(&["calendar", "list"]));
     assert_eq!(code, 0);
     assert!(out.contains("freeze") && !out.contains("another"), "{out}");
+}
+
+#[tokio::test]
+async fn a_plugin_that_apply_enables_runs_on_what_is_there_and_a_restart_enables_nothing() {
+    let house = House::embedded("[workers.boefje]\nrun_on_enable = true\n");
+    let plugin = |more: &str| {
+        format!(
+            "- {{kind: plugin, plugin_id: scan, worker_type: boefje, scan_level: 1, consumes: [hostname]{more}}}"
+        )
+    };
+    house.apply("plugin.yaml", &plugin(", enabled: false"));
+    let events: Vec<String> = ["h1", "h2"]
+        .iter()
+        .map(|key| {
+            format!(
+                r#"{{"specversion":"1.0","id":"e-{key}","source":"/t","type":"object.created","data":{{"organization":"acme","object_type":"hostname","primary_key":"{key}","attributes":{{}},"scan_level":2}}}}"#
+            )
+        })
+        .collect();
+    assert_eq!(
+        house.lines(events.join("\n").into_bytes()),
+        [] as [Value; 0]
+    );
+    house.apply("plugin.yaml", &plugin(""));
+    let tasks = house.lines(Vec::new());
+    let mut inputs: Vec<&str> = tasks
+        .iter()
+        .filter_map(|task| task["inputs"][0]["primary_key"].as_str())
+        .collect();
+    inputs.sort_unstable();
+    assert_eq!(inputs, ["h1", "h2"]);
+    assert!(tasks.iter().all(|task| task["schedule"] == "enabled:scan"));
+    // Nothing new is enabled, by the same file or by another start; once it was off, it is.
+    house.apply("plugin.yaml", &plugin(""));
+    house.apply("plugin.yaml", &plugin(", description: other"));
+    assert_eq!(house.lines(Vec::new()), [] as [Value; 0]);
+    let off = plugin(", organizations: {acme: {enabled: false}}");
+    house.apply("plugin.yaml", &off);
+    house.apply("plugin.yaml", &plugin(""));
+    let runs = house.database().await;
+    assert_eq!(runs.count("SELECT count(*) FROM run").await, Some(2));
+}
+
+#[tokio::test]
+async fn what_was_due_before_a_calendar_changed_is_decided_by_the_calendar_as_it_was() {
+    let house = House::embedded("");
+    house.apply(
+        "every.yaml",
+        "- {kind: organization, id: acme}\n\
+         - {kind: calendar, name: closed, dates: [\"2000-01-01\"]}\n\
+         - {kind: plugin, plugin_id: feed, worker_type: reader}\n\
+         - {name: every, recurrences: \"* * * * * *\", calendars: [closed], plugins: \"True\", overlap: allow}",
+    );
+    let begun = Moment::now();
+    until("a second to go by", async || {
+        (Moment::now().since(begun) > Span::seconds(1)).then_some(())
+    })
+    .await;
+    // Now it is closed all the time, and what went by before ran.
+    house.apply(
+        "closed.yaml",
+        "- {kind: calendar, name: closed, dates: [{from: \"2000-01-01\", to: \"2100-01-01\"}]}",
+    );
+    let runs = house.database().await;
+    assert_ne!(runs.count("SELECT count(*) FROM run").await, Some(0));
 }

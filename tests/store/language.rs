@@ -295,7 +295,7 @@ pub async fn a_reading_hands_out_each_object_once_in_the_order_of_the_keys(house
             world: &catalogue,
         };
         let narrowed = narrow(&compile(text), &facts);
-        let mut reading = house.store.reading("acme", "thing", "", &narrowed);
+        let mut reading = house.store.reading("acme", "thing", "", narrowed.clone());
         let mut keys: Vec<String> = Vec::new();
         loop {
             let page = reading.page(500).await.expect("a page");
