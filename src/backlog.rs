@@ -4,12 +4,19 @@
 //! limits, so what is limited is passed over as a whole and holds up nobody else. Manual work goes before events,
 //! events before what recurs; one of so many goes to the oldest of a lower class, so nothing starves. Between the
 //! organisations of a class turns go round by their weights (deficit round robin).
+//!
+//! It lives for one look: the store keeps where the turns stand, so that whichever replica offers next goes on from
+//! there, and hands over as many heads as a look needs; a group that runs dry says so.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+mod limits;
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use crate::moment::Moment;
 use crate::plugin::Plugin;
 use crate::schedule::{Limit, Organization, Per};
+
+pub use limits::{Used, bucket, left};
 
 /// A task that waits for its offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +79,7 @@ pub fn limits_of<'a>(
 #[derive(Clone, Debug, Default)]
 pub struct Allowance {
     left: HashMap<Key, i64>,
+    /// By plugin and organisation.
     keys: HashMap<(String, String), Vec<Key>>,
 }
 
@@ -88,7 +96,8 @@ impl Allowance {
         *left = (*left).min(many);
     }
 
-    fn keys(&self, plugin_id: &str, organization: &str) -> &[Key] {
+    /// What tasks of this plugin and organisation count towards.
+    pub fn keys(&self, plugin_id: &str, organization: &str) -> &[Key] {
         // A group without limits is the usual one, so the pair is only built where there are any.
         if self.keys.is_empty() {
             return &[];
@@ -98,7 +107,7 @@ impl Allowance {
             .map_or(&[], Vec::as_slice)
     }
 
-    fn permits(&self, plugin_id: &str, organization: &str) -> bool {
+    pub fn permits(&self, plugin_id: &str, organization: &str) -> bool {
         let keys = self.keys(plugin_id, organization);
         keys.iter()
             .all(|key| self.left.get(key).is_none_or(|left| *left > 0))
@@ -145,7 +154,24 @@ struct Class {
     round: VecDeque<String>,
     /// All of them with their plugin and organisation, the oldest first.
     by_age: BTreeMap<(Moment, String), (String, String)>,
+    /// Those that are here for their age alone.
+    old: HashMap<String, Waiting>,
+    /// Who is next after all that are here, and how many of these have not had their turn.
+    stop: Option<(String, usize)>,
+    stopped: bool,
 }
+
+/// Where the turns of a queue stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Turns {
+    /// How many went: one of so many goes to a lower class.
+    pub dispatched: u64,
+    /// Of each class: whose turn it is, and how many turns that organisation has left; 0: a whole round of them.
+    pub next: BTreeMap<i64, (String, i64)>,
+}
+
+/// The tasks of one class, organisation and plugin.
+pub type GroupName = (i64, String, String);
 
 #[derive(Clone, Debug)]
 pub struct Backlog {
@@ -153,18 +179,70 @@ pub struct Backlog {
     known: HashMap<String, (i64, String, String, Place)>,
     /// One of so many goes to a lower class.
     every: u64,
-    dispatched: u64,
+    turns: Turns,
+    /// Groups of which the store has more than was handed over; and which of these ran dry.
+    more: HashSet<GroupName>,
+    dry: Vec<GroupName>,
 }
 
 impl Backlog {
     /// `every`: one of so many dispatches goes to the oldest task of a lower class; 0: none does.
     pub fn new(every: u32) -> Backlog {
+        Backlog::resumed(every, Turns::default())
+    }
+
+    /// Goes on where the turns stand. Organisations are to be put in their order, from the one whose turn it is.
+    pub fn resumed(every: u32, turns: Turns) -> Backlog {
         Backlog {
             classes: BTreeMap::new(),
             known: HashMap::new(),
             every: u64::from(every),
-            dispatched: 0,
+            turns,
+            more: HashSet::new(),
+            dry: Vec::new(),
         }
+    }
+
+    /// Where the turns stand now.
+    pub fn turns(&self) -> Turns {
+        let mut turns = self.turns.clone();
+        for (class, room) in &self.classes {
+            let next = match (&room.stop, room.round.front()) {
+                (Some((organization, _)), _) if room.stopped => (organization.clone(), 0),
+                (_, Some(organization)) => {
+                    let left = room
+                        .tenants
+                        .get(organization)
+                        .map_or(0, |tenant| tenant.turns);
+                    (organization.clone(), left)
+                }
+                _ => continue,
+            };
+            turns.next.insert(*class, next);
+        }
+        turns
+    }
+
+    /// The store has organisations of this class that were not handed over: turns stop before `next`, once every one
+    /// that is here had its own.
+    pub fn stop_before(&mut self, class: i64, next: &str) {
+        let room = self.classes.entry(class).or_default();
+        room.stop = Some((next.to_owned(), room.round.len()));
+    }
+
+    /// Nobody of those of this class that were looked at may go, and `next` comes after them.
+    pub fn pass(&mut self, class: i64, next: &str) {
+        self.turns.next.insert(class, (next.to_owned(), 0));
+    }
+
+    /// The store has more of this group: when its last one has gone, [`Backlog::next`] stops and [`Backlog::dry`] tells.
+    pub fn expect_more(&mut self, group: GroupName) {
+        self.more.insert(group);
+    }
+
+    /// Groups that ran dry and of which the store has more.
+    pub fn dry(&mut self) -> Vec<GroupName> {
+        std::mem::take(&mut self.dry)
     }
 
     pub fn len(&self) -> usize {
@@ -178,6 +256,9 @@ impl Backlog {
     /// A task waits. One that is known takes its new place.
     pub fn put(&mut self, waiting: Waiting, weight: i64) {
         self.remove(&waiting.id);
+        if let Some(class) = self.classes.get_mut(&waiting.class) {
+            class.old.remove(&waiting.id);
+        }
         let place = (waiting.priority, waiting.rank, waiting.id.clone());
         self.known.insert(
             waiting.id.clone(),
@@ -197,9 +278,13 @@ impl Backlog {
             Some(tenant) => tenant,
             None => {
                 class.round.push_back(waiting.organization.clone());
+                let left = match self.turns.next.get(&waiting.class) {
+                    Some((next, left)) if *next == waiting.organization => *left,
+                    _ => 0,
+                };
                 let new = Tenant {
                     weight: 1,
-                    turns: 0,
+                    turns: left,
                     groups: HashMap::new(),
                 };
                 class
@@ -216,9 +301,30 @@ impl Backlog {
             .insert(place, waiting);
     }
 
+    /// A task that is among the oldest of its class, however urgent it is: for the share of lower classes alone.
+    pub fn put_old(&mut self, waiting: &Waiting) {
+        if self.known.contains_key(&waiting.id) {
+            return;
+        }
+        let class = self.classes.entry(waiting.class).or_default();
+        class.by_age.insert(
+            (waiting.created_at, waiting.id.clone()),
+            (waiting.plugin_id.clone(), waiting.organization.clone()),
+        );
+        class.old.insert(waiting.id.clone(), waiting.clone());
+    }
+
     /// It does not wait any more.
     pub fn remove(&mut self, id: &str) -> Option<Waiting> {
-        let (class, organization, plugin_id, place) = self.known.remove(id)?;
+        let Some((class, organization, plugin_id, place)) = self.known.remove(id) else {
+            let room = self
+                .classes
+                .values_mut()
+                .find(|room| room.old.contains_key(id))?;
+            let waiting = room.old.remove(id)?;
+            room.by_age.remove(&(waiting.created_at, id.to_owned()));
+            return Some(waiting);
+        };
         let room = self.classes.get_mut(&class)?;
         let tenant = room.tenants.get_mut(&organization)?;
         let group = tenant.groups.get_mut(&plugin_id)?;
@@ -230,53 +336,49 @@ impl Backlog {
         Some(waiting)
     }
 
-    /// Forgets what the store does not have waiting any more.
-    pub fn keep_only(&mut self, ids: &BTreeSet<String>) {
-        let gone: Vec<String> = self
-            .known
-            .keys()
-            .filter(|id| !ids.contains(*id))
-            .cloned()
-            .collect();
-        for id in gone {
-            self.remove(&id);
-        }
-    }
-
-    /// Plugins and organisations that have something waiting.
-    pub fn groups(&self) -> BTreeSet<(String, String)> {
-        self.classes
-            .values()
-            .flat_map(|class| &class.tenants)
-            .flat_map(|(organization, tenant)| {
-                tenant
-                    .groups
-                    .keys()
-                    .map(|plugin_id| (plugin_id.clone(), organization.clone()))
-            })
-            .collect()
-    }
-
-    /// Takes out who goes next, as many as there is credit for and the limits allow.
+    /// Takes out who goes next, as many as there is credit for and the limits allow, until a group of which there is more
+    /// has run dry or the turns have come to somebody who is not here.
     pub fn next(&mut self, credit: usize, allowance: &mut Allowance) -> Vec<Waiting> {
         let mut chosen = Vec::new();
-        while chosen.len() < credit {
+        while chosen.len() < credit && self.dry.is_empty() && !self.stopped() {
             let id = self
                 .of_a_lower_class(allowance)
                 .or_else(|| self.in_turn(allowance));
             let Some(waiting) = id.and_then(|id| self.remove(&id)) else {
                 break;
             };
-            self.dispatched += 1;
+            self.turns.dispatched += 1;
             allowance.spend(&waiting.plugin_id, &waiting.organization);
+            let group = (
+                waiting.class,
+                waiting.organization.clone(),
+                waiting.plugin_id.clone(),
+            );
+            if self.more.contains(&group) && self.is_dry(&group) {
+                self.more.remove(&group);
+                self.dry.push(group);
+            }
             chosen.push(waiting);
         }
         chosen
     }
 
+    /// The turns of some class have come to somebody who is not here.
+    pub fn stopped(&self) -> bool {
+        self.classes.values().any(|class| class.stopped)
+    }
+
+    fn is_dry(&self, (class, organization, plugin_id): &GroupName) -> bool {
+        let tenant = self
+            .classes
+            .get(class)
+            .and_then(|room| room.tenants.get(organization));
+        tenant.is_none_or(|tenant| !tenant.groups.contains_key(plugin_id))
+    }
+
     /// The oldest below the highest class that has somebody to go, every so many dispatches.
     fn of_a_lower_class(&self, allowance: &Allowance) -> Option<String> {
-        if self.every == 0 || !(self.dispatched + 1).is_multiple_of(self.every) {
+        if self.every == 0 || !(self.turns.dispatched + 1).is_multiple_of(self.every) {
             return None;
         }
         let mut busy = self
@@ -306,11 +408,15 @@ impl Class {
 
     fn in_turn(&mut self, allowance: &Allowance) -> Option<String> {
         for _ in 0..self.round.len() {
+            if self.stopped {
+                return None;
+            }
             let organization = self.round.front()?.clone();
             let tenant = self.tenants.get_mut(&organization)?;
             if tenant.groups.is_empty() {
                 self.tenants.remove(&organization);
                 self.round.pop_front();
+                self.had_its_turn();
                 continue;
             }
             if tenant.turns <= 0 {
@@ -322,11 +428,19 @@ impl Class {
             tenant.turns = if head.is_some() { tenant.turns - 1 } else { 0 };
             if tenant.turns <= 0 {
                 self.round.rotate_left(1);
+                self.had_its_turn();
             }
             if head.is_some() {
                 return head;
             }
         }
         None
+    }
+
+    fn had_its_turn(&mut self) {
+        if let Some((_, left)) = &mut self.stop {
+            *left = left.saturating_sub(1);
+            self.stopped = *left == 0;
+        }
     }
 }

@@ -225,6 +225,12 @@ pub trait Bus: Send + Sync + 'static {
 
     fn condition(&self) -> Condition;
 
+    /// Whether it keeps what nobody has taken yet. Where it does not, whoever reads holds us up himself, and there is
+    /// no credit to count.
+    fn keeps(&self) -> bool {
+        true
+    }
+
     /// Whether a worker takes tasks now, as it does at first. Whose hands are full leaves them to others; a message
     /// that was on its way can still come, and is for the worker to give back.
     fn take_tasks(&self, take: bool);

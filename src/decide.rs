@@ -24,6 +24,7 @@ use crate::object::{FILE, Object, ObjectKey, Operation, Told, merge};
 use crate::plugin::Plugin;
 use crate::policy::LevelGate;
 use crate::query::{Facts, Fields, Query};
+use crate::rank::{Ranked, rank};
 use crate::run::{Cause, Gap, Occasion, Reason, RunDraft, Turn};
 use crate::schedule::{CompleteWhen, Input, Missed, Organization, timeouts};
 use crate::task::{Ids, InputDraft, TaskDraft, TaskState, digest, stable_number, unique_key};
@@ -650,6 +651,15 @@ fn claim(
         &schedule.timeouts,
         &catalogue.rules.defaults,
     );
+    let expires_at = desk.now.plus(clocks.task);
+    let ended = world.ended.get(&unique);
+    let ranked = Ranked {
+        created_at: desk.now,
+        grace_ended: ended.map(|ended| ended.at.plus(grace)),
+        expires_at,
+        scan_level: input.and_then(|object| object.level),
+    };
+    let rank = rank(catalogue.rules.worker(&plugin.worker_type).rank, &ranked);
     desk.plan.tasks.push(TaskDraft {
         id: id.clone(),
         run_id: run.id.clone(),
@@ -674,7 +684,8 @@ fn claim(
         unique_key: unique,
         graced: !allow,
         parameters,
-        expires_at: desk.now.plus(clocks.task),
+        expires_at,
+        rank,
         state: TaskState::Queued,
     });
     Ok(id)

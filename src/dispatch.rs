@@ -19,9 +19,9 @@ use crate::ground::{Ground, persist};
 use crate::moment::{Moment, Span};
 use crate::object::{FILE, Object, ObjectKey};
 use crate::plugin::{Plugin, fill};
-use crate::policy::{Acknowledge, Envelope};
+use crate::policy::{Acknowledge, Envelope, WorkerSettings};
 use crate::schedule::{SaidTimeouts, timeouts};
-use crate::store::{Claimed, ClaimedInput, Leaving, Published, StoreError};
+use crate::store::{Ask, Claimed, ClaimedInput, Leaving, Published, StoreError};
 use crate::task::{Offer, OfferedInput};
 use crate::wire;
 
@@ -70,10 +70,15 @@ async fn side<B: Bus>(ground: Arc<Ground>, bus: Arc<B>) -> Result<(), StoreError
         ground.beat("dispatch");
         // Asked for before looking, so that a call in between is not missed.
         let called = ground.dispatch.notified();
+        let mut pause = LOOK;
         if bus.condition().connected {
             let offered = persist!(ground, "dispatch", round(&ground, bus.as_ref()));
             match offered {
-                Ok(0) => {}
+                Ok(Round { moved: 0, next }) => {
+                    // A rate says when it allows the next; whatever else holds tasks back calls.
+                    let wait = |next: Moment| next.since(ground.clock.now()).as_duration();
+                    pause = next.map_or(LOOK, wait).min(LOOK);
+                }
                 Ok(_) => {
                     if ground.stop.is_cancelled() {
                         return Ok(());
@@ -90,58 +95,83 @@ async fn side<B: Bus>(ground: Arc<Ground>, bus: Arc<B>) -> Result<(), StoreError
         }
         tokio::select! {
             () = called => {}
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(pause) => {}
             () = ground.stop.cancelled() => return Ok(()),
         }
     }
 }
 
-/// Offers one chunk of every queue; answers with how many tasks it moved.
-pub async fn round<B: Bus>(ground: &Ground, bus: &B) -> Result<usize, StoreError> {
-    let catalogue = ground.catalogue();
-    let mut moved = 0;
-    for queue in queues(&catalogue) {
-        let now = ground.clock.now();
-        let claimed = ground
-            .store
-            .claim(&queue, CHUNK, now, now.plus(LEASE))
+/// How far one look at all queues came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Tasks that it offered.
+    pub moved: usize,
+    /// When a rate allows the next.
+    pub next: Option<Moment>,
+}
+
+/// Offers a chunk of every queue.
+pub async fn round<B: Bus>(ground: &Ground, bus: &B) -> Result<Round, StoreError> {
+    let lanes = lanes(&ground.catalogue());
+    let now = ground.clock.now();
+    let names = lanes.keys().map(String::as_str);
+    let busy = ground.store.busy(names, now).await?;
+    let mut round = Round::default();
+    for queue in busy {
+        // Limits hold from the moment that they are declared.
+        let catalogue = ground
+            .catalogue_at(ground.store.catalogue_revision().await?)
             .await?;
-        moved += claimed.len();
-        if claimed.len() as i64 == CHUNK {
-            // There is more: the other side may have it.
+        let Some(worker) = lanes.get(&queue) else {
+            continue;
+        };
+        let ask = Ask {
+            queue: &queue,
+            most: CHUNK,
+            credit: (bus.keeps() && worker.credit > 0).then_some(i64::from(worker.credit)),
+            until_end: worker.acknowledge == Acknowledge::Publish,
+            lower_class_every: worker.lower_class_every,
+            heads: i64::try_from(worker.limit).unwrap_or(i64::MAX),
+            catalogue: Some(&catalogue),
+        };
+        let now = ground.clock.now();
+        let claims = ground.store.claim_turns(&ask, now, now.plus(LEASE)).await?;
+        round.moved += claims.tasks.len();
+        round.next = round.next.into_iter().chain(claims.next).min();
+        if claims.more {
+            // The other side may have it.
             ground.dispatch.notify_one();
         }
-        offer(ground, bus, claimed).await?;
+        offer(ground, bus, claims.tasks).await?;
     }
     let now = ground.clock.now();
     let again = ground
         .store
         .claim_again(CHUNK, now, now.plus(LEASE))
         .await?;
-    moved += again.len();
+    round.moved += again.len();
     offer(ground, bus, again).await?;
-    Ok(moved)
+    Ok(round)
 }
 
-/// Every queue that a task may wait for.
-pub fn queues(catalogue: &Catalogue) -> BTreeSet<String> {
-    let mut queues: BTreeSet<String> = catalogue
-        .rules
-        .workers
-        .values()
-        .flat_map(|worker| worker.queues().map(str::to_owned))
-        .collect();
-    let types: BTreeSet<&str> = catalogue
-        .plugins
-        .values()
+/// Every queue that a task may wait for, with the settings of its worker type.
+pub fn lanes(catalogue: &Catalogue) -> BTreeMap<String, WorkerSettings> {
+    let mut lanes: BTreeMap<String, WorkerSettings> = BTreeMap::new();
+    let rules = &catalogue.rules;
+    let of_plugins = catalogue.plugins.values();
+    let types: BTreeSet<&str> = of_plugins
         .map(|plugin| plugin.worker_type.as_str())
+        .chain(rules.workers.keys().map(String::as_str))
         .collect();
-    queues.extend(
-        types
-            .iter()
-            .map(|worker_type| catalogue.rules.worker(worker_type).queue.clone()),
-    );
-    queues
+    for worker_type in types {
+        let worker = rules.worker(worker_type);
+        for queue in worker.queues() {
+            lanes
+                .entry(queue.to_owned())
+                .or_insert_with(|| worker.clone().into_owned());
+        }
+    }
+    lanes
 }
 
 /// Publishes what was claimed and marks how it went. Each mark is tried until the store has it: what is published and

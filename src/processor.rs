@@ -122,7 +122,7 @@ async fn due(ground: &Ground) -> Result<(), StoreError> {
 async fn drain<B: Bus>(ground: &Ground, bus: &B) -> Result<(), StoreError> {
     loop {
         due(ground).await?;
-        let moved = persist!(ground, "dispatch", dispatch::round(ground, bus))?;
+        let moved = persist!(ground, "dispatch", dispatch::round(ground, bus))?.moved;
         if moved == 0 {
             return Ok(());
         }

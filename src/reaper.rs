@@ -208,17 +208,16 @@ async fn gauges(ground: &Ground) -> Result<(), StoreError> {
             counts.insert((queue.to_owned(), state), 0);
         }
     }
-    for (queue, state, many, _) in ground.store.waiting().await? {
-        let queue = if named.contains(&queue.as_str()) {
-            queue
-        } else {
-            "other".to_owned()
-        };
-        if let Some(state) = ["queued", "dispatched", "running"]
-            .into_iter()
-            .find(|known| *known == state)
-        {
-            *counts.entry((queue, state)).or_default() += many;
+    for queue in ground.store.queues(None).await? {
+        let waiting: i64 = queue.waiting.values().map(|depth| depth.many).sum();
+        let named = named.contains(&queue.name.as_str());
+        let label = if named { queue.name.as_str() } else { "other" };
+        for (state, many) in [
+            ("queued", waiting + queue.delayed),
+            ("dispatched", queue.dispatched),
+            ("running", queue.running),
+        ] {
+            *counts.entry((label.to_owned(), state)).or_default() += many;
         }
     }
     for ((queue, state), many) in counts {

@@ -2,7 +2,8 @@
 //!
 //! Sets of rows travel as one JSON parameter, which both databases read as a table (`Dialect::rows`). Nothing
 //! reads inside a transaction in order to decide: a decision is made on what was read before, and
-//! [`commit`](Store::commit) stores it only if that is still so.
+//! [`commit`](Store::commit) stores it only if that is still so. Whose turn it is alone is decided while the row of the
+//! queue is held ([`claim_turns`](Store::claim_turns)).
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -17,6 +18,7 @@ use tokio::sync::OnceCell;
 use crate::moment::Moment;
 
 mod chained;
+mod claiming;
 mod columns;
 mod commit;
 mod declared;
@@ -25,9 +27,11 @@ mod history;
 mod indexes;
 mod leaving;
 mod letters;
+mod limits;
 mod listing;
 mod lookup;
 mod pending;
+mod queues;
 mod reading;
 mod requests;
 mod retention;
@@ -36,6 +40,7 @@ mod steps;
 mod tasks;
 mod world;
 
+pub use claiming::{Ask, Claims};
 pub use commit::{Commit, Committed, CursorMove};
 pub use declared::{Applied, Edit, Since};
 pub use expanding::{ExpandingRun, Expansion, Held};
@@ -43,6 +48,7 @@ pub use leaving::Leaving;
 pub use letters::{DeadLetter, StoredLetter};
 pub use listing::{Listing, Page};
 pub use pending::Cancel;
+pub use queues::{Depth, QueueRecord};
 pub use reading::Reading;
 pub use requests::{Answered, Pause};
 pub use retention::Older;
@@ -135,7 +141,7 @@ pub struct Listened {
 }
 
 /// The numbered changes of the schema, in order, for each database.
-const MIGRATIONS: [(i64, &str, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 7] = [
     (
         1,
         "house",
@@ -171,6 +177,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 6] = [
         "clocks",
         include_str!("../migrations/postgres/0006_clocks.sql"),
         include_str!("../migrations/sqlite/0006_clocks.sql"),
+    ),
+    (
+        7,
+        "backlog",
+        include_str!("../migrations/postgres/0007_backlog.sql"),
+        include_str!("../migrations/sqlite/0007_backlog.sql"),
     ),
 ];
 
@@ -227,6 +239,22 @@ impl Dialect {
     pub(crate) fn skip_locked(self) -> &'static str {
         match self {
             Dialect::Postgres => "FOR UPDATE SKIP LOCKED",
+            Dialect::Sqlite => "",
+        }
+    }
+
+    /// The same of one table of a join.
+    pub(crate) fn skip_locked_of(self, table: &str) -> String {
+        match self {
+            Dialect::Postgres => format!("FOR UPDATE OF {table} SKIP LOCKED"),
+            Dialect::Sqlite => String::new(),
+        }
+    }
+
+    /// How a text that is no column compares as columns do.
+    pub(crate) fn by_code_point(self) -> &'static str {
+        match self {
+            Dialect::Postgres => "COLLATE \"C\"",
             Dialect::Sqlite => "",
         }
     }

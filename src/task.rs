@@ -107,6 +107,8 @@ pub struct TaskDraft {
     pub not_before: Option<Moment>,
     /// It ends by then, whatever it is at.
     pub expires_at: Moment,
+    /// How urgent it is among those of its class and its priority, by the strategy of its queue.
+    pub rank: i64,
     pub scheduled_for: Moment,
     /// Empty for a plugin that takes none; then `unique_key` alone guards it.
     pub inputs: Vec<InputDraft>,

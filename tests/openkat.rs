@@ -228,6 +228,7 @@ impl Kat {
         while dispatch::round(&self.ground, &self.bus)
             .await
             .expect("a round")
+            .moved
             > 0
         {}
         let bytes = self.written.0.lock().expect("the output").clone();

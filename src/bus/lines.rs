@@ -191,6 +191,10 @@ impl Bus for Lines {
         Lines::condition(self).clone()
     }
 
+    fn keeps(&self) -> bool {
+        false
+    }
+
     fn take_tasks(&self, take: bool) {
         self.taking.set(take);
     }

@@ -12,7 +12,7 @@ use crate::document::Complaint;
 use crate::ground::{Ground, IntakeRule};
 use crate::moment::Moment;
 use crate::object::TypeNames;
-use crate::policy::{Order, Rank, WorkerSettings};
+use crate::policy::Order;
 use crate::query::Types;
 use crate::rules::{Rules, compile_splits};
 use crate::settings::{EVENTS, Settings, variables};
@@ -41,25 +41,6 @@ pub(super) fn without_effect(settings: &Settings) -> Vec<Complaint> {
     };
     for (name, worker) in &settings.workers {
         let path = |key: &str| format!("workers.{name}.{key}");
-        if worker.rank != Rank::Fifo {
-            say(&path("rank"), "a rank other than fifo");
-        }
-        let usual = WorkerSettings::for_type(name);
-        // Offers are unlimited for now, which is what 0 says.
-        if worker.credit != 0 && worker.credit != usual.credit {
-            say(&path("credit"), "a credit window");
-        }
-        for (key, differs) in [
-            ("limit", worker.limit != usual.limit),
-            (
-                "lower_class_every",
-                worker.lower_class_every != usual.lower_class_every,
-            ),
-        ] {
-            if differs {
-                say(&path(key), "a bound on what waits");
-            }
-        }
         if worker.share {
             say(&path("share"), "sharing between organisations");
         }

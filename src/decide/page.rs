@@ -8,7 +8,7 @@ use crate::catalogue::Catalogue;
 use crate::moment::Span;
 use crate::object::Object;
 use crate::plugin::Plugin;
-use crate::policy::Envelope;
+use crate::policy::{Envelope, Rank};
 use crate::run::{Cause, RunDraft};
 use crate::schedule::Organization;
 use crate::task::TaskDraft;
@@ -82,10 +82,13 @@ pub fn page(
     gather(&mut desk.plan.tasks, made, &sizes, run, inputs.last)
 }
 
-/// Whether the last ends of tasks can keep a run from making new ones.
+/// Whether the last ends of tasks can keep a run from making new ones, or say how urgent these are.
 pub fn asks_for_ends(catalogue: &Catalogue, scheduled: &Scheduled, cause: Cause) -> bool {
-    let graced = |plugin: &Arc<Plugin>| grace(catalogue, scheduled, plugin, cause) > Span::ZERO;
-    scheduled.selected.iter().any(graced)
+    let asks = |plugin: &Arc<Plugin>| {
+        grace(catalogue, scheduled, plugin, cause) > Span::ZERO
+            || catalogue.rules.worker(&plugin.worker_type).rank == Rank::Age
+    };
+    scheduled.selected.iter().any(asks)
 }
 
 /// How many inputs one task of a plugin takes. OpenKAT's envelope has a place for one.

@@ -47,10 +47,6 @@ fn without_effect(table: &mut Table<'_, '_>, field: &str, set: bool) {
 
 pub fn organization(table: &mut Table<'_, '_>) -> Option<Organization> {
     let id = required_name(table, "id");
-    for field in ["weight", "limits"] {
-        let set = table.node(field).is_some_and(|node| !node.is_null());
-        without_effect(table, field, set);
-    }
     let read = Organization {
         id: String::new(),
         name: table.text("name"),
@@ -129,7 +125,6 @@ pub fn plugin(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Plugin> {
         created_at: table.moment("created_at").unwrap_or(Moment::EPOCH),
         input_types: unique,
     };
-    without_effect(table, "limits", !read.limits.is_empty());
     if let Some(worker_type) = &worker_type
         && read.batch_size > 1
         && rules.worker(worker_type).format == Envelope::Openkat

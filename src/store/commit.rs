@@ -113,6 +113,7 @@ struct TaskRow<'a> {
     state: &'static str,
     class: i64,
     priority: i64,
+    rank: i64,
     cause: &'static str,
     created_at: i64,
     scheduled_for: i64,
@@ -577,6 +578,7 @@ impl Store {
                 state: task.state.word(),
                 class: task.cause.class(),
                 priority: task.priority,
+                rank: task.rank,
                 cause: task.cause.word(),
                 created_at: task.created_at.micros(),
                 scheduled_for: task.scheduled_for.micros(),
@@ -648,6 +650,7 @@ impl Store {
                 .texts("state", rows.iter().map(|row| Some(row.state)))
                 .numbers("class", rows.iter().map(|row| Some(row.class)))
                 .numbers("priority", rows.iter().map(|row| Some(row.priority)))
+                .numbers("rank", rows.iter().map(|row| Some(row.rank)))
                 .texts("cause", rows.iter().map(|row| Some(row.cause)))
                 .numbers("created_at", rows.iter().map(|row| Some(row.created_at)))
                 .numbers(
@@ -670,14 +673,14 @@ impl Store {
             return Ok(());
         }
         let sql = format!(
-            "INSERT INTO task (id, run_id, organization, plugin_id, worker_type, queue, state, class, priority, cause, \
+            "INSERT INTO task (id, run_id, organization, plugin_id, worker_type, queue, state, class, priority, rank, cause, \
              created_at, scheduled_for, not_before, expires_at, finished_at, attempt, spent, reason, inputs, parameters) \
-             SELECT r.id, r.run_id, r.organization, r.plugin_id, r.worker_type, r.queue, r.state, r.class, r.priority, r.cause, \
+             SELECT r.id, r.run_id, r.organization, r.plugin_id, r.worker_type, r.queue, r.state, r.class, r.priority, r.rank, r.cause, \
              r.created_at, r.scheduled_for, r.not_before, r.expires_at, r.finished_at, 0, 0, r.reason, r.inputs, r.parameters FROM {}",
             self.dialect.rows(
                 "$1",
                 "id text, run_id text, organization text, plugin_id text, worker_type text, queue text, state text, \
-                 class bigint, priority bigint, cause text, created_at bigint, scheduled_for bigint, not_before bigint, \
+                 class bigint, priority bigint, rank bigint, cause text, created_at bigint, scheduled_for bigint, not_before bigint, \
                  expires_at bigint, finished_at bigint, reason text, inputs text, parameters text"
             )
         );

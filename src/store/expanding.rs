@@ -188,7 +188,9 @@ impl Store {
         let mut many = 0;
         for queue in queues {
             let row = sqlx::query(
-                "SELECT count(*) AS many FROM (SELECT 1 FROM task WHERE queue = $1 AND state = 'queued' LIMIT $2) AS waiting",
+                "SELECT (SELECT count(*) FROM (SELECT 1 FROM task WHERE queue = $1 AND state = 'queued' \
+                 AND not_before IS NULL LIMIT $2) AS ready) + (SELECT count(*) FROM (SELECT 1 FROM task WHERE queue = $1 \
+                 AND state = 'queued' AND not_before IS NOT NULL LIMIT $2) AS put_off) AS many",
             )
             .bind(queue)
             .bind(most - many)

@@ -64,9 +64,9 @@ type KnownRun = (String, String, Arc<Map<String, Value>>);
 const FORGOTTEN: Span = Span::seconds(120);
 
 #[derive(Serialize)]
-struct OfferRow<'a> {
-    id: &'a str,
-    number: i64,
+pub(super) struct OfferRow<'a> {
+    pub id: &'a str,
+    pub number: i64,
 }
 
 #[derive(Serialize)]
@@ -87,55 +87,9 @@ struct KeyRow<'a> {
     k: &'a str,
 }
 
-const TASK_COLUMNS: &str = "id, attempt, run_id, organization, plugin_id, worker_type, queue, cause, priority, created_at, scheduled_for, inputs, parameters, avoid";
+pub(super) const TASK_COLUMNS: &str = "id, attempt, run_id, organization, plugin_id, worker_type, queue, cause, priority, created_at, scheduled_for, inputs, parameters, avoid";
 
 impl Store {
-    /// Takes waiting tasks of a queue, most urgent first, and makes an attempt of each. They are this replica's to
-    /// publish until `lease`; after that anybody's, with the same number.
-    pub async fn claim(
-        &self,
-        queue: &str,
-        limit: i64,
-        now: Moment,
-        lease: Moment,
-    ) -> Result<Vec<Claimed>, StoreError> {
-        let mut transaction = self.begin().await?;
-        let sql = format!(
-            "WITH picked AS MATERIALIZED (SELECT id AS picked_id FROM task WHERE queue = $1 AND state = 'queued' \
-             AND (not_before IS NULL OR not_before <= $2) AND cancel_by IS NULL ORDER BY class, priority, id LIMIT $3 {}) \
-             UPDATE task SET state = 'dispatched', attempt = attempt + 1 FROM picked \
-             WHERE id = picked.picked_id RETURNING {TASK_COLUMNS}",
-            self.dialect.skip_locked()
-        );
-        let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(queue)
-            .bind(now.micros())
-            .bind(limit)
-            .fetch_all(&mut *transaction)
-            .await?;
-        let claimed = rows
-            .iter()
-            .map(read_claimed)
-            .collect::<Result<Vec<_>, _>>()?;
-        let offers: Vec<OfferRow<'_>> = claimed
-            .iter()
-            .map(|task| OfferRow {
-                id: &task.task_id,
-                number: task.attempt,
-            })
-            .collect();
-        let sql = format!(
-            "INSERT INTO attempt (task_id, number, offered_at, claimed_until) \
-             SELECT r.id, r.number, {}, {} FROM {}",
-            now.micros(),
-            lease.micros(),
-            self.dialect.rows("$1", "id text, number bigint")
-        );
-        write_rows(&mut transaction, sql, &offers).await?;
-        transaction.commit().await?;
-        self.complete(claimed).await
-    }
-
     /// Takes offers that some replica claimed and did not publish in time, with their numbers.
     pub async fn claim_again(
         &self,
@@ -180,10 +134,15 @@ impl Store {
             .bind(json_rows(&offers))
             .fetch_all(&mut *transaction)
             .await?;
-        let claimed = rows
+        let mut claimed = rows
             .iter()
             .map(read_claimed)
             .collect::<Result<Vec<_>, _>>()?;
+        // A statement answers in any order; urgency is the order of the offers.
+        claimed.sort_by(|a, b| {
+            let place = |task: &Claimed| (task.cause.class(), task.priority);
+            (place(a), &a.task_id).cmp(&(place(b), &b.task_id))
+        });
         let wanted: HashSet<&str> = claimed.iter().map(|task| task.task_id.as_str()).collect();
         // A task that went on without being published again has nothing left to offer.
         let void: Vec<OfferRow<'_>> = offers
@@ -201,7 +160,10 @@ impl Store {
     }
 
     /// Adds the runs and the objects as they are now.
-    async fn complete(&self, mut claimed: Vec<Claimed>) -> Result<Vec<Claimed>, StoreError> {
+    pub(super) async fn complete(
+        &self,
+        mut claimed: Vec<Claimed>,
+    ) -> Result<Vec<Claimed>, StoreError> {
         if claimed.is_empty() {
             return Ok(claimed);
         }
@@ -274,14 +236,6 @@ impl Store {
                 input.object = objects.get(&key).cloned();
             }
         }
-        // A statement answers in any order; urgency is the order of the offers.
-        claimed.sort_by(|a, b| {
-            (a.cause.class(), a.priority, &a.task_id).cmp(&(
-                b.cause.class(),
-                b.priority,
-                &b.task_id,
-            ))
-        });
         Ok(claimed)
     }
 
@@ -501,29 +455,9 @@ impl Store {
             })
             .collect()
     }
-
-    /// Queues that have waiting tasks, with how many and since when.
-    pub async fn waiting(&self) -> Result<Vec<(String, String, i64, Moment)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT queue, state, count(*) AS many, min(created_at) AS oldest FROM task \
-             WHERE state IN ('queued', 'dispatched', 'running') GROUP BY queue, state ORDER BY queue, state",
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                Ok((
-                    row.try_get("queue")?,
-                    row.try_get("state")?,
-                    row.try_get("many")?,
-                    moment(row, "oldest")?,
-                ))
-            })
-            .collect()
-    }
 }
 
-fn read_claimed(row: &AnyRow) -> Result<Claimed, sqlx::Error> {
+pub(super) fn read_claimed(row: &AnyRow) -> Result<Claimed, sqlx::Error> {
     let inputs: String = row.try_get("inputs")?;
     let inputs: Vec<Value> = serde_json::from_str(&inputs).unwrap_or_default();
     let text = |value: &Value, name: &str| {
