@@ -4,7 +4,7 @@
 //! and none spends the credit or the limits that another has spent. What nobody limits costs two statements more than
 //! a plain claim.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 use sqlx::any::AnyRow;
@@ -489,7 +489,7 @@ impl Store {
                 })
                 .collect();
             let mut places = self
-                .put_heads(connection, ask, room, &wanted, each, backlog)
+                .put_heads(connection, ask, room, &wanted, each, &chosen, backlog)
                 .await?;
             if let Some(stop) = &room.stop {
                 backlog.stop_before(room.class, stop);
@@ -516,7 +516,7 @@ impl Store {
                     .collect();
                 let left = (most - chosen.len()).max(1) as i64;
                 let further = self
-                    .put_heads(connection, ask, room, &wanted, left, backlog)
+                    .put_heads(connection, ask, room, &wanted, left, &chosen, backlog)
                     .await?;
                 places.extend(further);
             }
@@ -528,6 +528,7 @@ impl Store {
     }
 
     /// Hands the next heads of some groups over; answers with the place of the last of each group that has more.
+    #[allow(clippy::too_many_arguments)] // one look, and all that it has come to
     async fn put_heads(
         &self,
         connection: &mut AnyConnection,
@@ -535,12 +536,20 @@ impl Store {
         room: &Room,
         wanted: &[GroupRow<'_>],
         each: i64,
+        chosen: &[Waiting],
         backlog: &mut Backlog,
     ) -> Result<HashMap<GroupName, (i64, i64, String)>, StoreError> {
         let mut places: HashMap<GroupName, (i64, i64, String)> = HashMap::new();
         if wanted.is_empty() {
             return Ok(places);
         }
+        // Of a lower class some may have gone for their age; they still wait as far as the store knows.
+        let gone: HashSet<&str> = chosen
+            .iter()
+            .filter(|waiting| waiting.class == room.class)
+            .map(|waiting| waiting.id.as_str())
+            .collect();
+        let each = each + gone.len() as i64;
         let columns = "n.id, n.organization, n.plugin_id, n.priority, n.rank, n.created_at";
         let heads = |columns: &str| {
             format!(
@@ -602,7 +611,9 @@ impl Store {
                 }
             }
             for head in heads {
-                backlog.put(head, weight);
+                if !gone.contains(head.id.as_str()) {
+                    backlog.put(head, weight);
+                }
             }
         }
         Ok(places)
