@@ -27,6 +27,7 @@ macro_rules! allowed {
     };
 }
 
+mod queues;
 mod runs;
 mod schedules;
 mod targets;
@@ -54,6 +55,7 @@ pub async fn answer(
         who,
     };
     let answer = match command {
+        Command::Queue(asked) => clerk.of_queues(asked).await?,
         Command::Run(asked) => clerk.of_runs(asked).await?,
         Command::Schedule(asked) => clerk.of_schedules(asked).await?,
         Command::Target(asked) => clerk.of_targets(asked).await?,

@@ -15,6 +15,7 @@ use crate::document::{Complaint, nearest};
 use crate::moment::Moment;
 use crate::object::{FILE, Object};
 use crate::plugin::Plugin;
+use crate::policy::WorkerSettings;
 use crate::query::{Facts, Fields, Version, World};
 use crate::recurrence::{Bounds, Calendar, Timetable};
 use crate::rules::Rules;
@@ -107,6 +108,25 @@ impl Catalogue {
             selected: [plugin.clone()].into(),
             timetable: Arc::default(),
         }))
+    }
+
+    /// Every queue that a task may wait for, with the settings of its worker type.
+    pub fn lanes(&self) -> BTreeMap<String, WorkerSettings> {
+        let mut lanes: BTreeMap<String, WorkerSettings> = BTreeMap::new();
+        let of_plugins = self.plugins.values();
+        let types: BTreeSet<&str> = of_plugins
+            .map(|plugin| plugin.worker_type.as_str())
+            .chain(self.rules.workers.keys().map(String::as_str))
+            .collect();
+        for worker_type in types {
+            let worker = self.rules.worker(worker_type);
+            for queue in worker.queues() {
+                lanes
+                    .entry(queue.to_owned())
+                    .or_insert_with(|| worker.clone().into_owned());
+            }
+        }
+        lanes
     }
 
     /// Plugins that this catalogue enables for an organisation and `before` did not, where their worker type says that

@@ -18,6 +18,7 @@ mod look;
 mod output;
 mod preview;
 mod query;
+mod queues;
 pub mod rules;
 mod serve;
 mod work;
@@ -132,8 +133,11 @@ enum Command {
     Task(ListCommand),
     /// Attempts: each offer of a task
     Attempt(ListCommand),
-    /// Queues with what waits in them
-    Queue(ListCommand),
+    /// Queues: what waits in them, paused and resumed
+    Queue {
+        #[command(subcommand)]
+        verb: queues::Verb,
+    },
     /// Messages that could not be read
     DeadLetter {
         #[command(subcommand)]
@@ -283,6 +287,6 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Object(list) => look::noun(&settings, "object", list, output).await,
         Command::Task(list) => look::noun(&settings, "task", list, output).await,
         Command::Attempt(list) => look::noun(&settings, "attempt", list, output).await,
-        Command::Queue(list) => look::noun(&settings, "queue", list, output).await,
+        Command::Queue { verb } => queues::run(&settings, verb, output).await,
     }
 }

@@ -8,10 +8,12 @@ use serde_json::{Map, Value};
 use crate::document::{Complaints, Node, Table, nearest};
 use crate::wire::Refused;
 
+mod queue;
 mod run;
 mod schedule;
 mod target;
 
+pub use queue::QueueCommand;
 pub use run::{RunCommand, Start};
 pub use schedule::{Backfill, ScheduleCommand};
 pub use target::TargetCommand;
@@ -19,6 +21,7 @@ pub use target::TargetCommand;
 /// A command that can be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
+    Queue(QueueCommand),
     Run(RunCommand),
     Schedule(ScheduleCommand),
     Target(TargetCommand),
@@ -35,14 +38,15 @@ pub struct Page {
 type Read = fn(&str, &mut Table<'_, '_>) -> Option<Command>;
 
 /// The nouns with their verbs, and who reads them.
-const NOUNS: [(&str, &[&str], Read); 3] = [
+const NOUNS: [(&str, &[&str], Read); 4] = [
+    ("queue", &queue::VERBS, queue::read),
     ("run", &run::VERBS, run::read),
     ("schedule", &schedule::VERBS, schedule::read),
     ("target", &target::VERBS, target::read),
 ];
 
 /// Commands of the contract that are not done yet.
-const NOT_YET: [&str; 31] = [
+const NOT_YET: [&str; 28] = [
     "organization.apply",
     "organization.list",
     "plugin.apply",
@@ -65,9 +69,6 @@ const NOT_YET: [&str; 31] = [
     "task.retry",
     "task.mark",
     "attempt.list",
-    "queue.list",
-    "queue.pause",
-    "queue.resume",
     "dead_letter.list",
     "dead_letter.show",
     "dead_letter.redrive",

@@ -3,7 +3,7 @@
 //! Claim, look again, publish, mark. A claim is a lease: if this process dies between, the offer is made again with
 //! the same number, and so with the same message id.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::ground::{Ground, persist};
 use crate::moment::{Moment, Span};
 use crate::object::{FILE, Object, ObjectKey};
 use crate::plugin::{Plugin, fill};
-use crate::policy::{Acknowledge, Envelope, WorkerSettings};
+use crate::policy::{Acknowledge, Envelope};
 use crate::schedule::{SaidTimeouts, timeouts};
 use crate::store::{Ask, Claimed, ClaimedInput, Leaving, Published, StoreError};
 use crate::task::{Offer, OfferedInput};
@@ -112,7 +112,7 @@ pub struct Round {
 
 /// Offers a chunk of every queue.
 pub async fn round<B: Bus>(ground: &Ground, bus: &B) -> Result<Round, StoreError> {
-    let lanes = lanes(&ground.catalogue());
+    let lanes = ground.catalogue().lanes();
     let now = ground.clock.now();
     let names = lanes.keys().map(String::as_str);
     let busy = ground.store.busy(names, now).await?;
@@ -152,26 +152,6 @@ pub async fn round<B: Bus>(ground: &Ground, bus: &B) -> Result<Round, StoreError
     round.moved += again.len();
     offer(ground, bus, again).await?;
     Ok(round)
-}
-
-/// Every queue that a task may wait for, with the settings of its worker type.
-pub fn lanes(catalogue: &Catalogue) -> BTreeMap<String, WorkerSettings> {
-    let mut lanes: BTreeMap<String, WorkerSettings> = BTreeMap::new();
-    let rules = &catalogue.rules;
-    let of_plugins = catalogue.plugins.values();
-    let types: BTreeSet<&str> = of_plugins
-        .map(|plugin| plugin.worker_type.as_str())
-        .chain(rules.workers.keys().map(String::as_str))
-        .collect();
-    for worker_type in types {
-        let worker = rules.worker(worker_type);
-        for queue in worker.queues() {
-            lanes
-                .entry(queue.to_owned())
-                .or_insert_with(|| worker.clone().into_owned());
-        }
-    }
-    lanes
 }
 
 /// Publishes what was claimed and marks how it went. Each mark is tried until the store has it: what is published and

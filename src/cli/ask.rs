@@ -284,7 +284,7 @@ async fn start(settings: &Settings, start: Start, output: Output) -> Result<(), 
     }
 }
 
-fn request(
+pub(super) fn request(
     command: &str,
     id: Option<String>,
     organization: Option<String>,
@@ -302,7 +302,7 @@ fn request(
 }
 
 /// The answer; a refusal is a no.
-async fn said(ground: &Ground, asked: &Requested) -> Result<Value, Failure> {
+pub(super) async fn said(ground: &Ground, asked: &Requested) -> Result<Value, Failure> {
     let who = std::env::var("USER").unwrap_or_else(|_| "command line".to_owned());
     answer(ground, asked, &who).await?.map_err(|refused| {
         let help = if refused.help.is_empty() {
@@ -319,7 +319,7 @@ async fn said(ground: &Ground, asked: &Requested) -> Result<Value, Failure> {
     })
 }
 
-async fn ask(
+pub(super) async fn ask(
     settings: &Settings,
     command: &str,
     organization: Option<String>,

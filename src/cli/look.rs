@@ -68,7 +68,6 @@ fn known_filter(noun: &str, filter: &Filter) -> Result<(), Failure> {
     let states: Vec<&str> = match noun {
         "task" => TaskState::ALL.iter().map(|(word, _)| *word).collect(),
         "run" => RunState::ALL.iter().map(|(word, _)| *word).collect(),
-        "queue" => ["queued", "dispatched", "running"].to_vec(),
         _ => return Ok(()),
     };
     match &filter.state {
@@ -80,7 +79,7 @@ fn known_filter(noun: &str, filter: &Filter) -> Result<(), Failure> {
     }
 }
 
-fn show(columns: &[String], rows: &[Map<String, Value>], output: Output) {
+pub(super) fn show(columns: &[String], rows: &[Map<String, Value>], output: Output) {
     match output {
         Output::Json => print_json(&Value::Array(
             rows.iter().cloned().map(Value::Object).collect(),

@@ -33,7 +33,7 @@ struct Noun {
     order: &'static str,
 }
 
-const NOUNS: [Noun; 7] = [
+const NOUNS: [Noun; 6] = [
     Noun {
         name: "object",
         columns: "organization, object_type, primary_key, scan_level, scan_profile_type, live",
@@ -82,14 +82,6 @@ const NOUNS: [Noun; 7] = [
         state: Some("reason"),
         order: "last_seen DESC, id DESC",
     },
-    Noun {
-        name: "queue",
-        columns: "queue, state, count(*) AS tasks, min(created_at) AS oldest_at",
-        table: "task",
-        organization: Some("organization"),
-        state: Some("state"),
-        order: "queue, state",
-    },
 ];
 
 impl Store {
@@ -102,18 +94,8 @@ impl Store {
             Some(column) => format!("({parameter} = '' OR {column} = {parameter})"),
             None => format!("{parameter} = ''"),
         };
-        let group = if noun.name == "queue" {
-            "GROUP BY queue, state"
-        } else {
-            ""
-        };
-        let waiting = if noun.name == "queue" {
-            "AND state IN ('queued', 'dispatched', 'running')"
-        } else {
-            ""
-        };
         let sql = format!(
-            "SELECT {} FROM {} WHERE {} AND {} {waiting} {group} ORDER BY {} LIMIT $3 OFFSET $4",
+            "SELECT {} FROM {} WHERE {} AND {} ORDER BY {} LIMIT $3 OFFSET $4",
             noun.columns,
             noun.table,
             condition(noun.organization, "$1"),
