@@ -19,6 +19,7 @@ mod output;
 mod preview;
 mod query;
 mod queues;
+mod rehearse;
 pub mod rules;
 mod serve;
 mod work;
@@ -101,6 +102,25 @@ enum Command {
         after_help = "Examples:\n  muster explain event.json\n  echo '{\"specversion\":\"1.0\",…}' | muster explain -\n  muster explain mutation.json --queue scan_profile_mutations"
     )]
     Explain(explain::Explain),
+    /// Test rules like code: play the cases (`kind: test`) that stand in FILES with what is declared there.
+    #[command(after_help = "\
+Examples:
+  muster test config/tour.yaml
+  muster test plugins.yaml schedules.yaml cases.yaml --output json
+
+A case says what is there, what happens, and all the tasks that are to be made:
+  - kind: test
+    name: a host name of level 2 is resolved
+    given: []
+    event:
+      type: object.created
+      data: {organization: acme, object_type: hostname, primary_key: h1, attributes: {name: a.example.com}, scan_level: 2}
+    tasks: [{plugin: dns-records, input: h1}]
+    refused: [{plugin: nmap, reason: level_too_low}]
+
+Instead of `event`, `at: 2026-11-22T03:30:00Z` plays what the clock starts at that instant. `open` and `ended` are tasks of
+before ({plugin, organization, input, at}). No store is read. Exit 0 where every case passed, else 1.")]
+    Test(rehearse::Test),
     /// Ask a query of one object, of what is stored, or of many lines
     #[command(
         after_help = "Examples:\n  muster query \"scan_level > 2 and name endswith '.nl'\" --object object.json\n  muster query \"'{hostname}' in oci_arguments\" --against plugins\n  muster query --batch < questions.jsonl\n\nIt answers yes (exit 0), no (exit 1) or invalid (exit 2)."
@@ -275,6 +295,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Migrate => serve::migrate(&settings, output).await,
         Command::Health => look::health(&settings, output).await,
         Command::Explain(explain) => explain::run(&settings, &explain, output).await,
+        Command::Test(test) => rehearse::test(&settings, &test, output),
         Command::Query(ask) => query::run(&settings, &ask, output).await,
         Command::Work(work) => work::run(&settings, work).await,
         Command::DeadLetter { verb } => letters::run(&settings, &verb, output).await,

@@ -108,18 +108,10 @@ pub fn read_file(
     match Document::open(name, bytes) {
         Err(complaint) => complaints.push(complaint),
         Ok(document) => {
-            let mut entries = Vec::new();
-            for root in &document.roots {
-                match &root.value {
-                    Value::Null => {}
-                    Value::List(items) => entries.extend(items.iter()),
-                    _ => entries.push(root),
-                }
-            }
             let mut taken = BTreeSet::new();
-            for entry in entries {
-                for filled in variables.fill(entry, &mut complaints) {
-                    declared.extend(read_entry(&filled, rules, &mut taken, &mut complaints));
+            for entry in entries(&document, variables, &mut complaints) {
+                if !is_case(&entry) {
+                    declared.extend(read_entry(&entry, rules, &mut taken, &mut complaints));
                 }
             }
         }
@@ -142,6 +134,32 @@ pub fn read_file(
         }
     }
     (declared, complaints.into_vec())
+}
+
+/// The entries of a document, with their variables filled in.
+pub fn entries(
+    document: &Document,
+    variables: &Variables,
+    complaints: &mut Complaints,
+) -> Vec<Node> {
+    let mut filled = Vec::new();
+    for root in &document.roots {
+        match &root.value {
+            Value::Null => {}
+            Value::List(items) => {
+                for item in items {
+                    filled.extend(variables.fill(item, complaints));
+                }
+            }
+            _ => filled.extend(variables.fill(root, complaints)),
+        }
+    }
+    filled
+}
+
+/// A case for `muster test` may stand beside what it tries; it declares nothing.
+pub fn is_case(entry: &Node) -> bool {
+    matches!(entry.get("kind").map(|kind| &kind.value), Some(Value::Text(kind)) if kind == "test")
 }
 
 /// Object sets that name themselves, directly or through others.

@@ -12,7 +12,7 @@
 //! | 4 door | [`cli`], [`settings`], [`telemetry`] |
 //! | 3 loops | [`processor`], [`ticker`], [`intake`], [`turns`], [`chains`], [`expansion`], [`dispatch`], [`reaper`], on their [`ground`], with what [`answer`]s; [`worker`], the other side |
 //! | 2 keeping and carrying | [`store`], [`bus`] |
-//! | 1 decisions | [`trigger`], [`catalogue`], [`agenda`], [`rank`], [`decide`], [`progress`], [`backlog`], [`command`] |
+//! | 1 decisions | [`trigger`], [`catalogue`], [`agenda`], [`rank`], [`decide`], [`progress`], [`backlog`], [`command`], [`rehearsal`] |
 //! | 0 words | [`moment`], [`document`], [`policy`], [`object`], [`query`], [`recurrence`], [`schedule`], [`plugin`], [`run`], [`task`], [`rules`], [`declaration`], [`wire`] |
 //!
 //! Floors 0 and 1 are the core: no I/O, no clock, no chance. Time comes in as a [`moment::Moment`], chance as a seed
@@ -127,6 +127,7 @@ pub mod query;
 pub mod rank;
 pub mod reaper;
 pub mod recurrence;
+pub mod rehearsal;
 pub mod rules;
 pub mod run;
 pub mod schedule;

@@ -36,6 +36,7 @@ const FLOORS: [(u8, &[&str]); 5] = [
             "progress",
             "backlog",
             "command",
+            "rehearsal",
         ],
     ),
     (2, &["store", "bus"]),

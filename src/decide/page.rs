@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Desk, World, consider, consider_one, grace};
+use super::{Desk, FindingOutcome, World, consider, consider_one, grace, note};
 use crate::catalogue::Catalogue;
 use crate::moment::Span;
 use crate::object::Object;
@@ -53,6 +53,7 @@ pub fn page(
         }
     }
     for input in inputs.found {
+        let mut considered = Vec::new();
         consider(
             desk,
             world,
@@ -61,8 +62,9 @@ pub fn page(
             run,
             Some(input),
             &[],
-            &mut Vec::new(),
+            &mut considered,
         );
+        note(desk, scheduled, FindingOutcome::Considered(considered));
     }
     let sizes: HashMap<&str, usize> = scheduled
         .selected
