@@ -64,13 +64,120 @@ impl Described {
 /// A name in the tree, with all that is known of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Name {
-    pub under: HashMap<Box<str>, u32, FixedState>,
+    pub place: u32,
+    /// How the name stands in JSON as a rule, from behind its first quote to the colon; empty where that is not so simple.
+    pub written: Box<[u8]>,
+    pub under: Under,
     /// Attributes whose value stands here, and how it is read.
     pub values: Vec<(Attribute, Reading)>,
     /// Attributes whose elements stand here.
     pub elements: Vec<(Attribute, Reading)>,
     /// Attributes with values somewhere below, which an element without them has as None.
     pub below: Vec<Attribute>,
+}
+
+/// Names under a name, found by their first eight bytes and their length.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Under {
+    /// Twice as many as there are names, at least, or none at all; a power of two.
+    slots: Vec<Slot>,
+    count: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    start: u64,
+    text: Box<str>,
+    /// The place of the name; [`ROOT`] stands under nothing, so a slot with it is free.
+    at: u32,
+}
+
+/// The first eight bytes of a text, or fewer.
+#[inline]
+pub(crate) fn start_of(text: &[u8]) -> u64 {
+    match text.first_chunk() {
+        Some(eight) => u64::from_le_bytes(*eight),
+        None => {
+            let mut eight = [0; 8];
+            for (place, byte) in eight.iter_mut().zip(text) {
+                *place = *byte;
+            }
+            u64::from_le_bytes(eight)
+        }
+    }
+}
+
+fn written(name: &str) -> Box<[u8]> {
+    let simple = |byte: u8| byte >= 0x20 && !matches!(byte, b'"' | b'\\');
+    match name.bytes().all(simple) {
+        true => format!("{name}\":").into_bytes().into(),
+        false => Box::default(),
+    }
+}
+
+impl Under {
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Where a name is looked for first.
+    #[inline]
+    fn place(&self, start: u64, length: usize) -> usize {
+        const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+        #[allow(clippy::cast_possible_truncation)] // the high bits are the mixed ones
+        let hash = ((start ^ length as u64).wrapping_mul(MIX) >> 32) as usize;
+        hash & self.slots.len().wrapping_sub(1)
+    }
+
+    pub fn get(&self, name: &str) -> Option<u32> {
+        self.find(start_of(name.as_bytes()), name.as_bytes())
+    }
+
+    /// The place of a name; `start` is how it begins.
+    #[inline]
+    pub fn find(&self, start: u64, name: &[u8]) -> Option<u32> {
+        let mut place = self.place(start, name.len());
+        loop {
+            let slot = self.slots.get(place)?;
+            if slot.at == ROOT {
+                return None;
+            }
+            if slot.start == start
+                && slot.text.len() == name.len()
+                && (name.len() <= 8 || slot.text.as_bytes() == name)
+            {
+                return Some(slot.at);
+            }
+            place = (place + 1) & (self.slots.len() - 1);
+        }
+    }
+
+    fn put(&mut self, name: &str, at: u32) {
+        if 2 * self.count >= self.slots.len() {
+            let size = (4 * self.count).max(8).next_power_of_two();
+            let old = std::mem::replace(&mut self.slots, vec![Slot::default(); size]);
+            self.count = 0;
+            for slot in old.into_iter().filter(|slot| slot.at != ROOT) {
+                self.put(&slot.text, slot.at);
+            }
+        }
+        let start = start_of(name.as_bytes());
+        let mut place = self.place(start, name.len());
+        while let Some(slot) = self.slots.get_mut(place) {
+            if slot.at == ROOT {
+                let text = name.into();
+                *slot = Slot { start, text, at };
+                self.count += 1;
+                return;
+            }
+            place = (place + 1) & (self.slots.len() - 1);
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u32)> {
+        let known = self.slots.iter().filter(|slot| slot.at != ROOT);
+        known.map(|slot| (&*slot.text, slot.at))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -96,6 +203,11 @@ impl Attributes {
         self.numbers.len()
     }
 
+    /// How many names there are in the tree.
+    pub fn names(&self) -> usize {
+        self.names.len()
+    }
+
     pub fn known(&self, described: &Described) -> Option<Attribute> {
         self.numbers.get(described).copied()
     }
@@ -108,7 +220,7 @@ impl Attributes {
     /// The place of a name under another.
     #[inline]
     pub fn under(&self, at: u32, name: &str) -> Option<u32> {
-        self.name(at)?.under.get(name).copied()
+        self.name(at)?.under.get(name)
     }
 
     /// A new attribute; nothing where there are as many as can be told apart.
@@ -122,11 +234,18 @@ impl Attributes {
             if !described.elements {
                 here.below.push(number);
             }
-            let next = *here.under.entry(name.as_str().into()).or_insert(fresh);
-            if next == fresh {
-                self.names.push(Name::default());
-            }
-            at = next;
+            at = match here.under.get(name) {
+                Some(next) => next,
+                None => {
+                    here.under.put(name, fresh);
+                    self.names.push(Name {
+                        place: fresh,
+                        written: written(name),
+                        ..Name::default()
+                    });
+                    fresh
+                }
+            };
         }
         let end = self.names.get_mut(at as usize)?;
         let list = match described.elements {

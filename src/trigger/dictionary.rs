@@ -1,6 +1,7 @@
-//! Keys to lists: each constant that some predicate names has a number, and under it the rules that wait for it.
+//! Keys to lists: each constant that some predicate names has a number, and with it are the rules that wait for it.
 //!
-//! All of it is in [`Pieces`], so a copy for readers costs nothing.
+//! Keys lie by hash in small pages that grow and shrink one at a time, so that no change moves them all. They are in
+//! [`Pieces`], so a copy for readers costs nothing.
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use foldhash::fast::FixedState;
 use super::attributes::Attribute;
 use super::lists::List;
 use super::literal::Literal;
-use super::pages::Pages;
+use super::pages::{page_before, page_of};
 use super::pieces::Pieces;
 
 /// What rules wait for at an attribute.
@@ -34,13 +35,15 @@ pub(crate) struct Key {
     pub form: Form,
 }
 
-/// The number of a key. Zero is no key; under it is the list of the rules that no key finds.
+/// The number of a key. Zero is no key.
 pub(crate) type KeyId = u32;
 pub(crate) const NO_KEY: KeyId = 0;
 
-#[derive(Clone, Debug, Default)]
+/// A key, with the rules that wait for it.
+#[derive(Clone, Debug)]
 pub(crate) struct Record {
-    pub key: Option<Key>,
+    pub id: KeyId,
+    pub key: Key,
     pub list: Option<Arc<List>>,
 }
 
@@ -58,9 +61,10 @@ pub(crate) mod hashed {
         state.write_u32(u32::from(attribute) << 8 | u32::from(form));
         rest(&mut state);
         let all = state.finish();
+        // Zero is no hash.
         #[allow(clippy::cast_possible_truncation)]
         {
-            (all ^ all >> 32) as u32
+            ((all ^ all >> 32) as u32).max(1)
         }
     }
 
@@ -105,76 +109,176 @@ pub(crate) mod hashed {
     }
 }
 
+/// Some hashes, with the records that they lead to. The first ones lie in the page itself.
 #[derive(Clone, Debug, Default)]
+struct Page {
+    first: [u32; FIRST],
+    more: Vec<u32>,
+    records: Vec<Record>,
+}
+
+const FIRST: usize = 16;
+/// A page holds so many keys on average before one more page is made, and so few before one goes.
+const FULL: usize = 10;
+const SPARSE: usize = 4;
+/// With more pages than these they are in no near memory.
+const FAR: usize = 512;
+
+impl Page {
+    #[inline]
+    fn hashes(&self) -> impl Iterator<Item = u32> {
+        let first = self.first.iter().take(self.records.len());
+        first.chain(&self.more).copied()
+    }
+
+    #[inline]
+    fn find(&self, hash: u32, is_it: impl Fn(&Record) -> bool) -> Option<&Record> {
+        // All of the first are compared at once: what is free is zero, which is no hash.
+        let mut same = 0_u32;
+        for (place, known) in self.first.iter().enumerate() {
+            same |= u32::from(*known == hash) << place;
+        }
+        while same != 0 {
+            let record = self.records.get(same.trailing_zeros() as usize)?;
+            if is_it(record) {
+                return Some(record);
+            }
+            same &= same - 1;
+        }
+        let more = self.records.get(FIRST..)?;
+        let mut more = self.more.iter().zip(more);
+        more.find_map(|(known, record)| (*known == hash && is_it(record)).then_some(record))
+    }
+
+    fn place_of(&self, hash: u32, id: KeyId) -> Option<usize> {
+        let mut records = self.hashes().zip(&self.records);
+        records.position(|(known, record)| known == hash && record.id == id)
+    }
+
+    fn put(&mut self, hash: u32, record: Record) {
+        match self.first.get_mut(self.records.len()) {
+            Some(place) => *place = hash,
+            None => self.more.push(hash),
+        }
+        self.records.reserve_exact(1);
+        self.records.push(record);
+    }
+
+    /// All that is in it, with its hashes.
+    fn take(&mut self) -> Vec<(u32, Record)> {
+        let page = std::mem::take(self);
+        let hashes: Vec<u32> = page.hashes().collect();
+        hashes.into_iter().zip(page.records).collect()
+    }
+
+    fn remove(&mut self, hash: u32, id: KeyId) {
+        if let Some(place) = self.place_of(hash, id) {
+            let mut kept = self.take();
+            kept.remove(place);
+            for (hash, record) in kept {
+                self.put(hash, record);
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
 pub(crate) struct Dictionary {
-    pages: Pages,
-    records: Pieces<Record, 16>,
+    pages: Pieces<Page, 2>,
+    count: usize,
+}
+
+impl Default for Dictionary {
+    fn default() -> Dictionary {
+        let mut pages = Pieces::default();
+        pages.push(Page::default());
+        Dictionary { pages, count: 0 }
+    }
 }
 
 impl Dictionary {
-    pub fn new() -> Dictionary {
-        let mut dictionary = Dictionary::default();
-        // Key zero.
-        dictionary.records.push(Record::default());
-        dictionary
+    /// Whether looking things up waits for the memory.
+    pub fn is_far(&self) -> bool {
+        self.pages.len() > FAR
     }
 
     #[inline]
-    pub fn find(&self, hash: u32, is_it: impl Fn(&Key) -> bool) -> KeyId {
-        self.pages.find(hash, |id| {
-            let key = self.record(id).and_then(|record| record.key.as_ref());
-            key.is_some_and(&is_it)
-        })
+    fn page(&self, hash: u32) -> Option<&Page> {
+        self.pages.get(page_of(hash, self.pages.len()))
+    }
+
+    /// Reads a little of the page of a hash, so that it is near when it is looked through.
+    #[inline]
+    pub fn touch(&self, hash: u32) -> u32 {
+        self.page(hash)
+            .map_or(0, |page| page.first[0] ^ page.first[FIRST - 1])
+    }
+
+    #[inline]
+    pub fn find(&self, hash: u32, is_it: impl Fn(&Key) -> bool) -> Option<&Record> {
+        self.page(hash)?.find(hash, |record| is_it(&record.key))
     }
 
     pub fn find_form(&self, attribute: Attribute, form: &Form) -> KeyId {
-        self.find(hashed::key(attribute, form), |key| {
+        let record = self.find(hashed::key(attribute, form), |key| {
             key.attribute == attribute && key.form == *form
-        })
+        });
+        record.map_or(NO_KEY, |record| record.id)
     }
 
-    #[inline]
-    pub fn record(&self, id: KeyId) -> Option<&Record> {
-        self.records.get(id as usize)
+    /// The record of a number, whose hash this is.
+    pub fn record(&self, hash: u32, id: KeyId) -> Option<&Record> {
+        self.page(hash)?.find(hash, |record| record.id == id)
     }
 
-    #[inline]
-    pub fn list(&self, id: KeyId) -> Option<&Arc<List>> {
-        self.record(id)?.list.as_ref()
+    pub fn record_mut(&mut self, hash: u32, id: KeyId) -> Option<&mut Record> {
+        let page = self.pages.get_mut(page_of(hash, self.pages.len()))?;
+        let place = page.place_of(hash, id)?;
+        page.records.get_mut(place)
     }
 
-    pub fn list_mut(&mut self, id: KeyId) -> Option<&mut Option<Arc<List>>> {
-        Some(&mut self.records.get_mut(id as usize)?.list)
-    }
-
-    /// Keeps a key under a free number, or under the next one.
-    pub fn add(&mut self, key: Key, free: Option<KeyId>) -> KeyId {
-        let hash = hashed::key(key.attribute, &key.form);
-        let record = Record {
-            key: Some(key),
-            list: None,
-        };
-        let id = match free {
-            Some(id) => id,
-            #[allow(clippy::cast_possible_truncation)] // no four billion keys
-            None => self.records.len() as KeyId,
-        };
-        match free.and_then(|id| self.records.get_mut(id as usize)) {
-            Some(place) => *place = record,
-            None => self.records.push(record),
+    /// Keeps a key under a free number.
+    pub fn add(&mut self, hash: u32, id: KeyId, key: Key) {
+        let page = page_of(hash, self.pages.len());
+        if let Some(page) = self.pages.get_mut(page) {
+            let list = None;
+            page.put(hash, Record { id, key, list });
         }
-        self.pages.put(hash, id);
-        id
+        self.count += 1;
+        if self.count > self.pages.len() * FULL {
+            let from = page_before(self.pages.len());
+            self.pages.push(Page::default());
+            self.share_out(from);
+        }
     }
 
-    pub fn remove(&mut self, id: KeyId) {
-        let Some(record) = self.records.get_mut(id as usize) else {
-            return;
-        };
-        let Some(key) = std::mem::take(record).key else {
-            return;
-        };
-        self.pages.remove(hashed::key(key.attribute, &key.form), id);
+    pub fn remove(&mut self, hash: u32, id: KeyId) {
+        let page = page_of(hash, self.pages.len());
+        if let Some(page) = self.pages.get_mut(page) {
+            page.remove(hash, id);
+        }
+        self.count = self.count.saturating_sub(1);
+        if self.pages.len() > 1
+            && self.count < self.pages.len() * SPARSE
+            && let Some(mut last) = self.pages.pop()
+        {
+            self.spread(last.take());
+        }
+    }
+
+    /// Puts what is on a page where it belongs now.
+    fn share_out(&mut self, page: usize) {
+        let all = self.pages.get_mut(page).map(Page::take);
+        self.spread(all.unwrap_or_default());
+    }
+
+    fn spread(&mut self, records: Vec<(u32, Record)>) {
+        for (hash, record) in records {
+            let page = page_of(hash, self.pages.len());
+            if let Some(page) = self.pages.get_mut(page) {
+                page.put(hash, record);
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::attributes::{Attribute, Name, ROOT, Reading};
-use super::dictionary::{Form, KeyId, NO_KEY, hashed};
+use super::dictionary::{KeyId, NO_KEY, hashed};
 use super::literal::Literal;
 use super::picture::Picture;
 use super::program::{Answers, TestId, Tested};
@@ -24,6 +24,8 @@ pub struct Event {
     /// The number of the event that fills it; what bears another is of an earlier one.
     turn: u32,
     slots: Vec<Slot>,
+    /// By attribute: the key of its value, or [`NO_KEY`], or one of the marks from [`ABSENT`] on.
+    keys: Vec<KeyId>,
     found: Vec<Found>,
     /// Attributes with values, in the order in which they were found.
     pub(crate) present: Vec<Attribute>,
@@ -32,15 +34,16 @@ pub struct Event {
     /// The same key may stand twice among the values of one attribute.
     pub(crate) repeats: bool,
     results: Vec<(u32, Tested)>,
-    /// The names seen so far in the objects that are being read.
-    pub(crate) seen: Vec<u32>,
+    /// The number of the last object in which each name was read, and how many objects were begun.
+    seen: Vec<u32>,
+    objects: u32,
+    /// Under and after each name: the name that came first there, or next, the last time.
+    guesses: Vec<(u32, u32)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     turn: u32,
-    /// The key of its first value.
-    key: KeyId,
     first: u32,
     last: u32,
     count: u32,
@@ -48,8 +51,11 @@ struct Slot {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
+    /// Its key, when it has been looked up.
     pub key: KeyId,
+    /// The hash of its key; zero: no key can be it.
     pub hash: u32,
+    pub attribute: Attribute,
     /// The next value of the same attribute.
     next: u32,
     pub form: Seen,
@@ -66,6 +72,8 @@ pub(crate) enum Seen {
     Number,
     /// A number that no float is, or may not be.
     Large,
+    /// A number where instants are read, which is equal to none of them and lies between none. As a float, or not one.
+    Stray,
     Text,
     Instant,
     Address,
@@ -79,10 +87,15 @@ pub(crate) enum Bit<'a> {
     Bool(bool),
     Number(Number),
     Text(&'a str),
+    /// A text that is kept already, from there on.
+    Kept(&'a str, u32),
     Whole,
 }
 
 const NOTHING: u32 = u32::MAX;
+/// Marks in the place of a key: there is no value, or there are several.
+const ABSENT: KeyId = u32::MAX - 1;
+const SEVERAL: KeyId = u32::MAX;
 /// Among so many values of one attribute the same is looked for, and left out.
 const FEW: u32 = 16;
 
@@ -109,9 +122,9 @@ impl Event {
         let Some(root) = picture.attributes.name(ROOT) else {
             return;
         };
-        for (name, at) in &root.under {
+        for (name, at) in root.under.iter() {
             if let Some(value) = subject.field(name) {
-                self.walk(picture, *at, &value, false);
+                self.walk(picture, at, &value, false);
             }
         }
     }
@@ -126,6 +139,8 @@ impl Event {
             self.turn = 1;
         }
         self.slots.resize(picture.attributes.len(), Slot::default());
+        self.keys.clear();
+        self.keys.resize(picture.attributes.len(), ABSENT);
         self.results
             .resize(picture.tests.len(), (0, Tested::Unknown));
         self.found.clear();
@@ -133,7 +148,40 @@ impl Event {
         self.texts.clear();
         self.elements = 0;
         self.repeats = false;
-        self.seen.clear();
+        if self.objects > u32::MAX / 2 {
+            self.seen.clear();
+            self.objects = 0;
+        }
+        self.seen.resize(picture.attributes.names(), 0);
+        self.guesses
+            .resize(picture.attributes.names(), (ROOT, ROOT));
+    }
+
+    /// All that is read, so that texts need not be kept one by one.
+    pub(crate) fn keep_all(&mut self, text: &str) {
+        self.texts.push_str(text);
+    }
+
+    /// The number of an object that begins.
+    pub(crate) fn begin_object(&mut self) -> u32 {
+        self.objects = self.objects.wrapping_add(1);
+        self.objects
+    }
+
+    /// The name that came next the last time: behind another, or first under it.
+    #[inline]
+    pub(crate) fn guess(&mut self, name: u32, under: bool) -> Option<&mut u32> {
+        let (first, next) = self.guesses.get_mut(name as usize)?;
+        Some(if under { first } else { next })
+    }
+
+    /// Whether a name is new in an object.
+    #[inline]
+    pub(crate) fn is_new(&mut self, object: u32, name: u32) -> bool {
+        match self.seen.get_mut(name as usize) {
+            Some(seen) => std::mem::replace(seen, object) != object,
+            None => true,
+        }
     }
 
     /// Whether the judge's steps count.
@@ -151,7 +199,7 @@ impl Event {
         let at = picture.attributes.under(ROOT, name);
         if let Some(name) = at.and_then(|at| picture.attributes.name(at)) {
             for text in texts {
-                self.arrive(picture, name, Bit::Text(text), false);
+                self.arrive(name, Bit::Text(text), false);
             }
         }
     }
@@ -169,18 +217,18 @@ impl Event {
         };
         match value {
             Value::Null => {}
-            Value::Bool(truth) => self.arrive(picture, name, Bit::Bool(*truth), spread),
+            Value::Bool(truth) => self.arrive(name, Bit::Bool(*truth), spread),
             Value::Number(number) => {
                 let bit = Number::of(number).map_or(Bit::None, Bit::Number);
-                self.arrive(picture, name, bit, spread);
+                self.arrive(name, bit, spread);
             }
-            Value::String(text) => self.arrive(picture, name, Bit::Text(text), spread),
+            Value::String(text) => self.arrive(name, Bit::Text(text), spread),
             Value::Object(map) => {
-                self.arrive(picture, name, Bit::Whole, spread);
+                self.arrive(name, Bit::Whole, spread);
                 if !name.under.is_empty() {
                     for (field, value) in map {
-                        if let Some(under) = name.under.get(field.as_str()) {
-                            self.walk(picture, *under, value, spread);
+                        if let Some(under) = name.under.get(field) {
+                            self.walk(picture, under, value, spread);
                         }
                     }
                 }
@@ -192,11 +240,11 @@ impl Event {
                         true => Bit::None,
                         false => Bit::Whole,
                     };
-                    self.values(picture, name, whole);
+                    self.values(name, whole);
                 }
                 for item in items.iter().filter(|item| !item.is_null()) {
                     if !name.elements.is_empty() {
-                        self.elements(picture, name, bit_of(item));
+                        self.elements(name, bit_of(item));
                     }
                     if name.under.is_empty() {
                         continue;
@@ -204,12 +252,12 @@ impl Event {
                     let before = self.counts(name);
                     if let Value::Object(map) = item {
                         for (field, value) in map {
-                            if let Some(under) = name.under.get(field.as_str()) {
-                                self.walk(picture, *under, value, true);
+                            if let Some(under) = name.under.get(field) {
+                                self.walk(picture, under, value, true);
                             }
                         }
                     }
-                    self.fill_in(picture, name, &before);
+                    self.fill_in(name, &before);
                 }
             }
         }
@@ -221,45 +269,40 @@ impl Event {
     }
 
     /// An element without a value has None.
-    pub(crate) fn fill_in(&mut self, picture: &Picture, name: &Name, before: &[u32]) {
+    pub(crate) fn fill_in(&mut self, name: &Name, before: &[u32]) {
         for (attribute, before) in name.below.iter().zip(before) {
             if self.count(*attribute) == *before {
-                self.add(picture, *attribute, Reading::Plain, Bit::None);
+                self.add(*attribute, Reading::Plain, Bit::None);
             }
         }
     }
 
     /// What is no list, at the end of paths and on their way.
-    pub(crate) fn arrive(&mut self, picture: &Picture, name: &Name, bit: Bit<'_>, spread: bool) {
-        self.values(picture, name, bit);
+    pub(crate) fn arrive(&mut self, name: &Name, bit: Bit<'_>, spread: bool) {
+        self.values(name, bit);
         if spread {
-            self.elements(picture, name, bit);
+            self.elements(name, bit);
         }
     }
 
-    pub(crate) fn values(&mut self, picture: &Picture, name: &Name, bit: Bit<'_>) {
+    pub(crate) fn values(&mut self, name: &Name, bit: Bit<'_>) {
         for &(attribute, reading) in &name.values {
-            self.add(picture, attribute, reading, bit);
+            self.add(attribute, reading, bit);
         }
     }
 
-    pub(crate) fn elements(&mut self, picture: &Picture, name: &Name, bit: Bit<'_>) {
+    pub(crate) fn elements(&mut self, name: &Name, bit: Bit<'_>) {
         for &(attribute, reading) in &name.elements {
-            self.add(picture, attribute, reading, bit);
+            self.add(attribute, reading, bit);
         }
     }
 
     /// A value of an attribute.
-    pub(crate) fn add(
-        &mut self,
-        picture: &Picture,
-        attribute: Attribute,
-        reading: Reading,
-        bit: Bit<'_>,
-    ) {
+    pub(crate) fn add(&mut self, attribute: Attribute, reading: Reading, bit: Bit<'_>) {
         let mut found = Found {
             key: NO_KEY,
             hash: 0,
+            attribute,
             next: NOTHING,
             form: Seen::Whole,
             number: f64::NAN,
@@ -267,129 +310,176 @@ impl Event {
         };
         match bit {
             Bit::Whole => {}
-            Bit::None => self.is(picture, attribute, &mut found, Seen::None, &Literal::None),
+            Bit::None => {
+                found.form = Seen::None;
+                found.hash = hashed::literal(attribute, &Literal::None);
+            }
             Bit::Bool(truth) => {
-                let literal = Literal::Bool(truth);
-                self.is(picture, attribute, &mut found, Seen::Bool(truth), &literal);
+                found.form = Seen::Bool(truth);
+                found.hash = hashed::literal(attribute, &Literal::Bool(truth));
             }
             Bit::Number(number) => {
                 let literal = Literal::number_of(number);
-                let exact = literal.number();
-                let form = if exact.is_some() {
-                    Seen::Number
-                } else {
-                    Seen::Large
+                found.form = match &literal {
+                    Literal::Large(int) => {
+                        found.text = self.keep_text(&int.to_string());
+                        Seen::Large
+                    }
+                    _ => Seen::Number,
                 };
-                if reading == Reading::Instant {
-                    // Microseconds are kept as numbers there, so a number is equal to no key and lies between none.
-                    found.form = form;
-                } else {
-                    found.number = exact.unwrap_or(f64::NAN);
-                    self.is(picture, attribute, &mut found, form, &literal);
-                }
-                if found.number.is_nan() {
-                    found.number = exact.unwrap_or(f64::NAN);
+                found.number = literal.number().unwrap_or(f64::NAN);
+                match reading {
+                    Reading::Instant => found.form = Seen::Stray,
+                    _ => found.hash = hashed::literal(attribute, &literal),
                 }
             }
-            Bit::Text(text) => self.text(picture, attribute, reading, text, &mut found),
+            Bit::Text(text) => {
+                found.text = self.keep_text(text);
+                self.text(attribute, reading, text, &mut found);
+            }
+            Bit::Kept(text, from) => {
+                #[allow(clippy::cast_possible_truncation)] // a message is smaller
+                {
+                    found.text = (from, from + text.len() as u32);
+                }
+                self.text(attribute, reading, text, &mut found);
+            }
         }
-        self.keep(attribute, found);
+        self.keep(found);
     }
 
-    fn text(
-        &mut self,
-        picture: &Picture,
-        attribute: Attribute,
-        reading: Reading,
-        text: &str,
-        found: &mut Found,
-    ) {
+    fn keep_text(&mut self, text: &str) -> (u32, u32) {
         let start = self.texts.len();
         self.texts.push_str(text);
-        if reading == Reading::Folded
-            && let Some(kept) = self.texts.get_mut(start..)
-        {
-            kept.make_ascii_lowercase();
-        }
         #[allow(clippy::cast_possible_truncation)] // a message is smaller
         {
-            found.text = (start as u32, self.texts.len() as u32);
+            (start as u32, self.texts.len() as u32)
         }
+    }
+
+    fn text(&mut self, attribute: Attribute, reading: Reading, text: &str, found: &mut Found) {
         found.form = Seen::Text;
         match reading {
+            Reading::Plain => found.hash = hashed::text(attribute, text),
+            Reading::Folded => {
+                let folded = text.to_ascii_lowercase();
+                found.text = self.keep_text(&folded);
+                found.hash = hashed::text(attribute, &folded);
+            }
             Reading::Instant => {
                 if let Some(moment) = instant(text) {
                     let literal = Literal::int(moment.micros().into());
+                    found.form = Seen::Instant;
                     found.number = literal.number().unwrap_or(f64::NAN);
-                    self.is(picture, attribute, found, Seen::Instant, &literal);
+                    found.hash = hashed::literal(attribute, &literal);
                 }
             }
             Reading::Address => {
                 if let Some(address) = Address::parse(text) {
-                    let literal = Literal::Address(Box::new(address));
-                    self.is(picture, attribute, found, Seen::Address, &literal);
+                    found.form = Seen::Address;
+                    found.hash = hashed::literal(attribute, &Literal::Address(Box::new(address)));
                 }
-            }
-            Reading::Plain | Reading::Folded => {
-                let text = self.texts.get(start..).unwrap_or_default();
-                found.hash = hashed::text(attribute, text);
-                found.key = picture.dictionary.find(found.hash, |key| {
-                    key.attribute == attribute
-                        && matches!(&key.form, Form::Is(Literal::Text(known)) if **known == *text)
-                });
             }
         }
     }
 
-    fn is(
-        &self,
-        picture: &Picture,
-        attribute: Attribute,
-        found: &mut Found,
-        form: Seen,
-        literal: &Literal,
-    ) {
-        found.form = form;
-        found.hash = hashed::literal(attribute, literal);
-        found.key = picture.dictionary.find(found.hash, |key| {
-            key.attribute == attribute && matches!(&key.form, Form::Is(known) if known == literal)
-        });
-    }
-
-    fn keep(&mut self, attribute: Attribute, found: Found) {
+    fn keep(&mut self, found: Found) {
         #[allow(clippy::cast_possible_truncation)] // a message is smaller
         let place = self.found.len() as u32;
-        let Some(slot) = self.slots.get_mut(usize::from(attribute)) else {
+        let Some(slot) = self.slots.get_mut(usize::from(found.attribute)) else {
             return;
         };
+        let key = self.keys.get_mut(usize::from(found.attribute));
         if slot.turn == self.turn {
-            slot.count += 1;
-            if found.key != NO_KEY && slot.count > FEW {
-                self.repeats = true;
-            } else if found.key != NO_KEY {
-                let mut place = slot.first;
-                while let Some(known) = self.found.get(place as usize) {
-                    if known.key == found.key {
-                        return;
-                    }
-                    place = known.next;
-                }
+            if let Some(key) = key {
+                *key = SEVERAL;
             }
+            slot.count += 1;
             let last = std::mem::replace(&mut slot.last, place);
             if let Some(last) = self.found.get_mut(last as usize) {
                 last.next = place;
             }
         } else {
+            if let Some(key) = key {
+                *key = NO_KEY;
+            }
             *slot = Slot {
                 turn: self.turn,
-                key: found.key,
                 first: place,
                 last: place,
                 count: 1,
             };
-            self.present.push(attribute);
+            self.present.push(found.attribute);
         }
         self.found.push(found);
+    }
+
+    /// Whether a value is what a key has.
+    #[inline]
+    pub(crate) fn equals(&self, found: &Found, wanted: &Literal) -> bool {
+        match (found.form, wanted) {
+            (Seen::None, Literal::None) => true,
+            (Seen::Bool(truth), Literal::Bool(wanted)) => truth == *wanted,
+            (Seen::Number | Seen::Instant, Literal::Number(bits)) => {
+                found.number.to_bits() == *bits
+            }
+            (Seen::Text, Literal::Text(wanted)) => self.text_of(found) == &**wanted,
+            (Seen::Large, Literal::Large(wanted)) => self
+                .text_of(found)
+                .parse()
+                .is_ok_and(|int: i128| int == **wanted),
+            (Seen::Instant, Literal::Large(wanted)) => instant(self.text_of(found))
+                .is_some_and(|moment| i128::from(moment.micros()) == **wanted),
+            (Seen::Address, Literal::Address(wanted)) => {
+                Address::parse(self.text_of(found)).as_ref() == Some(&**wanted)
+            }
+            _ => false,
+        }
+    }
+
+    /// All values, in the order in which they were found.
+    #[inline]
+    pub(crate) fn all_found(&self) -> &[Found] {
+        &self.found
+    }
+
+    /// Gives a value its key. Whether no value of its attribute had it before.
+    #[inline]
+    pub(crate) fn name(&mut self, place: usize, key: KeyId) -> bool {
+        let Some(found) = self.found.get_mut(place) else {
+            return false;
+        };
+        found.key = key;
+        let Some(slot) = self.slots.get(usize::from(found.attribute)) else {
+            return false;
+        };
+        if slot.count == 1 {
+            if let Some(known) = self.keys.get_mut(usize::from(found.attribute)) {
+                *known = key;
+            }
+            return true;
+        }
+        if key == NO_KEY {
+            return false;
+        }
+        if slot.count > FEW {
+            self.repeats = true;
+            return true;
+        }
+        let mut before = slot.first as usize;
+        while before < place
+            && let Some(known) = self.found.get(before)
+        {
+            if known.key == key {
+                // It counts once.
+                if let Some(found) = self.found.get_mut(place) {
+                    found.key = NO_KEY;
+                }
+                return false;
+            }
+            before = known.next as usize;
+        }
+        true
     }
 
     pub(crate) fn count(&self, attribute: Attribute) -> u32 {
@@ -410,20 +500,6 @@ impl Event {
             all: &self.found,
             next: self.slot(attribute).map_or(NOTHING, |slot| slot.first),
         }
-    }
-
-    /// The place of an attribute's first value.
-    #[inline]
-    pub(crate) fn first(&self, attribute: Attribute) -> u32 {
-        self.slot(attribute).map_or(NOTHING, |slot| slot.first)
-    }
-
-    /// The key at a place, and the place of the next value.
-    #[inline]
-    pub(crate) fn key_at(&self, place: u32) -> Option<(KeyId, u32)> {
-        self.found
-            .get(place as usize)
-            .map(|found| (found.key, found.next))
     }
 
     pub(crate) fn text_of(&self, found: &Found) -> &str {
@@ -470,11 +546,22 @@ pub(crate) struct Asking<'e> {
 impl Asking<'_> {
     /// The keys of an attribute's values; that of None where there is no value.
     #[inline]
-    pub fn any_key(&self, attribute: Attribute, is_it: impl Fn(KeyId) -> bool) -> bool {
-        match self.event.slot(attribute) {
-            Some(slot) if slot.count == 1 => is_it(slot.key),
-            Some(_) => self.event.found(attribute).any(|found| is_it(found.key)),
-            None => is_it(self.picture.none_of(attribute)),
+    pub fn keys(&self, attribute: Attribute) -> impl Iterator<Item = KeyId> {
+        let none = match self.event.keys.get(usize::from(attribute)) {
+            Some(&ABSENT) | None => self.picture.none_of(attribute),
+            Some(_) => NO_KEY,
+        };
+        let keys = self.event.found(attribute).map(|found| found.key);
+        keys.chain([none]).filter(|key| *key != NO_KEY)
+    }
+
+    /// Whether one of the keys of an attribute's values is the right one.
+    #[inline]
+    fn any_key(&self, attribute: Attribute, is_it: impl Fn(KeyId) -> bool) -> bool {
+        match self.event.keys.get(usize::from(attribute)) {
+            Some(&SEVERAL) => self.event.found(attribute).any(|found| is_it(found.key)),
+            Some(&ABSENT) | None => is_it(self.picture.none_of(attribute)),
+            Some(&key) => is_it(key),
         }
     }
 }
@@ -493,19 +580,13 @@ impl Answers for Asking<'_> {
     #[inline]
     fn between(&mut self, attribute: Attribute, first: f64, last: f64) -> Tested {
         let mut unknown = false;
-        let read_as_instants = self.picture.reads_instants(attribute);
         for found in self.event.found(attribute) {
             match found.form {
-                Seen::Number
-                    if !read_as_instants && found.number >= first && found.number <= last =>
-                {
+                Seen::Number | Seen::Instant if found.number >= first && found.number <= last => {
                     return Tested::True;
                 }
                 Seen::Instant if found.number.is_nan() => unknown = true,
-                Seen::Instant if found.number >= first && found.number <= last => {
-                    return Tested::True;
-                }
-                Seen::Large if !read_as_instants => unknown = true,
+                Seen::Large => unknown = true,
                 _ => {}
             }
         }
@@ -547,7 +628,10 @@ impl Asking<'_> {
                 Seen::None => Scalar::None,
                 Seen::Bool(truth) => Scalar::Bool(truth),
                 Seen::Number => Scalar::Number(Number::Float(found.number)),
-                Seen::Large => {
+                Seen::Stray if !found.number.is_nan() => {
+                    Scalar::Number(Number::Float(found.number))
+                }
+                Seen::Large | Seen::Stray => {
                     unknown = true;
                     continue;
                 }

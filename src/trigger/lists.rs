@@ -1,13 +1,14 @@
 //! The rules under one key. A list that grows long splits itself by an equality that most of its rules depend on.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::attributes::Attribute;
 use super::dictionary::KeyId;
-use super::program::{EQUAL, musts, without};
+use super::program::{musts, without};
 
 /// Longer lists are split, where that is possible.
-const LONG: usize = 24;
+const LONG: u32 = 24;
 /// By so many attributes, at most.
 const SPLITS: usize = 4;
 
@@ -15,168 +16,207 @@ const SPLITS: usize = 4;
 pub(crate) type RuleNumber = u32;
 pub(crate) const ELSEWHERE: RuleNumber = 1 << 31;
 
-/// A candidate: sixteen bytes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry {
-    pub rule: RuleNumber,
-    /// Of an equality that is tested before anything else: its attribute, or [`NO_CHECK`].
-    pub check: u32,
-    pub key: KeyId,
-    /// Where the program begins, with its length before it; or [`NOTHING_LEFT`].
-    code: u32,
-}
-
-pub(crate) const NO_CHECK: u32 = u32::MAX;
-pub(crate) const NOTHING_LEFT: u32 = u32::MAX;
-
+/// All that is looked at lies together, in words: first the splits, each an attribute, the number of its children and
+/// their keys in order; then the rules, each with the length of its program and the program.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct List {
-    pub entries: Vec<Entry>,
-    code: Vec<u32>,
-    pub splits: Vec<Split>,
+    words: Vec<u32>,
+    /// Where the rules begin.
+    begin: u32,
+    /// How many rules there are, those of the children not among them.
+    count: u32,
+    /// Of the first split, then of the next.
+    children: Vec<Arc<List>>,
 }
 
-/// Rules that wait for one more value of an attribute, by its key; in the order of the keys.
-#[derive(Clone, Debug)]
-pub(crate) struct Split {
-    pub attribute: Attribute,
-    children: Vec<(KeyId, Arc<List>)>,
+/// Where one of its splits stands in the words of a list.
+struct Split {
+    attribute: Attribute,
+    /// Its keys are there, and the next split behind them.
+    keys: Range<usize>,
+    /// Which of the children is its first.
+    first: usize,
 }
 
-impl Split {
-    #[inline]
-    pub fn child(&self, key: KeyId) -> Option<&Arc<List>> {
-        let at = self
-            .children
-            .binary_search_by_key(&key, |(known, _)| *known)
-            .ok()?;
-        self.children.get(at).map(|(_, list)| list)
-    }
-
-    pub fn children(&self) -> impl Iterator<Item = &Arc<List>> {
-        self.children.iter().map(|(_, list)| list)
-    }
-}
+/// How often events have a key of an attribute, from 0 to 1.
+pub(crate) type Commonness<'c> = dyn Fn(Attribute, KeyId) -> f32 + 'c;
 
 /// Of several values of one attribute a list is split by the smallest key, so that a rule is found where it was put.
-fn chosen(musts: &[(Attribute, KeyId)], attribute: Attribute) -> Option<(Attribute, KeyId)> {
-    musts
-        .iter()
-        .copied()
-        .filter(|must| must.0 == attribute)
-        .min()
+fn chosen(
+    musts: impl Iterator<Item = (Attribute, KeyId)>,
+    attribute: Attribute,
+) -> Option<(Attribute, KeyId)> {
+    musts.filter(|must| must.0 == attribute).min()
+}
+
+/// The rules that stand in some words, each with its program.
+#[derive(Clone)]
+pub(crate) struct Entries<'l>(&'l [u32]);
+
+impl<'l> Iterator for Entries<'l> {
+    type Item = (RuleNumber, &'l [u32]);
+
+    #[inline]
+    fn next(&mut self) -> Option<(RuleNumber, &'l [u32])> {
+        let [rule, length, rest @ ..] = self.0 else {
+            return None;
+        };
+        let (program, rest) = rest.split_at_checked(*length as usize)?;
+        self.0 = rest;
+        Some((*rule, program))
+    }
 }
 
 impl List {
-    /// What is left to be checked after the entry's own check; nothing where all is done.
     #[inline]
-    pub fn program(&self, entry: &Entry) -> &[u32] {
-        let start = entry.code as usize;
-        let Some(&length) = self.code.get(start) else {
-            return &[];
-        };
-        self.code
-            .get(start + 1..start + 1 + length as usize)
-            .unwrap_or(&[])
+    pub fn entries(&self) -> Entries<'_> {
+        Entries(self.words.get(self.begin as usize..).unwrap_or_default())
+    }
+
+    /// How many rules are looked at here.
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Reads a little of each part, so that the memory is near when all is read.
+    #[inline]
+    pub fn touch(&self) -> u32 {
+        const LINE: usize = 16;
+        const LINES: usize = 6;
+        self.words
+            .iter()
+            .step_by(LINE)
+            .take(LINES)
+            .fold(0, |sum, word| sum ^ word)
+    }
+
+    /// The children for an event; `keys_of` tells the keys that it has of an attribute.
+    #[inline]
+    pub fn children<'l, K: Iterator<Item = KeyId>>(
+        &'l self,
+        keys_of: impl Fn(Attribute) -> K,
+        mut found: impl FnMut(&'l List),
+    ) {
+        for split in self.splits() {
+            let keys = self.words.get(split.keys).unwrap_or_default();
+            for key in keys_of(split.attribute) {
+                if let Ok(at) = keys.binary_search(&key)
+                    && let Some(child) = self.children.get(split.first + at)
+                {
+                    found(child);
+                }
+            }
+        }
+    }
+
+    /// The split that stands at a place, where one does.
+    #[inline]
+    fn split_at(&self, place: usize, first: usize) -> Option<Split> {
+        let words = self.words.get(..self.begin as usize)?;
+        let (attribute, count) = (*words.get(place)?, *words.get(place + 1)?);
+        #[allow(clippy::cast_possible_truncation)] // it was one before
+        Some(Split {
+            attribute: attribute as Attribute,
+            keys: place + 2..place + 2 + count as usize,
+            first,
+        })
+    }
+
+    #[inline]
+    fn after(&self, split: &Split) -> Option<Split> {
+        self.split_at(split.keys.end, split.first + split.keys.len())
+    }
+
+    #[inline]
+    fn splits(&self) -> impl Iterator<Item = Split> {
+        std::iter::successors(self.split_at(0, 0), |split| self.after(split))
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.splits.is_empty()
+        self.words.is_empty()
     }
 
     /// The rules in it and below.
     pub fn rules(&self, all: &mut Vec<RuleNumber>) {
-        all.extend(self.entries.iter().map(|entry| entry.rule & !ELSEWHERE));
-        for child in self.splits.iter().flat_map(Split::children) {
+        all.extend(self.entries().map(|(rule, _)| rule & !ELSEWHERE));
+        for child in &self.children {
             child.rules(all);
         }
     }
 
-    /// Adds a rule. `commonness` tells how often events have a key, from 0 to 1.
-    pub fn put(&mut self, rule: RuleNumber, code: Vec<u32>, commonness: &dyn Fn(KeyId) -> f32) {
-        if !self.splits.is_empty() {
-            let depends = musts(&code);
-            for split in &mut self.splits {
-                let Some(must) = chosen(&depends, split.attribute) else {
-                    continue;
-                };
-                let code = without(&code, must);
-                let at = match split
-                    .children
-                    .binary_search_by_key(&must.1, |(known, _)| *known)
-                {
-                    Ok(at) => at,
-                    Err(at) => {
-                        split.children.insert(at, (must.1, Arc::default()));
-                        at
-                    }
-                };
-                if let Some((_, child)) = split.children.get_mut(at) {
-                    Arc::make_mut(child).put(rule, code, commonness);
-                }
-                return;
-            }
+    /// Adds a rule.
+    pub fn put(&mut self, rule: RuleNumber, code: &mut Vec<u32>, commonness: &Commonness<'_>) {
+        let place = self
+            .splits()
+            .find_map(|split| Some((chosen(musts(code), split.attribute)?, split)));
+        if let Some((must, split)) = place {
+            self.put_below(&split, must, rule, code, commonness);
+            return;
         }
         self.push(rule, code);
-        let long = self.entries.len() > LONG && self.entries.len().is_multiple_of(8);
-        if long && self.splits.len() < SPLITS {
+        if self.count > LONG && self.count.is_multiple_of(8) && self.splits().count() < SPLITS {
             self.split(commonness);
         }
     }
 
-    fn push(&mut self, rule: RuleNumber, code: Vec<u32>) {
-        let (check, key, code) = match musts(&code).first() {
-            Some(&must) => (u32::from(must.0), must.1, without(&code, must)),
-            None => (NO_CHECK, 0, code),
-        };
-        #[allow(clippy::cast_possible_truncation)] // a list of four billion words is not
-        let place = match code.is_empty() {
-            true => NOTHING_LEFT,
-            false => {
-                let start = self.code.len() as u32;
-                self.code.push(code.len() as u32);
-                self.code.extend(code);
-                start
+    fn put_below(
+        &mut self,
+        split: &Split,
+        must: (Attribute, KeyId),
+        rule: RuleNumber,
+        code: &mut Vec<u32>,
+        commonness: &Commonness<'_>,
+    ) {
+        without(code, must);
+        let keys = self.words.get(split.keys.clone()).unwrap_or_default();
+        let at = match keys.binary_search(&must.1) {
+            Ok(at) => at,
+            Err(at) => {
+                self.words.reserve_exact(1);
+                self.words.insert(split.keys.start + at, must.1);
+                self.tell(split, split.keys.len() + 1);
+                self.begin += 1;
+                self.children.reserve_exact(1);
+                self.children.insert(split.first + at, Arc::default());
+                at
             }
         };
-        self.entries.push(Entry {
-            rule,
-            check,
-            key,
-            code: place,
-        });
+        if let Some(child) = self.children.get_mut(split.first + at) {
+            Arc::make_mut(child).put(rule, code, commonness);
+        }
     }
 
-    /// Takes the entries out, each with its whole program.
-    fn take(&mut self) -> Vec<(RuleNumber, Vec<u32>)> {
-        let entries = std::mem::take(&mut self.entries);
-        let taken = entries
-            .iter()
-            .map(|entry| {
-                let mut code = Vec::new();
-                if entry.check != NO_CHECK {
-                    code.extend([must_instruction(entry.check), entry.key]);
-                }
-                code.extend(self.program(entry));
-                (entry.rule, code)
-            })
-            .collect();
-        self.code = Vec::new();
-        taken
+    /// Writes how many keys a split has.
+    fn tell(&mut self, split: &Split, count: usize) {
+        if let Some(place) = self.words.get_mut(split.keys.start - 1) {
+            #[allow(clippy::cast_possible_truncation)] // no four billion keys
+            {
+                *place = count as u32;
+            }
+        }
     }
 
-    fn split(&mut self, commonness: &dyn Fn(KeyId) -> f32) {
+    #[allow(clippy::cast_possible_truncation)] // a query is short
+    fn push(&mut self, rule: RuleNumber, code: &[u32]) {
+        let more = 2 + code.len();
+        if self.words.capacity() - self.words.len() < more {
+            // A little room in long lists, so that not each rule moves all that is there.
+            self.words.reserve_exact(more + self.words.len() / 16);
+        }
+        self.words.extend([rule, code.len() as u32]);
+        self.words.extend(code);
+        self.count += 1;
+    }
+
+    fn split(&mut self, commonness: &Commonness<'_>) {
         let mut worth: Vec<(Attribute, f32)> = Vec::new();
-        for entry in &self.entries {
-            let inline = (entry.check != NO_CHECK).then_some((entry.check, entry.key));
-            let rest = musts(self.program(entry));
-            #[allow(clippy::cast_possible_truncation)] // it was one before
-            let all = inline.map(|(attribute, key)| (attribute as Attribute, key));
-            for (attribute, key) in all.into_iter().chain(rest) {
-                if self.splits.iter().any(|split| split.attribute == attribute) {
+        for (_, program) in self.entries() {
+            for (attribute, key) in musts(program) {
+                if self.splits().any(|split| split.attribute == attribute) {
                     continue;
                 }
-                let spared = 1.0 - commonness(key);
+                let spared = 1.0 - commonness(attribute, key);
                 match worth.iter_mut().find(|(known, _)| *known == attribute) {
                     Some((_, sum)) => *sum += spared,
                     None => worth.push((attribute, spared)),
@@ -187,65 +227,86 @@ impl List {
         let Some((attribute, _)) = best.filter(|(_, spared)| *spared >= 4.0) else {
             return;
         };
-        self.splits.push(Split {
-            attribute,
-            children: Vec::new(),
-        });
-        for (rule, code) in self.take() {
-            self.put(rule, code, commonness);
+        let rules = self.words.split_off(self.begin as usize);
+        self.words.reserve_exact(2);
+        self.words.extend([u32::from(attribute), 0]);
+        self.begin += 2;
+        self.count = 0;
+        for (rule, program) in Entries(&rules) {
+            self.put(rule, &mut program.to_vec(), commonness);
         }
     }
 
     /// Removes one entry of a rule whose program depends on these equalities; whether there was one.
     pub fn remove(&mut self, rule: RuleNumber, depends: &[(Attribute, KeyId)]) -> bool {
-        for at in 0..self.splits.len() {
-            let Some(split) = self.splits.get_mut(at) else {
-                break;
-            };
-            let Some(must) = chosen(depends, split.attribute) else {
-                continue;
-            };
-            let Ok(place) = split
-                .children
-                .binary_search_by_key(&must.1, |(known, _)| *known)
-            else {
-                continue;
-            };
-            let left: Vec<(Attribute, KeyId)> =
-                depends.iter().copied().filter(|one| *one != must).collect();
-            let Some((_, child)) = split.children.get_mut(place) else {
-                continue;
-            };
-            let child = Arc::make_mut(child);
-            if !child.remove(rule, &left) {
-                continue;
+        let mut next = self.split_at(0, 0);
+        while let Some(split) = next {
+            next = self.after(&split);
+            if let Some(must) = chosen(depends.iter().copied(), split.attribute)
+                && self.remove_below(&split, must, rule, depends)
+            {
+                return true;
             }
-            if child.is_empty() {
-                split.children.remove(place);
-                if split.children.is_empty() {
-                    self.splits.remove(at);
-                } else if split.children.capacity() > 2 * split.children.len() {
-                    split.children.shrink_to_fit();
-                }
-            }
-            return true;
         }
-        let found = self
-            .entries
-            .iter()
-            .position(|entry| entry.rule & !ELSEWHERE == rule);
-        let Some(place) = found else {
+        let mut place = self.begin as usize;
+        for (known, program) in self.entries() {
+            let end = place + 2 + program.len();
+            if known & !ELSEWHERE == rule {
+                self.words.drain(place..end);
+                self.count -= 1;
+                self.shrink();
+                return true;
+            }
+            place = end;
+        }
+        false
+    }
+
+    fn remove_below(
+        &mut self,
+        split: &Split,
+        must: (Attribute, KeyId),
+        rule: RuleNumber,
+        depends: &[(Attribute, KeyId)],
+    ) -> bool {
+        let keys = self.words.get(split.keys.clone()).unwrap_or_default();
+        let Ok(at) = keys.binary_search(&must.1) else {
             return false;
         };
-        let mut kept = self.take();
-        kept.remove(place);
-        for (rule, code) in kept {
-            self.push(rule, code);
+        let Some(child) = self.children.get_mut(split.first + at) else {
+            return false;
+        };
+        let left = depends.iter().copied().filter(|one| *one != must);
+        let left: Vec<(Attribute, KeyId)> = left.collect();
+        let child = Arc::make_mut(child);
+        if !child.remove(rule, &left) {
+            return false;
+        }
+        if child.is_empty() {
+            self.children.remove(split.first + at);
+            self.tell(split, split.keys.len() - 1);
+            // With its last child a split goes.
+            let gone = match split.keys.len() {
+                1 => split.keys.start - 2..split.keys.end,
+                _ => split.keys.start + at..split.keys.start + at + 1,
+            };
+            #[allow(clippy::cast_possible_truncation)] // three at most
+            {
+                self.begin -= gone.len() as u32;
+            }
+            self.words.drain(gone);
+            self.shrink();
         }
         true
     }
-}
 
-fn must_instruction(attribute: u32) -> u32 {
-    EQUAL | attribute << 8 | super::program::MUST_END
+    /// Gives back what was taken for more.
+    fn shrink(&mut self) {
+        if self.words.capacity() > 2 * self.words.len() {
+            self.words.shrink_to_fit();
+        }
+        if self.children.capacity() > 2 * self.children.len() {
+            self.children.shrink_to_fit();
+        }
+    }
 }

@@ -20,7 +20,7 @@ pub(crate) enum Literal {
 }
 
 /// Up to here, and at its negative, each int is a float.
-pub(crate) const EXACT: i128 = 1 << 53;
+pub(crate) const EXACT: u64 = 1 << 53;
 
 impl Literal {
     pub fn text(text: &str) -> Literal {
@@ -64,11 +64,10 @@ impl Literal {
     }
 
     pub fn int(int: i128) -> Literal {
-        #[allow(clippy::cast_precision_loss)]
-        if int.abs() <= EXACT {
-            Literal::Number((int as f64).to_bits())
-        } else {
-            Literal::Large(Box::new(int))
+        match i64::try_from(int) {
+            #[allow(clippy::cast_precision_loss)] // none is lost up to there
+            Ok(small) if small.unsigned_abs() <= EXACT => Literal::Number((small as f64).to_bits()),
+            _ => Literal::Large(Box::new(int)),
         }
     }
 

@@ -83,10 +83,17 @@ impl Page {
 const FULL: usize = 48;
 const SPARSE: usize = 16;
 
-fn page_of(hash: u32, pages: usize) -> usize {
+/// Which of some pages a hash belongs to: with one more or one less, what is on the others stays where it is, but for one.
+#[inline]
+pub(crate) fn page_of(hash: u32, pages: usize) -> usize {
     let size = pages.next_power_of_two();
     let page = hash as usize & (size - 1);
     if page < pages { page } else { page - size / 2 }
+}
+
+/// The page that gives half of what is on it to a new one.
+pub(crate) fn page_before(new: usize) -> usize {
+    new - (new + 1).next_power_of_two() / 2
 }
 
 #[derive(Clone, Debug)]
@@ -137,7 +144,7 @@ impl Pages {
     /// One page more, and one that gives half of its numbers to it.
     fn grow(&mut self) {
         let new = self.pages.len();
-        let from = new - (new + 1).next_power_of_two() / 2;
+        let from = page_before(new);
         self.pages.push(Page::default());
         let pages = self.pages.len();
         let moved = match self.pages.get_mut(from) {

@@ -1,14 +1,16 @@
 //! What a reader holds: all rules as they were at one time. It is cheap to copy, and nothing that a writer does later
 //! shows in it.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use super::attributes::{Attribute, Attributes};
-use super::dictionary::{Dictionary, Form, KeyId, NO_KEY, grid, hashed};
+use super::dictionary::{Dictionary, Form, KeyId, NO_KEY, Record, grid, hashed};
 use super::event::{Asking, Event, Seen};
-use super::lists::{ELSEWHERE, List, NO_CHECK, RuleNumber};
+use super::lists::{ELSEWHERE, List};
+use super::literal::Literal;
 use super::pieces::Pieces;
-use super::program::{TestId, Verdict, run};
+use super::program::{TestId, Verdict, run_quickly};
 use crate::query::tree::Test;
 
 #[derive(Clone, Debug)]
@@ -16,6 +18,8 @@ pub struct Picture {
     pub(crate) attributes: Arc<Attributes>,
     pub(crate) sorts: Pieces<Sorts, 16>,
     pub(crate) dictionary: Dictionary,
+    /// The rules that no key finds.
+    pub(crate) unindexed: Arc<List>,
     pub(crate) tests: Pieces<Option<Arc<Test>>, 16>,
     /// Attributes of which some rule waits for None.
     pub(crate) absent: Arc<Vec<Attribute>>,
@@ -25,7 +29,6 @@ pub struct Picture {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sorts {
     pub elements: bool,
-    pub instants: bool,
     /// The key of None.
     pub none: KeyId,
     pub several: KeyId,
@@ -48,6 +51,9 @@ pub struct Matches {
     twice: bool,
 }
 
+/// A list that is to be looked through for one of some events.
+type Visit<'p> = (&'p List, usize);
+
 impl Matches {
     pub fn clear(&mut self) {
         self.candidates = 0;
@@ -68,72 +74,123 @@ impl Matches {
 impl Picture {
     /// The rules that an event fits. `fill` or [`Event::read`] has filled it from this picture.
     pub fn find(&self, event: &mut Event, matches: &mut Matches) {
-        matches.clear();
-        let large = event.is_large();
-        matches.twice = event.repeats;
-        let present = std::mem::take(&mut event.present);
-        let mut asking = Asking {
-            picture: self,
-            event,
-        };
-        self.look(NO_KEY, &mut asking, matches);
-        for &attribute in &present {
-            let mut values = 0;
-            let mut place = asking.event.first(attribute);
-            while let Some((key, next)) = asking.event.key_at(place) {
-                place = next;
-                values += 1;
-                if key != NO_KEY {
-                    self.look(key, &mut asking, matches);
+        self.find_all(std::slice::from_mut(event), std::slice::from_mut(matches));
+    }
+
+    /// The rules that each of some events fits; they were filled from this picture. What is far in memory is asked for
+    /// all of them before it is needed, so together they wait less.
+    pub fn find_all(&self, events: &mut [Event], matches: &mut [Matches]) {
+        if self.dictionary.is_far() {
+            let hashes = events.iter().flat_map(Event::all_found);
+            black_box(hashes.fold(0, |sum, found| sum ^ self.dictionary.touch(found.hash)));
+        }
+        let mut lists = Vec::with_capacity(32);
+        let mut visits: Vec<Visit<'_>> = Vec::with_capacity(32 * events.len());
+        for (number, (event, matches)) in events.iter_mut().zip(&mut *matches).enumerate() {
+            matches.clear();
+            self.look_up(event, &mut lists);
+            matches.twice = event.repeats;
+            visits.extend(lists.drain(..).map(|(_, list)| (list, number)));
+        }
+        self.visit(visits, events, matches);
+        for (event, matches) in events.iter().zip(matches) {
+            if event.is_large() {
+                // The judge may run out of steps, which is for it to say.
+                for (_, ask) in &mut matches.rules {
+                    *ask = true;
                 }
             }
-            if let Some(sorts) = self.sorts.get(usize::from(attribute)) {
-                if values > 1 && sorts.several != NO_KEY {
-                    self.look(sorts.several, &mut asking, matches);
-                }
-                if sorts.levels | sorts.starts | sorts.ends != 0 || sorts.grams {
-                    let mut keys = Vec::new();
-                    self.derived(attribute, sorts, asking.event, &mut |key| keys.push(key));
-                    if values > 1 {
-                        // Several values of one attribute may lead to the same list.
-                        keys.sort_unstable();
-                        keys.dedup();
-                    }
-                    for key in keys {
-                        self.look(key, &mut asking, matches);
-                    }
+            matches.once();
+        }
+    }
+
+    /// Gives the values of an event their keys, and tells the lists under them and under all that follows from them.
+    pub(crate) fn look_up<'p>(&'p self, event: &mut Event, lists: &mut Vec<(KeyId, &'p List)>) {
+        if !self.unindexed.is_empty() {
+            lists.push((NO_KEY, &self.unindexed));
+        }
+        for place in 0..event.all_found().len() {
+            let Some(found) = event.all_found().get(place).filter(|found| found.hash != 0) else {
+                continue;
+            };
+            let record = self.dictionary.find(found.hash, |key| {
+                key.attribute == found.attribute
+                    && matches!(&key.form, Form::Is(wanted) if event.equals(found, wanted))
+            });
+            let key = record.map_or(NO_KEY, |record| record.id);
+            if event.name(place, key)
+                && let Some(list) = record.and_then(|record| record.list.as_deref())
+            {
+                lists.push((key, list));
+            }
+        }
+        for &attribute in &event.present {
+            let Some(sorts) = self.sorts.get(usize::from(attribute)) else {
+                continue;
+            };
+            if sorts.several != NO_KEY && event.count(attribute) > 1 {
+                let hash = hashed::key(attribute, &Form::Several);
+                lists.extend(listed(self.dictionary.record(hash, sorts.several)));
+            }
+            if sorts.levels | sorts.starts | sorts.ends != 0 || sorts.grams {
+                let from = lists.len();
+                self.derived(attribute, sorts, event, &mut |record| {
+                    lists.extend(listed(Some(record)));
+                });
+                // Several values or parts of one attribute may lead to the same list.
+                let more = lists.len() > from + 1;
+                if more && (sorts.grams || event.count(attribute) > 1) {
+                    let mut kept = lists.split_off(from);
+                    kept.sort_unstable_by_key(|(key, _)| *key);
+                    kept.dedup_by_key(|(key, _)| *key);
+                    lists.append(&mut kept);
                 }
             }
         }
         for &attribute in self.absent.iter() {
-            if asking.event.count(attribute) == 0 {
-                self.look(self.none_of(attribute), &mut asking, matches);
+            if event.count(attribute) == 0 {
+                let hash = hashed::literal(attribute, &Literal::None);
+                let none = self.dictionary.record(hash, self.none_of(attribute));
+                lists.extend(listed(none));
             }
         }
-        asking.event.present = present;
-        if large {
-            // The judge may run out of steps, which is for it to say.
-            for (_, ask) in &mut matches.rules {
-                *ask = true;
-            }
-        }
-        matches.once();
     }
 
-    /// The rules that each of some events fits, one after another; they were filled from this picture.
-    pub fn find_all(&self, events: &mut [Event], matches: &mut [Matches]) {
-        for (event, matches) in events.iter_mut().zip(matches) {
-            self.find(event, matches);
+    /// Looks through lists, and then through those of their children that their events lead to.
+    fn visit(&self, mut visits: Vec<Visit<'_>>, events: &mut [Event], matches: &mut [Matches]) {
+        let mut below = Vec::with_capacity(visits.len());
+        while !visits.is_empty() {
+            if self.dictionary.is_far() {
+                let counts = visits.iter().fold(0, |sum, (list, _)| sum ^ list.count());
+                black_box(counts);
+                black_box(visits.iter().fold(0, |sum, (list, _)| sum ^ list.touch()));
+            }
+            for (list, number) in visits.drain(..) {
+                if let (Some(event), Some(matches)) =
+                    (events.get_mut(number), matches.get_mut(number))
+                {
+                    let mut asking = Asking {
+                        picture: self,
+                        event,
+                    };
+                    scan(list, &mut asking, matches);
+                    list.children(
+                        |attribute| asking.keys(attribute),
+                        |child| below.push((child, number)),
+                    );
+                }
+            }
+            std::mem::swap(&mut visits, &mut below);
         }
     }
 
     /// The keys of cells, beginnings, ends and parts that the values of an attribute lead to.
-    pub(crate) fn derived(
-        &self,
+    fn derived<'p>(
+        &'p self,
         attribute: Attribute,
         sorts: &Sorts,
         event: &Event,
-        found: &mut dyn FnMut(KeyId),
+        found: &mut dyn FnMut(&'p Record),
     ) {
         for value in event.found(attribute) {
             let number = matches!(value.form, Seen::Number | Seen::Instant);
@@ -144,14 +201,12 @@ impl Picture {
                     let level = levels.trailing_zeros() as u8;
                     levels &= levels - 1;
                     let cell = grid::cell(level, value.number);
-                    let key = self
-                        .dictionary
-                        .find(hashed::cell(attribute, level, cell), |key| {
+                    let hash = hashed::cell(attribute, level, cell);
+                    self.dictionary
+                        .find(hash, |key| {
                             key.attribute == attribute && key.form == Form::Cell(level, cell)
-                        });
-                    if key != NO_KEY {
-                        found(key);
-                    }
+                        })
+                        .map(&mut *found);
                 }
             }
             // What spells an instant or an address is none of a text's.
@@ -162,76 +217,61 @@ impl Picture {
         }
     }
 
-    fn parts_of(
-        &self,
+    fn parts_of<'p>(
+        &'p self,
         attribute: Attribute,
         sorts: &Sorts,
         folded: &str,
-        found: &mut dyn FnMut(KeyId),
+        found: &mut dyn FnMut(&'p Record),
     ) {
+        let bytes = folded.as_bytes();
         let mut lengths = sorts.starts | sorts.ends;
         while lengths != 0 {
             let length = lengths.trailing_zeros() as usize;
             lengths &= lengths - 1;
             if sorts.starts & 1 << length != 0
-                && let Some(start) = folded.as_bytes().get(..length)
+                && let Some(start) = bytes.get(..length)
             {
-                let key = self
-                    .dictionary
-                    .find(hashed::starts(attribute, start), |key| {
+                let hash = hashed::starts(attribute, start);
+                self.dictionary
+                    .find(hash, |key| {
                         key.attribute == attribute
                             && matches!(&key.form, Form::Starts(known) if known.as_bytes() == start)
-                    });
-                if key != NO_KEY {
-                    found(key);
-                }
+                    })
+                    .map(&mut *found);
             }
             if sorts.ends & 1 << length != 0
-                && let Some(from) = folded.len().checked_sub(length)
-                && let Some(end) = folded.as_bytes().get(from..)
+                && let Some(from) = bytes.len().checked_sub(length)
+                && let Some(end) = bytes.get(from..)
             {
-                let key = self.dictionary.find(hashed::ends(attribute, end), |key| {
-                    key.attribute == attribute
-                        && matches!(&key.form, Form::Ends(known) if known.as_bytes() == end)
-                });
-                if key != NO_KEY {
-                    found(key);
-                }
+                let hash = hashed::ends(attribute, end);
+                self.dictionary
+                    .find(hash, |key| {
+                        key.attribute == attribute
+                            && matches!(&key.form, Form::Ends(known) if known.as_bytes() == end)
+                    })
+                    .map(&mut *found);
             }
         }
         if sorts.grams {
-            let mut keys: Vec<KeyId> = folded
-                .as_bytes()
-                .windows(4)
-                .filter_map(|window| {
-                    let gram: [u8; 4] = window.try_into().ok()?;
-                    Some(self.dictionary.find(hashed::gram(attribute, gram), |key| {
-                        key.attribute == attribute && key.form == Form::Gram(gram)
-                    }))
-                })
-                .filter(|key| *key != NO_KEY)
-                .collect();
-            keys.sort_unstable();
-            keys.dedup();
-            keys.into_iter().for_each(found);
+            for window in bytes.array_windows() {
+                self.dictionary
+                    .find(hashed::gram(attribute, *window), |key| {
+                        key.attribute == attribute && key.form == Form::Gram(*window)
+                    })
+                    .map(&mut *found);
+            }
         }
     }
 
-    fn look(&self, key: KeyId, asking: &mut Asking<'_>, matches: &mut Matches) {
-        if let Some(list) = self.dictionary.list(key) {
-            scan(list, asking, matches);
-        }
-    }
-
-    /// How many rules one event would look at under a key.
-    pub(crate) fn burden(&self, key: KeyId, event: &mut Event, matches: &mut Matches) -> usize {
+    /// How many rules one event would look at in a list.
+    pub(crate) fn burden(&self, list: &List, event: &mut Event, matches: &mut Matches) -> usize {
         let before = matches.candidates;
-        let mut asking = Asking {
-            picture: self,
-            event,
-        };
-        self.look(key, &mut asking, matches);
-        matches.candidates - before
+        let (events, matches) = (std::slice::from_mut(event), std::slice::from_mut(matches));
+        self.visit(vec![(list, 0)], events, matches);
+        matches
+            .first()
+            .map_or(0, |matches| matches.candidates - before)
     }
 
     #[inline]
@@ -239,12 +279,6 @@ impl Picture {
         self.sorts
             .get(usize::from(attribute))
             .map_or(NO_KEY, |sorts| sorts.none)
-    }
-
-    pub(crate) fn reads_instants(&self, attribute: Attribute) -> bool {
-        self.sorts
-            .get(usize::from(attribute))
-            .is_some_and(|sorts| sorts.instants)
     }
 
     pub(crate) fn has_elements(&self, attribute: Attribute) -> bool {
@@ -258,51 +292,25 @@ impl Picture {
     }
 }
 
-fn scan(list: &List, asking: &mut Asking<'_>, matches: &mut Matches) {
-    matches.candidates += list.entries.len();
-    for entry in &list.entries {
-        #[allow(clippy::cast_possible_truncation)] // it was one before
-        if entry.check != NO_CHECK
-            && !asking.any_key(entry.check as Attribute, |found| found == entry.key)
-        {
-            continue;
-        }
-        let program = list.program(entry);
-        let verdict = if program.is_empty() {
-            Verdict::Yes
-        } else {
-            matches.checks += 1;
-            run(program, asking)
-        };
-        if verdict != Verdict::No {
-            found(matches, entry.rule, verdict == Verdict::Ask);
-        }
-    }
-    for split in &list.splits {
-        // The keys are few; the list is lent while its children are looked through.
-        let mut place = asking.event.first(split.attribute);
-        let mut one = asking.event.key_at(place);
-        if one.is_none() {
-            let none = asking.picture.none_of(split.attribute);
-            if none != NO_KEY
-                && let Some(child) = split.child(none)
-            {
-                scan(child, asking, matches);
-            }
-        }
-        while let Some((key, next)) = one {
-            if key != NO_KEY
-                && let Some(child) = split.child(key)
-            {
-                scan(child, asking, matches);
-            }
-            place = next;
-            one = asking.event.key_at(place);
-        }
-    }
+/// What a record adds to the lists that are to be visited.
+fn listed(record: Option<&Record>) -> Option<(KeyId, &List)> {
+    let record = record?;
+    Some((record.id, record.list.as_deref()?))
 }
 
-fn found(matches: &mut Matches, rule: RuleNumber, ask: bool) {
-    matches.twice |= rule & ELSEWHERE != 0;
-    matches.rules.push((rule & !ELSEWHERE, ask));
+fn scan(list: &List, asking: &mut Asking<'_>, matches: &mut Matches) {
+    matches.candidates += list.count();
+    for (rule, program) in list.entries() {
+        let mut verdict = Verdict::Yes;
+        if !program.is_empty() {
+            matches.checks += 1;
+            verdict = run_quickly(program, asking);
+        }
+        if verdict != Verdict::No {
+            matches.twice |= rule & ELSEWHERE != 0;
+            matches
+                .rules
+                .push((rule & !ELSEWHERE, verdict == Verdict::Ask));
+        }
+    }
 }

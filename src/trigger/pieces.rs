@@ -7,28 +7,20 @@ use std::sync::Arc;
 const FAN: usize = 32;
 const FAN_BITS: u32 = FAN.trailing_zeros();
 
-/// `LEAF` neighbours lie together; a power of two.
+/// `LEAF` neighbours lie together; a power of two. What is free is as [`Default`] has it.
 #[derive(Debug)]
 pub(crate) struct Pieces<T, const LEAF: usize> {
-    root: Option<Arc<Piece<T>>>,
+    root: Option<Arc<Piece<T, LEAF>>>,
     /// How often one has to step down from the root to the neighbours.
     height: u32,
     len: usize,
 }
 
-#[derive(Debug)]
-enum Piece<T> {
-    Over(Vec<Arc<Piece<T>>>),
-    Leaf(Vec<T>),
-}
-
-impl<T: Clone> Clone for Piece<T> {
-    fn clone(&self) -> Piece<T> {
-        match self {
-            Piece::Over(under) => Piece::Over(under.clone()),
-            Piece::Leaf(items) => Piece::Leaf(items.clone()),
-        }
-    }
+/// All of a piece lies in one place, so that a step down is one look into memory.
+#[derive(Clone, Debug)]
+enum Piece<T, const LEAF: usize> {
+    Over([Option<Arc<Piece<T, LEAF>>>; FAN]),
+    Leaf([T; LEAF]),
 }
 
 impl<T, const LEAF: usize> Clone for Pieces<T, LEAF> {
@@ -51,7 +43,7 @@ impl<T, const LEAF: usize> Default for Pieces<T, LEAF> {
     }
 }
 
-impl<T: Clone, const LEAF: usize> Pieces<T, LEAF> {
+impl<T: Clone + Default, const LEAF: usize> Pieces<T, LEAF> {
     const LEAF_BITS: u32 = LEAF.trailing_zeros();
 
     pub fn len(&self) -> usize {
@@ -60,14 +52,17 @@ impl<T: Clone, const LEAF: usize> Pieces<T, LEAF> {
 
     #[inline]
     pub fn get(&self, at: usize) -> Option<&T> {
+        if at >= self.len {
+            return None;
+        }
         let mut piece = self.root.as_deref()?;
         let mut shift = Self::LEAF_BITS + self.height * FAN_BITS;
         loop {
             match piece {
-                Piece::Leaf(items) => return items.get(at & (LEAF - 1)).filter(|_| at < self.len),
+                Piece::Leaf(items) => return items.get(at & (LEAF - 1)),
                 Piece::Over(under) => {
                     shift -= FAN_BITS;
-                    piece = under.get((at >> shift) & (FAN - 1))?;
+                    piece = under.get((at >> shift) & (FAN - 1))?.as_deref()?;
                 }
             }
         }
@@ -85,7 +80,8 @@ impl<T: Clone, const LEAF: usize> Pieces<T, LEAF> {
                 Piece::Leaf(items) => return items.get_mut(at & (LEAF - 1)),
                 Piece::Over(under) => {
                     shift -= FAN_BITS;
-                    piece = Arc::make_mut(under.get_mut((at >> shift) & (FAN - 1))?);
+                    let next = under.get_mut((at >> shift) & (FAN - 1))?;
+                    piece = Arc::make_mut(next.as_mut()?);
                 }
             }
         }
@@ -95,36 +91,38 @@ impl<T: Clone, const LEAF: usize> Pieces<T, LEAF> {
         if self.len == LEAF << (self.height * FAN_BITS)
             && let Some(root) = self.root.take()
         {
-            self.root = Some(Arc::new(Piece::Over(vec![root])));
+            let mut under = [const { None }; FAN];
+            if let Some(first) = under.first_mut() {
+                *first = Some(root);
+            }
+            self.root = Some(Arc::new(Piece::Over(under)));
             self.height += 1;
         }
         let at = self.len;
         self.len += 1;
         let mut shift = Self::LEAF_BITS + self.height * FAN_BITS;
-        let root = self
-            .root
-            .get_or_insert_with(|| Arc::new(Piece::Leaf(Vec::new())));
-        let mut piece = Arc::make_mut(root);
+        let mut place = &mut self.root;
         loop {
-            match piece {
+            let high = shift > Self::LEAF_BITS;
+            let piece = place.get_or_insert_with(|| {
+                Arc::new(match high {
+                    true => Piece::Over([const { None }; FAN]),
+                    false => Piece::Leaf(std::array::from_fn(|_| T::default())),
+                })
+            });
+            match Arc::make_mut(piece) {
                 Piece::Leaf(items) => {
-                    items.push(item);
+                    if let Some(free) = items.get_mut(at & (LEAF - 1)) {
+                        *free = item;
+                    }
                     return;
                 }
                 Piece::Over(under) => {
                     shift -= FAN_BITS;
-                    let index = (at >> shift) & (FAN - 1);
-                    if index == under.len() {
-                        under.push(Arc::new(match shift > Self::LEAF_BITS {
-                            true => Piece::Over(Vec::new()),
-                            false => Piece::Leaf(Vec::new()),
-                        }));
-                    }
-                    // There is one at `index`: it was there, or it was made just now.
-                    let Some(next) = under.get_mut(index) else {
+                    let Some(next) = under.get_mut((at >> shift) & (FAN - 1)) else {
                         return;
                     };
-                    piece = Arc::make_mut(next);
+                    place = next;
                 }
             }
         }
@@ -132,39 +130,41 @@ impl<T: Clone, const LEAF: usize> Pieces<T, LEAF> {
 
     pub fn pop(&mut self) -> Option<T> {
         let at = self.len.checked_sub(1)?;
-        let item = pop_under(Arc::make_mut(self.root.as_mut()?))?;
+        let item = std::mem::take(self.get_mut(at)?);
         self.len = at;
+        if at.is_multiple_of(LEAF) {
+            self.cut(at);
+        }
         // A root with one piece under it is one step too high.
         while self.height > 0 && at <= LEAF << ((self.height - 1) * FAN_BITS) {
-            let only = match self.root.as_deref() {
-                Some(Piece::Over(under)) => under.first().cloned(),
+            self.root = match self.root.as_deref() {
+                Some(Piece::Over(under)) => under.first().cloned().flatten(),
                 _ => None,
             };
-            self.root = only;
             self.height -= 1;
         }
         if at == 0 {
             self.root = None;
-            self.height = 0;
         }
         Some(item)
     }
-}
 
-fn pop_under<T: Clone>(piece: &mut Piece<T>) -> Option<T> {
-    match piece {
-        Piece::Leaf(items) => items.pop(),
-        Piece::Over(under) => {
-            let last = Arc::make_mut(under.last_mut()?);
-            let item = pop_under(last);
-            let empty = match last {
-                Piece::Leaf(items) => items.is_empty(),
-                Piece::Over(under) => under.is_empty(),
+    /// Lets the pieces go that begin at a place, behind which there is nothing.
+    fn cut(&mut self, at: usize) {
+        let Some(root) = &mut self.root else { return };
+        let mut piece = Arc::make_mut(root);
+        let mut shift = Self::LEAF_BITS + self.height * FAN_BITS;
+        while let Piece::Over(under) = piece {
+            shift -= FAN_BITS;
+            let Some(next) = under.get_mut((at >> shift) & (FAN - 1)) else {
+                return;
             };
-            if empty {
-                under.pop();
+            if at & ((1 << shift) - 1) == 0 {
+                *next = None;
+                return;
             }
-            item
+            let Some(next) = next else { return };
+            piece = Arc::make_mut(next);
         }
     }
 }
@@ -190,6 +190,7 @@ mod tests {
         for n in (0..10_000).rev() {
             assert_eq!(list.pop(), Some(n + usize::from(n % 7 == 0)));
             assert_eq!(list.get(n), None);
+            assert_eq!(list.get(n / 2).is_some(), n > 0);
         }
         assert_eq!((list.pop(), list.len(), copy.len()), (None, 0, 10_000));
         list.push(5);

@@ -8,7 +8,7 @@
 //! | | 6 | all depends on it |
 //! | | 8–23 | attribute |
 //! | | 24–31 | words to jump over; 255 ends the program: accepted when true, rejected when false |
-//! | next | | a key, a test, a count of keys and the keys, or two floats |
+//! | next | | a key, a test, a count of keys and the keys, or two floats of one word or of two |
 //!
 //! Falling off the end accepts. What only the judge knows passes, and the answer is then [`Verdict::Ask`].
 
@@ -20,12 +20,12 @@ pub(crate) const AMONG: u32 = 1;
 pub(crate) const BETWEEN: u32 = 2;
 pub(crate) const TEST: u32 = 3;
 pub(crate) const JUDGE: u32 = 4;
+/// As [`BETWEEN`], where both ends fit into half as many bits.
+const BETWEEN_SHORT: u32 = 5;
 const NEGATED: u32 = 1 << 4;
 const ON_TRUE: u32 = 1 << 5;
 const MUST: u32 = 1 << 6;
 const END: u32 = 255;
-/// Of an instruction without which all is rejected.
-pub(crate) const MUST_END: u32 = MUST | END << 24;
 
 /// The number of a text or other test.
 pub(crate) type TestId = u32;
@@ -55,6 +55,13 @@ pub(crate) enum Verdict {
     No,
     Yes,
     Ask,
+}
+
+impl Numbered {
+    /// Whether it is an equality with one constant.
+    pub fn is_equality(&self) -> bool {
+        matches!(self, Numbered::Leaf { ask: AskNumber::Among(keys), negated: false, .. } if keys.len() == 1)
+    }
 }
 
 /// How one test of an event came out.
@@ -154,11 +161,15 @@ impl Writer {
                         }
                     },
                     AskNumber::Between(from, to) => {
-                        self.code.push(first | BETWEEN);
-                        for float in [from, to] {
-                            let bits = float.to_bits();
-                            #[allow(clippy::cast_possible_truncation)]
-                            self.code.extend([(bits >> 32) as u32, bits as u32]);
+                        if let (Some(from), Some(to)) = (short(*from), short(*to)) {
+                            self.code.extend([first | BETWEEN_SHORT, from, to]);
+                        } else {
+                            self.code.push(first | BETWEEN);
+                            for float in [from, to] {
+                                let bits = float.to_bits();
+                                #[allow(clippy::cast_possible_truncation)]
+                                self.code.extend([(bits >> 32) as u32, bits as u32]);
+                            }
                         }
                     }
                     AskNumber::Test(test) => self.code.extend([first | TEST, *test]),
@@ -204,8 +215,16 @@ fn length(code: &[u32]) -> usize {
         Some(EQUAL | TEST) => 2,
         Some(AMONG) => 2 + code.get(1).map_or(0, |count| *count as usize),
         Some(BETWEEN) => 5,
+        Some(BETWEEN_SHORT) => 3,
         _ => 1,
     }
+}
+
+/// The bits of a float in one word, if it is the same there.
+fn short(float: f64) -> Option<u32> {
+    #[allow(clippy::cast_possible_truncation)]
+    let short = float as f32;
+    (f64::from(short).to_bits() == float.to_bits()).then_some(short.to_bits())
 }
 
 fn float(high: u32, low: u32) -> f64 {
@@ -216,30 +235,45 @@ fn float(high: u32, low: u32) -> f64 {
 #[inline]
 pub(crate) fn run(code: &[u32], event: &mut impl Answers) -> Verdict {
     let mut rest = code;
-    let mut unsure = false;
-    while let Some((&word, arguments)) = rest.split_first() {
+    let mut verdict = Verdict::Yes;
+    while let [word, arguments @ ..] = rest {
+        let word = *word;
         let attribute = attribute_of(word);
-        let (tested, after) = match (word & 15, arguments) {
-            (EQUAL, [key, after @ ..]) => (Tested::of(event.equals(attribute, *key)), after),
+        let tested = match (word & 15, arguments) {
+            (EQUAL, [key, after @ ..]) => {
+                rest = after;
+                Tested::of(event.equals(attribute, *key))
+            }
             (AMONG, [count, keys @ ..]) => {
-                let (keys, after) = keys.split_at((*count as usize).min(keys.len()));
-                (Tested::of(event.among(attribute, keys)), after)
+                let (keys, after) = keys.split_at_checked(*count as usize).unwrap_or((&[], &[]));
+                rest = after;
+                Tested::of(event.among(attribute, keys))
+            }
+            (BETWEEN_SHORT, [a, b, after @ ..]) => {
+                rest = after;
+                let (first, last) = (f32::from_bits(*a), f32::from_bits(*b));
+                event.between(attribute, first.into(), last.into())
             }
             (BETWEEN, [a, b, c, d, after @ ..]) => {
-                let tested = event.between(attribute, float(*a, *b), float(*c, *d));
-                (tested, after)
+                rest = after;
+                event.between(attribute, float(*a, *b), float(*c, *d))
             }
-            (TEST, [test, after @ ..]) => (event.test(attribute, *test), after),
-            _ => (Tested::Unknown, arguments),
+            (TEST, [test, after @ ..]) => {
+                rest = after;
+                event.test(attribute, *test)
+            }
+            _ => {
+                rest = arguments;
+                Tested::Unknown
+            }
         };
         let truth = match tested {
             Tested::Unknown => {
-                unsure = true;
+                verdict = Verdict::Ask;
                 true
             }
             tested => (tested == Tested::True) != (word & NEGATED != 0),
         };
-        rest = after;
         if truth == (word & ON_TRUE != 0) {
             match word >> 24 {
                 END if truth => break,
@@ -248,38 +282,51 @@ pub(crate) fn run(code: &[u32], event: &mut impl Answers) -> Verdict {
             }
         }
     }
-    if unsure { Verdict::Ask } else { Verdict::Yes }
+    verdict
+}
+
+/// Runs a program, of which the equality that it may begin with is tried first: as a rule all ends there.
+#[inline]
+pub(crate) fn run_quickly(code: &[u32], event: &mut impl Answers) -> Verdict {
+    match code {
+        [word, key, rest @ ..] if word & (15 | MUST) == EQUAL | MUST => {
+            match event.equals(attribute_of(*word), *key) {
+                true => run(rest, event),
+                false => Verdict::No,
+            }
+        }
+        code => run(code, event),
+    }
 }
 
 /// The equalities on which all depends.
-pub(crate) fn musts(code: &[u32]) -> Vec<(Attribute, KeyId)> {
-    let mut found = Vec::new();
+pub(crate) fn musts(code: &[u32]) -> impl Iterator<Item = (Attribute, KeyId)> {
     let mut rest = code;
-    while let Some(&word) = rest.first() {
-        if let (EQUAL, &[_, key, ..]) = (word & 15, rest)
-            && word & MUST != 0
-        {
-            found.push((attribute_of(word), key));
+    std::iter::from_fn(move || {
+        while let Some(&word) = rest.first() {
+            let this = rest;
+            rest = rest.get(length(rest)..).unwrap_or(&[]);
+            if let (EQUAL, &[_, key, ..]) = (word & 15, this)
+                && word & MUST != 0
+            {
+                return Some((attribute_of(word), key));
+            }
         }
-        rest = rest.get(length(rest)..).unwrap_or(&[]);
-    }
-    found
+        None
+    })
 }
 
-/// The same program without an equality on which all depends.
-pub(crate) fn without(code: &[u32], must: (Attribute, KeyId)) -> Vec<u32> {
-    let mut kept = Vec::with_capacity(code.len());
-    let mut rest = code;
-    while let Some(&word) = rest.first() {
-        let (this, after) = rest.split_at(length(rest).min(rest.len()));
-        let is_it = word & 15 == EQUAL
+/// Takes an equality on which all depends out of a program.
+pub(crate) fn without(code: &mut Vec<u32>, must: (Attribute, KeyId)) {
+    let mut at = 0;
+    while let Some(rest) = code.get(at..).filter(|rest| !rest.is_empty()) {
+        let is_it = matches!(rest, [word, key, ..] if word & 15 == EQUAL
             && word & MUST != 0
-            && this.get(1) == Some(&must.1)
-            && attribute_of(word) == must.0;
-        if !is_it {
-            kept.extend(this);
+            && *key == must.1
+            && attribute_of(*word) == must.0);
+        match is_it {
+            true => drop(code.drain(at..at + 2)),
+            false => at += length(rest),
         }
-        rest = after;
     }
-    kept
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::attributes::{Name, ROOT};
+use super::attributes::{Name, ROOT, start_of};
 use super::event::{Bit, Event};
 use super::picture::Picture;
 use crate::query::value::Number;
@@ -21,6 +21,15 @@ enum Stop {
     Twice,
 }
 
+/// Where a string stands, its quotes not with it.
+#[derive(Clone, Copy)]
+struct Written {
+    from: usize,
+    to: usize,
+    /// There are backslashes in it.
+    escaped: bool,
+}
+
 /// As deep as `serde_json` goes.
 const DEEPEST: usize = 128;
 
@@ -30,6 +39,7 @@ impl Event {
         self.clear(picture);
         let text = std::str::from_utf8(body).map_err(|_| NotJson)?;
         let root = picture.attributes.name(ROOT).ok_or(NotJson)?;
+        self.keep_all(text);
         let mut reader = Reader {
             text,
             bytes: body,
@@ -37,8 +47,7 @@ impl Event {
             picture,
             event: self,
         };
-        let read = reader.whole(root);
-        match read {
+        match reader.whole(root) {
             Ok(()) => Ok(()),
             Err(Stop::NotJson) => Err(NotJson),
             Err(Stop::Twice) => {
@@ -63,33 +72,35 @@ struct Reader<'e, 't> {
     event: &'e mut Event,
 }
 
-impl<'t> Reader<'_, 't> {
+impl<'e, 't> Reader<'e, 't> {
     fn whole(&mut self, root: &Name) -> Result<(), Stop> {
         match self.next()? {
             b'{' => self.object(root, false, 0)?,
             _ => return Err(Stop::NotJson),
         }
-        self.space();
-        match self.at == self.bytes.len() {
-            true => Ok(()),
-            false => Err(Stop::NotJson),
-        }
-    }
-
-    #[inline]
-    fn space(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.bytes.get(self.at) {
-            self.at += 1;
+        match self.peek() {
+            Err(_) => Ok(()),
+            Ok(_) => Err(Stop::NotJson),
         }
     }
 
     /// The next byte that is no space.
     #[inline]
     fn next(&mut self) -> Result<u8, Stop> {
-        self.space();
-        let byte = self.bytes.get(self.at).ok_or(Stop::NotJson)?;
+        let byte = self.peek()?;
         self.at += 1;
-        Ok(*byte)
+        Ok(byte)
+    }
+
+    #[inline]
+    fn peek(&mut self) -> Result<u8, Stop> {
+        loop {
+            match self.bytes.get(self.at) {
+                Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
+                Some(byte) => return Ok(*byte),
+                None => return Err(Stop::NotJson),
+            }
+        }
     }
 
     /// Behind `{`. The fields that are asked about are read, and the others passed over.
@@ -97,58 +108,86 @@ impl<'t> Reader<'_, 't> {
         if depth > DEEPEST {
             return Err(Stop::NotJson);
         }
-        let picture = self.picture;
-        let base = self.event.seen.len();
+        let object = self.event.begin_object();
         if self.peek()? == b'}' {
             self.at += 1;
             return Ok(());
         }
+        let mut last = (name.place, true);
         loop {
             if self.next()? != b'"' {
                 return Err(Stop::NotJson);
             }
-            let field = self.string()?;
-            if self.next()? != b':' {
-                return Err(Stop::NotJson);
-            }
-            match name.under.get(&*field) {
+            match self.field(name, last)? {
                 None => self.pass()?,
                 Some(under) => {
-                    let seen = self.event.seen.get(base..).unwrap_or_default();
-                    if seen.contains(under) {
+                    last = (under.place, false);
+                    if !self.event.is_new(object, under.place) {
                         return Err(Stop::Twice);
                     }
-                    self.event.seen.push(*under);
-                    match picture.attributes.name(*under) {
-                        Some(name) => self.value(name, spread, depth + 1)?,
-                        None => self.pass()?,
-                    }
+                    self.value(under, spread, depth + 1)?;
                 }
             }
             match self.next()? {
                 b',' => {}
-                b'}' => break,
+                b'}' => return Ok(()),
                 _ => return Err(Stop::NotJson),
             }
         }
-        self.event.seen.truncate(base);
-        Ok(())
     }
 
-    fn peek(&mut self) -> Result<u8, Stop> {
-        self.space();
-        self.bytes.get(self.at).copied().ok_or(Stop::NotJson)
+    /// Behind the quote that begins the name of a field: the name, where somebody asks about it. As a rule the fields
+    /// come in the order in which they came in the last event.
+    #[inline]
+    fn field(&mut self, name: &Name, last: (u32, bool)) -> Result<Option<&'e Name>, Stop> {
+        let attributes = &self.picture.attributes;
+        let guess = self.event.guess(last.0, last.1);
+        if let Some(guessed) = guess.as_ref().and_then(|guess| attributes.name(**guess))
+            && let Some(rest) = self.bytes.get(self.at..)
+            && !guessed.written.is_empty()
+            && rest.starts_with(&guessed.written)
+        {
+            self.at += guessed.written.len();
+            return Ok(Some(guessed));
+        }
+        let field = self.string()?;
+        if self.next()? != b':' {
+            return Err(Stop::NotJson);
+        }
+        let Some(under) = self.under(name, field)? else {
+            return Ok(None);
+        };
+        if let Some(guess) = self.event.guess(last.0, last.1) {
+            *guess = under;
+        }
+        Ok(attributes.name(under))
     }
 
+    /// The place of a field's name, where somebody asks about it.
+    #[inline]
+    fn under(&self, name: &Name, field: Written) -> Result<Option<u32>, Stop> {
+        if field.escaped {
+            return Ok(name.under.get(&*self.text_of(field)?));
+        }
+        let length = field.to - field.from;
+        let bytes = self.bytes.get(field.from..field.to).ok_or(Stop::NotJson)?;
+        // Eight bytes are read together, even where some of them stand behind the name.
+        let start = match self.bytes.get(field.from..field.from + 8) {
+            Some(eight) if length < 8 => start_of(eight) & !(u64::MAX << (8 * length)),
+            _ => start_of(bytes),
+        };
+        Ok(name.under.find(start, bytes))
+    }
+
+    #[inline]
     fn value(&mut self, name: &Name, spread: bool, depth: usize) -> Result<(), Stop> {
-        let picture = self.picture;
         match self.next()? {
             b'"' => {
-                let text = self.string()?;
-                self.event.arrive(picture, name, Bit::Text(&text), spread);
+                let written = self.string()?;
+                self.read_text(written, |event, bit| event.arrive(name, bit, spread))?;
             }
             b'{' => {
-                self.event.arrive(picture, name, Bit::Whole, spread);
+                self.event.arrive(name, Bit::Whole, spread);
                 self.object(name, spread, depth)?;
             }
             b'[' => self.array(name, depth)?,
@@ -156,7 +195,7 @@ impl<'t> Reader<'_, 't> {
                 let bit = self.plain(first)?;
                 // What is null is as if it were not there.
                 if !matches!(bit, Bit::None) {
-                    self.event.arrive(picture, name, bit, spread);
+                    self.event.arrive(name, bit, spread);
                 }
             }
         }
@@ -168,7 +207,6 @@ impl<'t> Reader<'_, 't> {
         if depth > DEEPEST {
             return Err(Stop::NotJson);
         }
-        let picture = self.picture;
         let mut empty = true;
         if self.peek()? == b']' {
             self.at += 1;
@@ -184,23 +222,22 @@ impl<'t> Reader<'_, 't> {
             }
         }
         let whole = if empty { Bit::None } else { Bit::Whole };
-        self.event.values(picture, name, whole);
+        self.event.values(name, whole);
         Ok(())
     }
 
     /// An element of a list; whether it is one, and not null.
     fn element(&mut self, name: &Name, depth: usize) -> Result<bool, Stop> {
-        let picture = self.picture;
         let before = match name.under.is_empty() {
             true => Vec::new(),
             false => self.event.counts(name),
         };
         let bit = match self.next()? {
             b'"' => {
-                let text = self.string()?;
-                self.event.elements(picture, name, Bit::Text(&text));
+                let written = self.string()?;
+                self.read_text(written, |event, bit| event.elements(name, bit))?;
                 if !name.under.is_empty() {
-                    self.event.fill_in(picture, name, &before);
+                    self.event.fill_in(name, &before);
                 }
                 return Ok(true);
             }
@@ -225,9 +262,9 @@ impl<'t> Reader<'_, 't> {
                 bit => bit,
             },
         };
-        self.event.elements(picture, name, bit);
+        self.event.elements(name, bit);
         if !name.under.is_empty() {
-            self.event.fill_in(picture, name, &before);
+            self.event.fill_in(name, &before);
         }
         Ok(true)
     }
@@ -248,12 +285,22 @@ impl<'t> Reader<'_, 't> {
     }
 
     /// true, false, null or a number.
+    #[inline]
     fn plain(&mut self, first: u8) -> Result<Bit<'static>, Stop> {
         let from = self.at - 1;
-        let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t');
-        while self.bytes.get(self.at).is_some_and(|byte| !ends(byte)) {
-            self.at += 1;
+        if first.is_ascii_digit() && first != b'0' {
+            // A number of few digits, as most are.
+            const FEW: usize = 15;
+            let mut int = i64::from(first - b'0');
+            while let Some(digit @ b'0'..=b'9') = self.bytes.get(self.at) {
+                int = int.wrapping_mul(10) + i64::from(digit - b'0');
+                self.at += 1;
+            }
+            if self.at - from <= FEW && self.bytes.get(self.at).is_some_and(ends) {
+                return Ok(Bit::Number(Number::Int(int.into())));
+            }
         }
+        self.pass_plain();
         let word = self.text.get(from..self.at).ok_or(Stop::NotJson)?;
         match (first, word) {
             (b't', "true") => Ok(Bit::Bool(true)),
@@ -264,42 +311,76 @@ impl<'t> Reader<'_, 't> {
         }
     }
 
+    #[inline]
+    fn pass_plain(&mut self) {
+        while self.bytes.get(self.at).is_some_and(|byte| !ends(byte)) {
+            self.at += 1;
+        }
+    }
+
     /// Behind its opening quote.
     #[inline]
-    fn string(&mut self) -> Result<Cow<'t, str>, Stop> {
+    fn string(&mut self) -> Result<Written, Stop> {
         let from = self.at;
-        let rest = self.bytes.get(from..).ok_or(Stop::NotJson)?;
-        let end = plain_part(rest);
-        match rest.get(end) {
-            Some(b'"') => {
-                self.at = from + end + 1;
-                let text = self.text.get(from..from + end).ok_or(Stop::NotJson)?;
-                Ok(Cow::Borrowed(text))
-            }
+        let to = from + plain_part(self.bytes.get(from..).unwrap_or_default());
+        self.at = to + 1;
+        match self.bytes.get(to) {
+            Some(b'"') => Ok(Written {
+                from,
+                to,
+                escaped: false,
+            }),
             Some(b'\\') => {
-                self.at = from;
+                self.at = to;
                 self.pass_string()?;
-                let written = self.text.get(from - 1..self.at).ok_or(Stop::NotJson)?;
-                let text: String = serde_json::from_str(written).map_err(|_| Stop::NotJson)?;
-                Ok(Cow::Owned(text))
+                Ok(Written {
+                    from,
+                    to: self.at - 1,
+                    escaped: true,
+                })
             }
             _ => Err(Stop::NotJson),
         }
     }
 
+    /// What a string says.
+    #[inline]
+    fn text_of(&self, written: Written) -> Result<Cow<'t, str>, Stop> {
+        let Written { from, to, escaped } = written;
+        if !escaped {
+            return Ok(Cow::Borrowed(self.text.get(from..to).ok_or(Stop::NotJson)?));
+        }
+        let quoted = self.text.get(from - 1..to + 1).ok_or(Stop::NotJson)?;
+        let text: String = serde_json::from_str(quoted).map_err(|_| Stop::NotJson)?;
+        Ok(Cow::Owned(text))
+    }
+
+    #[inline]
+    fn read_text(
+        &mut self,
+        written: Written,
+        arrive: impl FnOnce(&mut Event, Bit<'_>),
+    ) -> Result<(), Stop> {
+        match self.text_of(written)? {
+            #[allow(clippy::cast_possible_truncation)] // a message is smaller
+            Cow::Borrowed(text) => arrive(self.event, Bit::Kept(text, written.from as u32)),
+            Cow::Owned(text) => arrive(self.event, Bit::Text(&text)),
+        }
+        Ok(())
+    }
+
+    /// Behind its opening quote, or further on.
     fn pass_string(&mut self) -> Result<(), Stop> {
         loop {
             let rest = self.bytes.get(self.at..).ok_or(Stop::NotJson)?;
-            let end = rest
-                .iter()
-                .position(|byte| matches!(byte, b'"' | b'\\'))
-                .ok_or(Stop::NotJson)?;
+            let end = plain_part(rest);
             match rest.get(end) {
                 Some(b'"') => {
                     self.at += end + 1;
                     return Ok(());
                 }
-                _ => self.at += end + 2,
+                Some(b'\\') => self.at += end + 2,
+                _ => return Err(Stop::NotJson),
             }
         }
     }
@@ -314,17 +395,7 @@ impl<'t> Reader<'_, 't> {
                 b'}' | b']' => depth = depth.checked_sub(1).ok_or(Stop::NotJson)?,
                 b',' | b':' if depth > 0 => continue,
                 b',' | b':' => return Err(Stop::NotJson),
-                _ => {
-                    let ends = |byte: &u8| {
-                        matches!(
-                            byte,
-                            b',' | b':' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t'
-                        )
-                    };
-                    while self.bytes.get(self.at).is_some_and(|byte| !ends(byte)) {
-                        self.at += 1;
-                    }
-                }
+                _ => self.pass_plain(),
             }
             if depth == 0 {
                 return Ok(());
@@ -333,21 +404,33 @@ impl<'t> Reader<'_, 't> {
     }
 }
 
+/// Whether a byte stands behind a word or a number.
+#[inline]
+fn ends(byte: &u8) -> bool {
+    matches!(
+        byte,
+        b',' | b':' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t'
+    )
+}
+
 /// How many bytes stand before a quote, a backslash or what may not be in a string; eight are looked at together.
 #[inline]
 fn plain_part(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 255;
     const HIGH: u64 = ONES << 7;
-    // The high bit of each byte that is zero, and of no byte before the first that is.
-    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
     let mut at = 0;
     while let Some(eight) = bytes.get(at..at + 8) {
         let Ok(eight) = eight.try_into() else { break };
         let word = u64::from_le_bytes(eight);
-        let low = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        let ends = zero(word ^ (ONES * 0x22)) | zero(word ^ (ONES * 0x5c)) | low;
-        if ends != 0 {
-            return at + ends.trailing_zeros() as usize / 8;
+        // The high bit of each byte that is one of these, and of no byte before the first that is. With its second bit
+        // changed a quote is just above what may not be in a string, and that stays below.
+        let turned = word ^ (ONES * 2);
+        let quote_or_low = turned.wrapping_sub(ONES * 0x21) & !turned;
+        let other = word ^ (ONES * 0x5c);
+        let backslash = other.wrapping_sub(ONES) & !other;
+        let found = (quote_or_low | backslash) & HIGH;
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
         }
         at += 8;
     }

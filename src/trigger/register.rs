@@ -8,32 +8,31 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
-use super::attributes::{Attribute, Attributes, Described, Reading};
-use super::dictionary::{Dictionary, Form, Key, KeyId, NO_KEY, grid, hashed};
+use super::attributes::{Attribute, Attributes};
+use super::dictionary::{Dictionary, Form, Key, KeyId, NO_KEY, Record};
 use super::event::Event;
-use super::formula::{Ask, Asked, Formula, Leaf};
-use super::lists::ELSEWHERE;
+use super::formula::{Asked, Formula};
+use super::lists::{ELSEWHERE, List};
 use super::literal::Literal;
-use super::picture::{Matches, Picture, Sorts};
+use super::picture::{Matches, Picture};
 use super::pieces::Pieces;
-use super::program::{AskNumber, JUDGE, Numbered, TestId, musts, write};
+use super::program::{TestId, musts, without};
 use super::statistics::Statistics;
-use crate::query::tree::{Needle, Test};
+
+mod names;
+mod places;
 
 /// More branches than these are one, checked whole.
 const BRANCHES: usize = 16;
-/// A predicate with more keys than these is no place to wait at, unless there is no other.
-const KEYS: usize = 64;
-/// The longest beginning or end that is a key.
-const LONGEST: usize = 63;
 
 #[derive(Clone, Debug)]
 pub struct Register {
     picture: Picture,
     /// Where each rule waits: branch and key.
     homes: Vec<Homes>,
-    /// How often each key and each test is named.
-    named: Vec<u32>,
+    /// Of each key.
+    named: Vec<Named>,
+    /// How often each test is named.
     tested: Vec<u32>,
     free_keys: Vec<KeyId>,
     free_tests: Vec<TestId>,
@@ -44,6 +43,13 @@ pub struct Register {
     rules: usize,
     /// The rule after the last one that was asked whether it waits at the right place.
     next: u32,
+}
+
+/// The hash of a key, and how often it is named.
+#[derive(Clone, Copy, Debug, Default)]
+struct Named {
+    hash: u32,
+    count: u32,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -64,12 +70,6 @@ impl Homes {
     }
 }
 
-/// Where a branch may wait, and how many events would find it there.
-struct Place {
-    keys: Vec<Key>,
-    cost: f32,
-}
-
 impl Default for Register {
     fn default() -> Register {
         Register::new()
@@ -82,12 +82,13 @@ impl Register {
             picture: Picture {
                 attributes: Arc::new(Attributes::default()),
                 sorts: Pieces::default(),
-                dictionary: Dictionary::new(),
+                dictionary: Dictionary::default(),
+                unindexed: Arc::default(),
                 tests: Pieces::default(),
                 absent: Arc::default(),
             },
             homes: Vec::new(),
-            named: vec![0],
+            named: vec![Named::default()],
             tested: Vec::new(),
             free_keys: Vec::new(),
             free_tests: Vec::new(),
@@ -115,16 +116,15 @@ impl Register {
 
     /// How many constants and tests rules name.
     pub fn named(&self) -> usize {
-        let named = self.named.iter().chain(&self.tested);
-        named.filter(|count| **count > 0).count()
+        let named = self.named.iter().map(|named| named.count);
+        let counts = named.chain(self.tested.iter().copied());
+        counts.filter(|count| *count > 0).count()
     }
 
     /// How many rules no key finds: each event looks at them.
     pub fn unindexed(&self) -> usize {
         let mut rules = Vec::new();
-        if let Some(list) = self.picture.dictionary.list(NO_KEY) {
-            list.rules(&mut rules);
-        }
+        self.picture.unindexed.rules(&mut rules);
         rules.len()
     }
 
@@ -161,8 +161,7 @@ impl Register {
         let elsewhere = if homes.len() > 1 { ELSEWHERE } else { 0 };
         for (code, keys) in written {
             for key in keys {
-                let code = without_key(&code, key);
-                self.put(key, rule | elsewhere, code);
+                self.put(key, rule | elsewhere, code.clone());
             }
         }
         let homes = match homes.as_slice() {
@@ -193,16 +192,7 @@ impl Register {
                     .copied()
                     .filter(|must| must.1 != *key)
                     .collect();
-                if let Some(place) = self.picture.dictionary.list_mut(*key)
-                    && let Some(list) = place
-                {
-                    let list = Arc::make_mut(list);
-                    list.remove(rule, &left);
-                    if list.is_empty() {
-                        *place = None;
-                        self.waits(*key, false);
-                    }
-                }
+                self.take(*key, rule, &left);
                 self.unname(*key);
             }
             self.release(branch);
@@ -210,505 +200,78 @@ impl Register {
         !homes.is_empty() || branches.is_empty()
     }
 
-    fn put(&mut self, key: KeyId, rule: u32, code: Vec<u32>) {
-        let taken = self.picture.dictionary.list_mut(key).map(Option::take);
-        let known = taken.flatten();
-        let fresh = known.is_none();
-        let mut list = known.unwrap_or_default();
-        let commonness = |key: KeyId| commonness(&self.statistics, &self.picture.dictionary, key);
-        Arc::make_mut(&mut list).put(rule, code, &commonness);
-        if let Some(place) = self.picture.dictionary.list_mut(key) {
-            *place = Some(list);
+    fn record(&self, key: KeyId) -> Option<&Record> {
+        let named = self.named.get(key as usize)?;
+        self.picture.dictionary.record(named.hash, key)
+    }
+
+    /// The list under a key, or that of the rules that no key finds.
+    fn list(&self, key: KeyId) -> Option<&List> {
+        match key {
+            NO_KEY => Some(&self.picture.unindexed),
+            key => self.record(key)?.list.as_deref(),
         }
+    }
+
+    fn put(&mut self, key: KeyId, rule: u32, mut code: Vec<u32>) {
+        // The program need not ask what its key has answered.
+        let answered = musts(&code).find(|must| must.1 == key);
+        if let Some(must) = answered {
+            without(&mut code, must);
+        }
+        let (statistics, named) = (&self.statistics, &self.named);
+        let commonness = |attribute: Attribute, key: KeyId| match named.get(key as usize) {
+            Some(named) => statistics.commonness(attribute, named.hash),
+            None => 0.5,
+        };
+        if key == NO_KEY {
+            Arc::make_mut(&mut self.picture.unindexed).put(rule, &mut code, &commonness);
+            return;
+        }
+        let hash = named.get(key as usize).map_or(0, |named| named.hash);
+        let Some(record) = self.picture.dictionary.record_mut(hash, key) else {
+            return;
+        };
+        let fresh = record.list.is_none();
+        let list = record.list.get_or_insert_default();
+        Arc::make_mut(list).put(rule, &mut code, &commonness);
         if fresh {
-            self.waits(key, true);
+            let key = record.key.clone();
+            self.waits(&key, true);
+        }
+    }
+
+    /// Takes a rule from under a key. The list, if that is all there was, goes with it.
+    fn take(&mut self, key: KeyId, rule: u32, depends: &[(Attribute, KeyId)]) {
+        if key == NO_KEY {
+            Arc::make_mut(&mut self.picture.unindexed).remove(rule, depends);
+            return;
+        }
+        let hash = self.named.get(key as usize).map_or(0, |named| named.hash);
+        if let Some(record) = self.picture.dictionary.record_mut(hash, key)
+            && let Some(list) = &mut record.list
+        {
+            let list = Arc::make_mut(list);
+            list.remove(rule, depends);
+            if list.is_empty() {
+                record.list = None;
+                let key = record.key.clone();
+                self.waits(&key, false);
+            }
         }
     }
 
     /// Whether rules wait under a key has changed: of None, readers must know it.
-    fn waits(&mut self, key: KeyId, waits: bool) {
-        let Some(Key {
-            attribute,
-            form: Form::Is(Literal::None),
-        }) = self
-            .picture
-            .dictionary
-            .record(key)
-            .and_then(|record| record.key.clone())
-        else {
+    fn waits(&mut self, key: &Key, waits: bool) {
+        if key.form != Form::Is(Literal::None) {
             return;
-        };
+        }
         let absent = Arc::make_mut(&mut self.picture.absent);
-        absent.retain(|known| *known != attribute);
-        let elements = self.picture.sorts.get(usize::from(attribute));
+        absent.retain(|known| *known != key.attribute);
+        let elements = self.picture.sorts.get(usize::from(key.attribute));
         if waits && elements.is_some_and(|sorts| !sorts.elements) {
-            absent.push(attribute);
+            absent.push(key.attribute);
         }
-    }
-
-    // --- names ---
-
-    fn attribute(&mut self, described: &Described) -> Option<Attribute> {
-        if let Some(known) = self.picture.attributes.known(described) {
-            return Some(known);
-        }
-        let number = Arc::make_mut(&mut self.picture.attributes).add(described)?;
-        self.picture.sorts.push(Sorts {
-            elements: described.elements,
-            instants: described.reading == Reading::Instant,
-            ..Sorts::default()
-        });
-        Some(number)
-    }
-
-    /// The number of a key, which is named once more.
-    fn name(&mut self, key: Key) -> KeyId {
-        let known = self.picture.dictionary.find_form(key.attribute, &key.form);
-        let id = match known {
-            NO_KEY => {
-                self.mark(&key, true);
-                let free = self.free_keys.pop();
-                let attribute = key.attribute;
-                let none = key.form == Form::Is(Literal::None);
-                let several = key.form == Form::Several;
-                let id = self.picture.dictionary.add(key, free);
-                if let Some(sorts) = self.picture.sorts.get_mut(usize::from(attribute))
-                    && (none || several)
-                {
-                    if several {
-                        sorts.several = id;
-                    } else if !sorts.elements {
-                        sorts.none = id;
-                    }
-                }
-                id
-            }
-            id => id,
-        };
-        if self.named.len() <= id as usize {
-            self.named.resize(id as usize + 1, 0);
-        }
-        if let Some(count) = self.named.get_mut(id as usize) {
-            *count += 1;
-        }
-        id
-    }
-
-    fn unname(&mut self, id: KeyId) {
-        let Some(count) = self.named.get_mut(id as usize).filter(|_| id != NO_KEY) else {
-            return;
-        };
-        *count = count.saturating_sub(1);
-        if *count > 0 {
-            return;
-        }
-        let record = self.picture.dictionary.record(id);
-        let Some(key) = record.and_then(|record| record.key.clone()) else {
-            return;
-        };
-        self.mark(&key, false);
-        if let Some(sorts) = self.picture.sorts.get_mut(usize::from(key.attribute)) {
-            if sorts.none == id {
-                sorts.none = NO_KEY;
-            }
-            if sorts.several == id {
-                sorts.several = NO_KEY;
-            }
-        }
-        self.picture.dictionary.remove(id);
-        self.free_keys.push(id);
-    }
-
-    /// Counts a key among those of its sort, and tells readers of sorts that came or went.
-    fn mark(&mut self, key: &Key, comes: bool) {
-        let (sort, bit) = match &key.form {
-            Form::Is(_) => {
-                match comes {
-                    true => self.statistics.named(key.attribute),
-                    false => self.statistics.unnamed(key.attribute),
-                }
-                return;
-            }
-            Form::Several => return,
-            #[allow(clippy::cast_possible_truncation)] // at most LONGEST
-            Form::Starts(text) => (1, text.len() as u8),
-            #[allow(clippy::cast_possible_truncation)]
-            Form::Ends(text) => (2, text.len() as u8),
-            Form::Cell(level, _) => (0, *level),
-            Form::Gram(_) => (3, 0),
-        };
-        let count = self.sorts.entry((key.attribute, sort, bit)).or_default();
-        *count = if comes { *count + 1 } else { *count - 1 };
-        let some = *count > 0;
-        if !some {
-            self.sorts.remove(&(key.attribute, sort, bit));
-        }
-        if let Some(sorts) = self.picture.sorts.get_mut(usize::from(key.attribute)) {
-            let mask = match sort {
-                0 => &mut sorts.levels,
-                1 => &mut sorts.starts,
-                2 => &mut sorts.ends,
-                _ => {
-                    sorts.grams = some;
-                    return;
-                }
-            };
-            match some {
-                true => *mask |= 1 << bit,
-                false => *mask &= !(1 << bit),
-            }
-        }
-    }
-
-    fn name_test(&mut self, attribute: Attribute, test: &Test) -> TestId {
-        let written = format!("{test:?}");
-        if let Some(&known) = self.tests.get(&(attribute, written.clone())) {
-            if let Some(count) = self.tested.get_mut(known as usize) {
-                *count += 1;
-            }
-            return known;
-        }
-        let kept = Some(Arc::new(test.clone()));
-        let id = match self.free_tests.pop() {
-            Some(id) => id,
-            None => {
-                self.picture.tests.push(None);
-                self.tested.push(0);
-                #[allow(clippy::cast_possible_truncation)] // no four billion tests
-                {
-                    self.picture.tests.len() as TestId - 1
-                }
-            }
-        };
-        if let Some(place) = self.picture.tests.get_mut(id as usize) {
-            *place = kept;
-        }
-        if let Some(count) = self.tested.get_mut(id as usize) {
-            *count = 1;
-        }
-        self.tests.insert((attribute, written), id);
-        id
-    }
-
-    fn unname_test(&mut self, attribute: Attribute, test: &Test) {
-        let written = (attribute, format!("{test:?}"));
-        let Some(&id) = self.tests.get(&written) else {
-            return;
-        };
-        if let Some(count) = self.tested.get_mut(id as usize) {
-            *count = count.saturating_sub(1);
-            if *count > 0 {
-                return;
-            }
-        }
-        self.tests.remove(&written);
-        if let Some(place) = self.picture.tests.get_mut(id as usize) {
-            *place = None;
-        }
-        self.free_tests.push(id);
-    }
-
-    // --- branches ---
-
-    /// The program of a whole rule.
-    pub(crate) fn compile(&mut self, formula: &Formula) -> Vec<u32> {
-        self.program(&parts_of(formula))
-    }
-
-    /// The program of a branch, whose constants and tests are named by it.
-    fn program(&mut self, branch: &[&Formula]) -> Vec<u32> {
-        let mut parts: Vec<(f32, Numbered)> = branch
-            .iter()
-            .map(|part| {
-                let passes = self.passes(part);
-                (passes, self.number(part))
-            })
-            .collect();
-        // What is likeliest to fail comes first.
-        parts.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let parts: Vec<Numbered> = parts.into_iter().map(|(_, part)| part).collect();
-        write(&parts).unwrap_or_else(|| vec![JUDGE])
-    }
-
-    /// How often a part is true, as a guess; costly ones are put off.
-    fn passes(&self, part: &Formula) -> f32 {
-        match part {
-            Formula::Constant(_) => 0.0,
-            Formula::Judge => 3.0,
-            Formula::And(parts) => parts
-                .iter()
-                .map(|part| self.passes(part))
-                .fold(1.0, f32::min),
-            Formula::Or(parts) => {
-                let sum: f32 = parts.iter().map(|part| self.passes(part)).sum();
-                0.2 + sum.min(2.0)
-            }
-            Formula::Leaf(leaf) => {
-                let Some(attribute) = self.picture.attributes.known(&leaf.attribute) else {
-                    return 0.5;
-                };
-                let some = match &leaf.ask {
-                    Ask::Among(literals) => literals
-                        .iter()
-                        .map(|literal| {
-                            let hash = hashed::literal(attribute, literal);
-                            self.statistics.commonness(attribute, hash)
-                        })
-                        .sum::<f32>()
-                        .min(1.0),
-                    Ask::Between(first, last) => {
-                        0.1 + self.statistics.between(attribute, *first, *last)
-                    }
-                    Ask::Starts(_) | Ask::Ends(_) => return 1.2,
-                    Ask::Contains(_) => return 1.5,
-                    Ask::Other(_) => return 2.0,
-                };
-                if leaf.negated { 1.0 - some } else { some }
-            }
-        }
-    }
-
-    fn number(&mut self, part: &Formula) -> Numbered {
-        match part {
-            Formula::And(parts) => {
-                Numbered::And(parts.iter().map(|part| self.number(part)).collect())
-            }
-            Formula::Or(parts) => {
-                Numbered::Or(parts.iter().map(|part| self.number(part)).collect())
-            }
-            Formula::Leaf(leaf) => {
-                let Some(attribute) = self.attribute(&leaf.attribute) else {
-                    return Numbered::Judge;
-                };
-                let ask = match &leaf.ask {
-                    Ask::Among(literals) => AskNumber::Among(
-                        literals
-                            .iter()
-                            .map(|literal| self.name(is(attribute, literal)))
-                            .collect(),
-                    ),
-                    Ask::Between(first, last) => AskNumber::Between(*first, *last),
-                    other => match as_test(other) {
-                        Some(test) => AskNumber::Test(self.name_test(attribute, &test)),
-                        None => return Numbered::Judge,
-                    },
-                };
-                Numbered::Leaf {
-                    attribute,
-                    ask,
-                    negated: leaf.negated,
-                }
-            }
-            Formula::Judge | Formula::Constant(_) => Numbered::Judge,
-        }
-    }
-
-    /// Gives back what [`Register::program`] has named.
-    fn release(&mut self, branch: &[&Formula]) {
-        for part in branch {
-            match part {
-                Formula::And(parts) | Formula::Or(parts) => {
-                    let parts: Vec<&Formula> = parts.iter().collect();
-                    self.release(&parts);
-                }
-                Formula::Leaf(leaf) => {
-                    let Some(attribute) = self.picture.attributes.known(&leaf.attribute) else {
-                        continue;
-                    };
-                    match &leaf.ask {
-                        Ask::Among(literals) => {
-                            for literal in literals {
-                                let form = Form::Is(literal.clone());
-                                let key = self.picture.dictionary.find_form(attribute, &form);
-                                self.unname(key);
-                            }
-                        }
-                        Ask::Between(..) => {}
-                        other => {
-                            if let Some(test) = as_test(other) {
-                                self.unname_test(attribute, &test);
-                            }
-                        }
-                    }
-                }
-                Formula::Judge | Formula::Constant(_) => {}
-            }
-        }
-    }
-
-    /// The equalities that a branch depends on, with the numbers of their keys.
-    fn depends(&self, branch: &[&Formula]) -> Vec<(Attribute, KeyId)> {
-        let mut depends = Vec::new();
-        for part in branch {
-            if let Formula::Leaf(Leaf {
-                attribute,
-                ask: Ask::Among(literals),
-                negated: false,
-            }) = part
-                && let [literal] = literals.as_slice()
-                && let Some(attribute) = self.picture.attributes.known(attribute)
-            {
-                let form = Form::Is(literal.clone());
-                depends.push((
-                    attribute,
-                    self.picture.dictionary.find_form(attribute, &form),
-                ));
-            }
-        }
-        depends
-    }
-
-    // --- where a branch waits ---
-
-    fn rarest(&mut self, branch: &[&Formula]) -> Option<Place> {
-        let mut best: Option<Place> = None;
-        let parts: Vec<Place> = branch
-            .iter()
-            .filter_map(|part| self.waiting(part))
-            .collect();
-        let intervals = self.intervals(branch);
-        for place in parts.into_iter().chain(intervals) {
-            if best.as_ref().is_none_or(|best| place.cost < best.cost) {
-                best = Some(place);
-            }
-        }
-        best
-    }
-
-    /// How a part could be waited for.
-    fn waiting(&mut self, part: &Formula) -> Option<Place> {
-        match part {
-            Formula::Or(parts) => {
-                let mut all = Place {
-                    keys: Vec::new(),
-                    cost: 0.0,
-                };
-                for part in parts {
-                    let place = self.waiting(part)?;
-                    for key in place.keys {
-                        if !all.keys.contains(&key) {
-                            all.keys.push(key);
-                        }
-                    }
-                    all.cost += place.cost;
-                }
-                (all.keys.len() <= KEYS).then_some(all)
-            }
-            Formula::And(parts) => {
-                let parts: Vec<&Formula> = parts.iter().collect();
-                self.rarest(&parts)
-            }
-            Formula::Leaf(leaf) if !leaf.negated => self.leaf(leaf),
-            Formula::Leaf(_) | Formula::Judge | Formula::Constant(_) => None,
-        }
-    }
-
-    fn leaf(&mut self, leaf: &Leaf) -> Option<Place> {
-        let attribute = self.attribute(&leaf.attribute)?;
-        let one = |form: Form, cost: f32| {
-            Some(Place {
-                keys: vec![Key { attribute, form }],
-                cost,
-            })
-        };
-        match &leaf.ask {
-            Ask::Among(literals) => {
-                // Nothing is more than everything, so that a long list is still better than no key.
-                let many = if literals.len() > KEYS { 1.0 } else { 0.0 };
-                let costs = literals.iter().map(|literal| {
-                    let hash = hashed::literal(attribute, literal);
-                    self.statistics.commonness(attribute, hash)
-                });
-                Some(Place {
-                    cost: costs.sum::<f32>() + many,
-                    keys: literals
-                        .iter()
-                        .map(|literal| is(attribute, literal))
-                        .collect(),
-                })
-            }
-            Ask::Between(..) => None,
-            Ask::Starts(text) if !text.is_empty() => {
-                let start = text.get(..text.floor_char_boundary(LONGEST))?;
-                one(Form::Starts(start.into()), rarity(start.len()))
-            }
-            Ask::Ends(text) if !text.is_empty() => {
-                let from = text.ceil_char_boundary(text.len().saturating_sub(LONGEST));
-                let end = text.get(from..)?;
-                one(Form::Ends(end.into()), rarity(end.len()))
-            }
-            Ask::Contains(text) => {
-                let bytes = text.as_bytes();
-                // The part that fewest rules wait for already.
-                let gram = bytes.windows(4).filter_map(|four| four.try_into().ok());
-                let rarest = gram.min_by_key(|gram| {
-                    let key = self
-                        .picture
-                        .dictionary
-                        .find_form(attribute, &Form::Gram(*gram));
-                    self.named.get(key as usize).copied().unwrap_or(0)
-                })?;
-                one(Form::Gram(rarest), 0.03)
-            }
-            Ask::Starts(_) | Ask::Ends(_) | Ask::Other(_) => None,
-        }
-    }
-
-    /// Bounds on the same attribute are an interval, which is waited for in cells of a grid.
-    fn intervals(&mut self, branch: &[&Formula]) -> Vec<Place> {
-        let mut bounds: Vec<(&Described, f64, f64)> = Vec::new();
-        for part in branch {
-            if let Formula::Leaf(Leaf {
-                attribute,
-                ask: Ask::Between(first, last),
-                negated: false,
-            }) = part
-            {
-                match bounds.iter_mut().find(|(known, ..)| *known == attribute) {
-                    Some((_, from, to)) => {
-                        *from = from.max(*first);
-                        *to = to.min(*last);
-                    }
-                    None => bounds.push((attribute, *first, *last)),
-                }
-            }
-        }
-        let mut places = Vec::new();
-        for (described, first, last) in bounds {
-            let Some(attribute) = self.attribute(described) else {
-                continue;
-            };
-            if !first.is_finite() || !last.is_finite() {
-                continue;
-            }
-            let mut keys = Vec::new();
-            if first <= last {
-                let level = grid::level(first, last);
-                let cells = grid::cell(level, first)..=grid::cell(level, last);
-                if cells.clone().take(4).count() > 3 {
-                    continue;
-                }
-                keys.extend(cells.map(|cell| Key {
-                    attribute,
-                    form: Form::Cell(level, cell),
-                }));
-            }
-            // Of several values one may lie above the one bound and another below the other.
-            if !described.single() {
-                keys.push(Key {
-                    attribute,
-                    form: Form::Several,
-                });
-            }
-            if keys.is_empty() {
-                continue;
-            }
-            places.push(Place {
-                cost: 2.0 * self.statistics.between(attribute, first, last),
-                keys,
-            });
-        }
-        places
     }
 
     // --- learning ---
@@ -717,16 +280,10 @@ impl Register {
     pub fn show(&mut self, event: &mut Event) {
         self.statistics.show(event);
         let mut matches = Matches::default();
-        let mut keys = Vec::new();
-        for &attribute in &event.present {
-            keys.extend(event.found(attribute).map(|found| found.key));
-            if let Some(sorts) = self.picture.sorts.get(usize::from(attribute)) {
-                self.picture
-                    .derived(attribute, sorts, event, &mut |key| keys.push(key));
-            }
-        }
-        for key in keys.into_iter().filter(|key| *key != NO_KEY) {
-            let looked_at = self.picture.burden(key, event, &mut matches);
+        let mut lists = Vec::new();
+        self.picture.look_up(event, &mut lists);
+        for (key, list) in lists {
+            let looked_at = self.picture.burden(list, event, &mut matches);
             self.statistics.bore(key, looked_at);
         }
     }
@@ -747,7 +304,7 @@ impl Register {
                 break;
             }
             let mut rules = Vec::new();
-            if let Some(list) = self.picture.dictionary.list(key) {
+            if let Some(list) = self.list(key) {
                 list.rules(&mut rules);
             }
             // A long list is seen to in parts, each time from another place on.
@@ -797,75 +354,6 @@ impl Register {
         }
         better
     }
-
-    fn cost_of(&self, key: KeyId) -> f32 {
-        let record = self.picture.dictionary.record(key);
-        match record.and_then(|record| record.key.as_ref()) {
-            None => f32::MAX,
-            Some(Key {
-                attribute,
-                form: Form::Is(literal),
-            }) => self
-                .statistics
-                .commonness(*attribute, hashed::literal(*attribute, literal)),
-            Some(Key {
-                attribute,
-                form: Form::Cell(level, cell),
-            }) => {
-                let width = 2.0_f64.powi(i32::from(*level) - 32);
-                #[allow(clippy::cast_precision_loss)]
-                let first = *cell as f64 * width;
-                self.statistics.between(*attribute, first, first + width)
-            }
-            Some(Key {
-                form: Form::Several,
-                ..
-            }) => 0.0,
-            Some(Key {
-                form: Form::Starts(text) | Form::Ends(text),
-                ..
-            }) => rarity(text.len()),
-            Some(Key {
-                form: Form::Gram(_),
-                ..
-            }) => 0.03,
-        }
-    }
-}
-
-/// How often texts begin or end with a part of that length, as a guess.
-fn rarity(length: usize) -> f32 {
-    match length {
-        0 | 1 => 0.2,
-        2 | 3 => 0.1,
-        _ => 0.03,
-    }
-}
-
-fn commonness(statistics: &Statistics, dictionary: &Dictionary, key: KeyId) -> f32 {
-    match dictionary
-        .record(key)
-        .and_then(|record| record.key.as_ref())
-    {
-        Some(key) => statistics.commonness(key.attribute, hashed::key(key.attribute, &key.form)),
-        None => 0.5,
-    }
-}
-
-fn is(attribute: Attribute, literal: &Literal) -> Key {
-    Key {
-        attribute,
-        form: Form::Is(literal.clone()),
-    }
-}
-
-/// The program without the equality that its key has answered.
-fn without_key(code: &[u32], key: KeyId) -> Vec<u32> {
-    let answered = musts(code).into_iter().find(|must| must.1 == key);
-    match answered {
-        Some(must) => super::program::without(code, must),
-        None => code.to_vec(),
-    }
 }
 
 /// The branches of a rule, each an "and" of parts. None at all: the rule is never true.
@@ -883,14 +371,4 @@ fn parts_of(formula: &Formula) -> Vec<&Formula> {
         Formula::And(parts) => parts.iter().collect(),
         other => vec![other],
     }
-}
-
-fn as_test(ask: &Ask) -> Option<Test> {
-    Some(match ask {
-        Ask::Starts(text) => Test::StartsWith(Needle::Folded(text.clone())),
-        Ask::Ends(text) => Test::EndsWith(Needle::Folded(text.clone())),
-        Ask::Contains(text) => Test::Contains(Needle::Folded(text.clone())),
-        Ask::Other(test) => test.clone(),
-        Ask::Among(_) | Ask::Between(..) => return None,
-    })
 }
