@@ -2,10 +2,12 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use muster::task::TaskState;
 use support::servers::Rabbit;
 
 fn root() -> &'static Path {
@@ -207,6 +209,44 @@ fn the_schedules_shown_are_ones_that_check_accepts() {
     assert!(
         ended_well,
         "check refuses what the README shows:\n{out}\n{err}"
+    );
+}
+
+#[test]
+fn the_diagram_of_a_tasks_life_is_the_table_of_legal_steps() {
+    let diagram = blocks("mermaid").concat();
+    let shown: BTreeSet<(String, String)> = diagram
+        .lines()
+        .filter_map(|line| line.trim().split_once(" --> "))
+        .map(|(from, to)| {
+            let to = to.split_once(':').map_or(to, |(to, _)| to);
+            (from.to_owned(), to.to_owned())
+        })
+        .collect();
+    let mut legal: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut step = |from: &str, to: &str| legal.insert((from.to_owned(), to.to_owned()));
+    step("[*]", TaskState::Queued.word());
+    for (word, state) in TaskState::ALL {
+        for next in state.legal() {
+            step(word, next.word());
+        }
+        if state.terminal() {
+            step(word, "[*]");
+        }
+    }
+    assert_eq!(shown, legal);
+}
+
+#[test]
+fn the_commands_for_queues_pause_one_and_let_it_go_on() {
+    let place = Place::new("queues");
+    let commands = block_with("muster queue pause");
+    let (ended_well, out, err) =
+        place.run(&format!("muster apply config/openkat.yaml\n{commands}"));
+    assert!(ended_well, "the commands failed:\n{out}\n{err}");
+    assert!(
+        out.contains("\"reason\":\"the scanned") && out.contains("0 of 64"),
+        "{out}"
     );
 }
 
