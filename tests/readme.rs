@@ -187,6 +187,14 @@ fn the_embedded_commands_write_tasks_to_a_file() {
 }
 
 #[test]
+fn the_rules_of_the_tour_pass_their_cases() {
+    let place = Place::new("cases");
+    let (ended_well, out, err) = place.run(&block_with("muster test"));
+    assert!(ended_well, "{out}{err}");
+    assert!(out.ends_with("3 passed, 0 failed\n"), "{out}");
+}
+
+#[test]
 fn the_worker_runs_the_shipped_scripts_without_a_broker() {
     let place = Place::new("worker");
     let (ended_well, out, err) = place.run(&block_with("muster work"));

@@ -182,7 +182,7 @@ fn a_case_that_cannot_be_read_is_complained_about_with_its_place() {
         (&format!("{CREATED}\ntask: []"), "did you mean `tasks`?"),
         (
             &format!("{CREATED}\nrefused: [{{plugin: a, reason: level_to_low}}]"),
-            "did you mean level_too_low?",
+            "did you mean `level_too_low`?",
         ),
         ("event: {type: object.created, data: {}}", "organization"),
         (
