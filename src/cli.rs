@@ -13,6 +13,7 @@ mod ask;
 mod declare;
 mod demo;
 mod explain;
+mod import;
 mod letters;
 mod look;
 mod output;
@@ -93,6 +94,11 @@ enum Command {
     Apply(declare::Apply),
     /// Print all that is declared as YAML that `apply` reads
     Export,
+    /// Load inventory in bulk
+    Import {
+        #[command(subcommand)]
+        what: import::Import,
+    },
     /// Bring the database's schema up to this version
     Migrate,
     /// Whether store, bus and every replica's loops are well
@@ -295,6 +301,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Migrate => serve::migrate(&settings, output).await,
         Command::Health => look::health(&settings, output).await,
         Command::Explain(explain) => explain::run(&settings, &explain, output).await,
+        Command::Import { what } => import::run(&settings, &what, output).await,
         Command::Test(test) => rehearse::test(&settings, &test, output),
         Command::Query(ask) => query::run(&settings, &ask, output).await,
         Command::Work(work) => work::run(&settings, work).await,

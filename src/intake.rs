@@ -23,10 +23,12 @@ use crate::wire::{self, Line, Refused};
 mod batch;
 mod beyond;
 mod explain;
+mod import;
 
 use batch::Opened;
 pub use batch::{Handled, Incoming, handle};
 pub use explain::{Explained, explain};
+pub use import::{Imported, import};
 
 /// How much is taken at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
