@@ -63,7 +63,13 @@ fn main() {
     }
     if let Some(rules) = plan.one {
         let workload = Workload::new(rules, Mix::Core, false);
+        let (before, from) = (memory(), cpu());
         let register = built(&workload, true);
+        println!(
+            "RESULT build={:.1} bytes={:.0}",
+            (cpu() - from) as f64 / 1e3 / rules as f64,
+            (memory() - before) / rules as f64
+        );
         let bodies = bodies(&workload, 0, plan.events);
         let picture = register.picture();
         for _ in 0..plan.rounds {

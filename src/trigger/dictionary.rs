@@ -44,7 +44,7 @@ pub(crate) const NO_KEY: KeyId = 0;
 pub(crate) struct Record {
     pub id: KeyId,
     pub key: Key,
-    pub list: Option<Arc<List>>,
+    pub list: List,
 }
 
 /// Hashes, one for each form, the same for a key and for what is looked for.
@@ -214,6 +214,19 @@ impl Dictionary {
             .map_or(0, |page| page.first[0] ^ page.first[FIRST - 1])
     }
 
+    /// Reads a little of what a hash leads to, as [`Dictionary::touch`].
+    #[inline]
+    pub fn approach(&self, hash: u32) -> u32 {
+        let record = self.page(hash).and_then(|page| page.find(hash, |_| true));
+        record.map_or(0, |record| {
+            let first = match &record.key.form {
+                Form::Is(Literal::Text(text)) => text.as_bytes().first().copied(),
+                _ => None,
+            };
+            record.list.approach() ^ u32::from(first.unwrap_or_default())
+        })
+    }
+
     #[inline]
     pub fn find(&self, hash: u32, is_it: impl Fn(&Key) -> bool) -> Option<&Record> {
         self.page(hash)?.find(hash, |record| is_it(&record.key))
@@ -241,7 +254,7 @@ impl Dictionary {
     pub fn add(&mut self, hash: u32, id: KeyId, key: Key) {
         let page = page_of(hash, self.pages.len());
         if let Some(page) = self.pages.get_mut(page) {
-            let list = None;
+            let list = List::default();
             page.put(hash, Record { id, key, list });
         }
         self.count += 1;

@@ -16,17 +16,34 @@ const SPLITS: usize = 4;
 pub(crate) type RuleNumber = u32;
 pub(crate) const ELSEWHERE: RuleNumber = 1 << 31;
 
-/// All that is looked at lies together, in words: first the splits, each an attribute, the number of its children and
-/// their keys in order; then the rules, each with the length of its program and the program.
+/// A list. All that is looked at lies together, in words: the rules, each with the length of its program and the program.
+#[derive(Clone, Debug)]
+pub(crate) enum List {
+    /// As most are: nothing but words.
+    Short(Arc<[u32]>),
+    Long(Arc<Long>),
+}
+
+/// A list that has grown long. Its words begin with the splits, each an attribute, the number of its children and their
+/// keys in order.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct List {
+pub(crate) struct Long {
     words: Vec<u32>,
     /// Where the rules begin.
     begin: u32,
     /// How many rules there are, those of the children not among them.
     count: u32,
     /// Of the first split, then of the next.
-    children: Vec<Arc<List>>,
+    children: Vec<List>,
+}
+
+/// More words than these are kept with some room behind them, so that not each rule moves them all.
+const MANY: usize = 1024;
+
+impl Default for List {
+    fn default() -> List {
+        List::Short(Arc::default())
+    }
 }
 
 /// Where one of its splits stands in the words of a list.
@@ -70,25 +87,40 @@ impl<'l> Iterator for Entries<'l> {
 impl List {
     #[inline]
     pub fn entries(&self) -> Entries<'_> {
-        Entries(self.words.get(self.begin as usize..).unwrap_or_default())
+        match self {
+            List::Short(words) => Entries(words),
+            List::Long(long) => long.entries(),
+        }
     }
 
-    /// How many rules are looked at here.
+    /// Reads a little of what tells where the words are, so that it is near when they are read.
     #[inline]
-    pub fn count(&self) -> usize {
-        self.count as usize
+    pub fn approach(&self) -> u32 {
+        match self {
+            List::Short(_) => 0,
+            List::Long(long) => long.begin,
+        }
     }
 
-    /// Reads a little of each part, so that the memory is near when all is read.
+    /// Reads a little of each part of the words, so that they are near when all of them are read.
     #[inline]
     pub fn touch(&self) -> u32 {
         const LINE: usize = 16;
-        const LINES: usize = 6;
-        self.words
-            .iter()
-            .step_by(LINE)
-            .take(LINES)
-            .fold(0, |sum, word| sum ^ word)
+        const LINES: usize = 8;
+        let words = match self {
+            List::Short(words) => words,
+            List::Long(long) => long.words.as_slice(),
+        };
+        let mut sum = 0;
+        let mut place = 0;
+        while let Some(word) = words.get(place) {
+            sum ^= word;
+            place += LINE;
+            if place == LINE * LINES {
+                break;
+            }
+        }
+        sum
     }
 
     /// The children for an event; `keys_of` tells the keys that it has of an attribute.
@@ -98,16 +130,107 @@ impl List {
         keys_of: impl Fn(Attribute) -> K,
         mut found: impl FnMut(&'l List),
     ) {
-        for split in self.splits() {
-            let keys = self.words.get(split.keys).unwrap_or_default();
+        let List::Long(long) = self else { return };
+        for split in long.splits() {
+            let keys = long.words.get(split.keys).unwrap_or_default();
             for key in keys_of(split.attribute) {
                 if let Ok(at) = keys.binary_search(&key)
-                    && let Some(child) = self.children.get(split.first + at)
+                    && let Some(child) = long.children.get(split.first + at)
                 {
                     found(child);
                 }
             }
         }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        match self {
+            List::Short(words) => words.is_empty(),
+            List::Long(long) => long.words.is_empty(),
+        }
+    }
+
+    /// The rules in it and below.
+    pub fn rules(&self, all: &mut Vec<RuleNumber>) {
+        all.extend(self.entries().map(|(rule, _)| rule & !ELSEWHERE));
+        if let List::Long(long) = self {
+            for child in &long.children {
+                child.rules(all);
+            }
+        }
+    }
+
+    /// Adds a rule.
+    pub fn put(&mut self, rule: RuleNumber, code: &mut Vec<u32>, commonness: &Commonness<'_>) {
+        if let List::Short(words) = self {
+            let (count, length) = (Entries(words).count(), words.len() + 2 + code.len());
+            if count < LONG as usize && length <= MANY {
+                let known = words.iter().copied();
+                *words = known.chain(entry(rule, code)).collect();
+                return;
+            }
+            #[allow(clippy::cast_possible_truncation)] // few
+            let long = Long {
+                words: words.to_vec(),
+                count: count as u32,
+                ..Long::default()
+            };
+            *self = List::Long(Arc::new(long));
+        }
+        if let List::Long(long) = self {
+            Arc::make_mut(long).put(rule, code, commonness);
+        }
+    }
+
+    /// Removes one entry of a rule whose program depends on these equalities; whether there was one.
+    pub fn remove(&mut self, rule: RuleNumber, depends: &[(Attribute, KeyId)]) -> bool {
+        match self {
+            List::Short(words) => {
+                let Some(gone) = place_of(Entries(words), rule) else {
+                    return false;
+                };
+                let before = words.iter().take(gone.start);
+                let after = words.iter().skip(gone.end);
+                *words = before.chain(after).copied().collect();
+            }
+            List::Long(long) => {
+                let long = Arc::make_mut(long);
+                if !long.remove(rule, depends) {
+                    return false;
+                }
+                if long.begin == 0 && long.count <= LONG / 2 {
+                    *self = List::Short(long.words.as_slice().into());
+                }
+            }
+        }
+        true
+    }
+}
+
+/// A rule as it stands in the words.
+#[allow(clippy::cast_possible_truncation)] // a query is short
+fn entry(rule: RuleNumber, code: &[u32]) -> impl Iterator<Item = u32> {
+    [rule, code.len() as u32]
+        .into_iter()
+        .chain(code.iter().copied())
+}
+
+/// Where the words of a rule are, from the first of the entries on.
+fn place_of(entries: Entries<'_>, rule: RuleNumber) -> Option<Range<usize>> {
+    let mut begin = 0;
+    for (known, program) in entries {
+        let end = begin + 2 + program.len();
+        if known & !ELSEWHERE == rule {
+            return Some(begin..end);
+        }
+        begin = end;
+    }
+    None
+}
+
+impl Long {
+    fn entries(&self) -> Entries<'_> {
+        Entries(self.words.get(self.begin as usize..).unwrap_or_default())
     }
 
     /// The split that stands at a place, where one does.
@@ -133,20 +256,7 @@ impl List {
         std::iter::successors(self.split_at(0, 0), |split| self.after(split))
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.words.is_empty()
-    }
-
-    /// The rules in it and below.
-    pub fn rules(&self, all: &mut Vec<RuleNumber>) {
-        all.extend(self.entries().map(|(rule, _)| rule & !ELSEWHERE));
-        for child in &self.children {
-            child.rules(all);
-        }
-    }
-
-    /// Adds a rule.
-    pub fn put(&mut self, rule: RuleNumber, code: &mut Vec<u32>, commonness: &Commonness<'_>) {
+    fn put(&mut self, rule: RuleNumber, code: &mut Vec<u32>, commonness: &Commonness<'_>) {
         let place = self
             .splits()
             .find_map(|split| Some((chosen(musts(code), split.attribute)?, split)));
@@ -178,12 +288,12 @@ impl List {
                 self.tell(split, split.keys.len() + 1);
                 self.begin += 1;
                 self.children.reserve_exact(1);
-                self.children.insert(split.first + at, Arc::default());
+                self.children.insert(split.first + at, List::default());
                 at
             }
         };
         if let Some(child) = self.children.get_mut(split.first + at) {
-            Arc::make_mut(child).put(rule, code, commonness);
+            child.put(rule, code, commonness);
         }
     }
 
@@ -197,15 +307,12 @@ impl List {
         }
     }
 
-    #[allow(clippy::cast_possible_truncation)] // a query is short
     fn push(&mut self, rule: RuleNumber, code: &[u32]) {
         let more = 2 + code.len();
         if self.words.capacity() - self.words.len() < more {
-            // A little room in long lists, so that not each rule moves all that is there.
             self.words.reserve_exact(more + self.words.len() / 16);
         }
-        self.words.extend([rule, code.len() as u32]);
-        self.words.extend(code);
+        self.words.extend(entry(rule, code));
         self.count += 1;
     }
 
@@ -237,8 +344,7 @@ impl List {
         }
     }
 
-    /// Removes one entry of a rule whose program depends on these equalities; whether there was one.
-    pub fn remove(&mut self, rule: RuleNumber, depends: &[(Attribute, KeyId)]) -> bool {
+    fn remove(&mut self, rule: RuleNumber, depends: &[(Attribute, KeyId)]) -> bool {
         let mut next = self.split_at(0, 0);
         while let Some(split) = next {
             next = self.after(&split);
@@ -248,18 +354,14 @@ impl List {
                 return true;
             }
         }
-        let mut place = self.begin as usize;
-        for (known, program) in self.entries() {
-            let end = place + 2 + program.len();
-            if known & !ELSEWHERE == rule {
-                self.words.drain(place..end);
-                self.count -= 1;
-                self.shrink();
-                return true;
-            }
-            place = end;
-        }
-        false
+        let Some(gone) = place_of(self.entries(), rule) else {
+            return false;
+        };
+        let begin = self.begin as usize;
+        self.words.drain(begin + gone.start..begin + gone.end);
+        self.count -= 1;
+        self.shrink();
+        true
     }
 
     fn remove_below(
@@ -278,7 +380,6 @@ impl List {
         };
         let left = depends.iter().copied().filter(|one| *one != must);
         let left: Vec<(Attribute, KeyId)> = left.collect();
-        let child = Arc::make_mut(child);
         if !child.remove(rule, &left) {
             return false;
         }

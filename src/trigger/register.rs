@@ -83,7 +83,7 @@ impl Register {
                 attributes: Arc::new(Attributes::default()),
                 sorts: Pieces::default(),
                 dictionary: Dictionary::default(),
-                unindexed: Arc::default(),
+                unindexed: List::default(),
                 tests: Pieces::default(),
                 absent: Arc::default(),
             },
@@ -209,7 +209,7 @@ impl Register {
     fn list(&self, key: KeyId) -> Option<&List> {
         match key {
             NO_KEY => Some(&self.picture.unindexed),
-            key => self.record(key)?.list.as_deref(),
+            key => Some(&self.record(key)?.list),
         }
     }
 
@@ -225,16 +225,16 @@ impl Register {
             None => 0.5,
         };
         if key == NO_KEY {
-            Arc::make_mut(&mut self.picture.unindexed).put(rule, &mut code, &commonness);
+            let list = &mut self.picture.unindexed;
+            list.put(rule, &mut code, &commonness);
             return;
         }
         let hash = named.get(key as usize).map_or(0, |named| named.hash);
         let Some(record) = self.picture.dictionary.record_mut(hash, key) else {
             return;
         };
-        let fresh = record.list.is_none();
-        let list = record.list.get_or_insert_default();
-        Arc::make_mut(list).put(rule, &mut code, &commonness);
+        let fresh = record.list.is_empty();
+        record.list.put(rule, &mut code, &commonness);
         if fresh {
             let key = record.key.clone();
             self.waits(&key, true);
@@ -244,17 +244,13 @@ impl Register {
     /// Takes a rule from under a key. The list, if that is all there was, goes with it.
     fn take(&mut self, key: KeyId, rule: u32, depends: &[(Attribute, KeyId)]) {
         if key == NO_KEY {
-            Arc::make_mut(&mut self.picture.unindexed).remove(rule, depends);
+            self.picture.unindexed.remove(rule, depends);
             return;
         }
         let hash = self.named.get(key as usize).map_or(0, |named| named.hash);
-        if let Some(record) = self.picture.dictionary.record_mut(hash, key)
-            && let Some(list) = &mut record.list
-        {
-            let list = Arc::make_mut(list);
-            list.remove(rule, depends);
-            if list.is_empty() {
-                record.list = None;
+        if let Some(record) = self.picture.dictionary.record_mut(hash, key) {
+            record.list.remove(rule, depends);
+            if record.list.is_empty() {
                 let key = record.key.clone();
                 self.waits(&key, false);
             }
