@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use muster::backlog::{Allowance, Backlog, Key, Waiting};
+use muster::backlog::{Allowance, Backlog, Key, Turns, Used, Waiting, bucket, left};
 use muster::moment::{Moment, Span};
 use muster::policy::Rank;
 use muster::rank::{Ranked, rank};
+use muster::schedule::{Limit, Per};
 use proptest::prelude::*;
 
 fn waiting(id: usize, class: i64, organization: &str, plugin: &str) -> Waiting {
@@ -42,6 +43,120 @@ fn ten_of_another_organization_pass_a_hundred_thousand_within_twenty_dispatches(
         .filter(|waiting| waiting.organization == "small")
         .count();
     assert_eq!(small, 10);
+}
+
+#[test]
+fn turns_go_on_where_they_stood_from_one_look_to_the_next() {
+    // Three organisations, of weights 1 to 3; each look sees all of them again, from whose turn it is.
+    let mut left: BTreeMap<(String, usize), i64> = BTreeMap::new();
+    for (weight, organization) in [(1, "one"), (2, "two"), (3, "three")] {
+        for id in 0..60 {
+            left.insert((organization.to_owned(), id), weight);
+        }
+    }
+    let mut turns = Turns::default();
+    let mut went: BTreeMap<String, usize> = BTreeMap::new();
+    for look in 0..24 {
+        let mut backlog = Backlog::resumed(0, turns.clone());
+        let next = turns.next.get(&1).map_or("", |(next, _)| next.as_str());
+        let (after, before): (Vec<_>, Vec<_>) = left
+            .iter()
+            .partition(|((organization, _), _)| organization.as_str() >= next);
+        for ((organization, id), weight) in after.into_iter().chain(before) {
+            let id = 1000 * usize::try_from(*weight).expect("small") + id;
+            backlog.put(waiting(id, 1, organization, "scan"), *weight);
+        }
+        // Five do not divide a round of six.
+        for task in backlog.next(5, &mut Allowance::default()) {
+            let id: usize = task.id.parse().expect("a number");
+            left.remove(&(task.organization.clone(), id % 1000));
+            *went.entry(task.organization).or_default() += 1;
+        }
+        turns = backlog.turns();
+        assert_eq!(turns.dispatched, 5 * (look + 1));
+    }
+    let shares: Vec<usize> = went.into_values().collect();
+    assert_eq!(shares, [20, 60, 40], "one, three, two");
+}
+
+#[test]
+fn turns_stop_before_whoever_is_not_here_and_go_on_there() {
+    let mut backlog = Backlog::new(0);
+    for id in 0..9 {
+        backlog.put(waiting(id, 1, ["a", "b", "c"][id % 3], "scan"), 1);
+    }
+    backlog.stop_before(1, "d");
+    let next = backlog.next(9, &mut Allowance::default());
+    assert_eq!(ids(&next), ["000000", "000001", "000002"]);
+    assert!(backlog.stopped());
+    assert_eq!(backlog.turns().next[&1], ("d".to_owned(), 0));
+}
+
+#[test]
+fn a_group_that_has_more_in_the_store_says_so_before_somebody_less_urgent_goes() {
+    let mut backlog = Backlog::new(0);
+    let place = |id: usize, plugin: &str, priority: i64| Waiting {
+        priority,
+        ..waiting(id, 1, "acme", plugin)
+    };
+    backlog.put(place(0, "scan", 1), 1);
+    backlog.put(place(5, "read", 9), 1);
+    let scan = (1, "acme".to_owned(), "scan".to_owned());
+    backlog.expect_more(scan.clone());
+    let all = &mut Allowance::default();
+    assert_eq!(ids(&backlog.next(9, all)), ["000000"]);
+    assert_eq!(backlog.dry(), [scan]);
+    backlog.put(place(1, "scan", 1), 1);
+    assert_eq!(ids(&backlog.next(9, all)), ["000001", "000005"]);
+}
+
+#[test]
+fn a_bucket_gains_a_token_in_each_interval_and_holds_half_a_second_of_them_or_one() {
+    let at = |ms: i64| Moment::from_micros(1_790_000_000_000_000 + ms * 1000);
+    let tenth = bucket((10, Span::seconds(1)));
+    let mut full_at = Moment::EPOCH;
+    assert_eq!(
+        (tenth.tokens(full_at, at(0)), tenth.next(full_at, at(0))),
+        (5, None)
+    );
+    full_at = tenth.taken(full_at, 5, at(0));
+    assert_eq!(tenth.tokens(full_at, at(0)), 0);
+    assert_eq!(tenth.next(full_at, at(0)), Some(at(100)));
+    assert_eq!(
+        (
+            tenth.tokens(full_at, at(99)),
+            tenth.tokens(full_at, at(100))
+        ),
+        (0, 1)
+    );
+    assert_eq!(
+        (
+            tenth.tokens(full_at, at(499)),
+            tenth.tokens(full_at, at(9000))
+        ),
+        (4, 5)
+    );
+    let slow = bucket((100, Span::seconds(3600)));
+    let full_at = slow.taken(Moment::EPOCH, 1, at(0));
+    assert_eq!(slow.next(full_at, at(0)), Some(at(36_000)));
+    let limit = |concurrency: Option<i64>, rate: Option<(i64, Span)>| Limit {
+        concurrency,
+        rate,
+        per: Per::Plugin,
+    };
+    let used = Used {
+        under_way: 7,
+        offered: 9,
+    };
+    let rate = Some((10, Span::seconds(1)));
+    let least = |limit: &Limit| left(limit, used, Moment::EPOCH, at(0));
+    assert_eq!(least(&limit(Some(8), None)), 1);
+    assert_eq!(least(&limit(Some(5), None)), 0);
+    assert_eq!(
+        least(&limit(Some(50), rate)),
+        1,
+        "a second's worth of offers, nine of them open"
+    );
 }
 
 #[test]
