@@ -702,11 +702,15 @@ fn grace(catalogue: &Catalogue, scheduled: &Scheduled, plugin: &Plugin, cause: C
         .unwrap_or(Span::ZERO)
 }
 
-/// When a task of the clock may begin at the earliest, where its schedule spreads them: by a stable hash of schedule
-/// and input, so the same input comes at the same offset each time.
+/// When a task may begin at the earliest, where its schedule spreads those of the clock and of the inventory: by a stable
+/// hash of schedule and input, so the same input comes at the same offset each time.
 fn spread(scheduled: &Scheduled, run: &RunDraft, unique_key: &str) -> Option<Moment> {
     let window = scheduled.schedule.spread.micros();
-    let clocked = matches!(run.cause, Cause::OnTime | Cause::CatchUp);
+    let clocked = match run.cause {
+        Cause::OnTime | Cause::CatchUp => true,
+        Cause::Event | Cause::Chained => run.expands,
+        Cause::Manual | Cause::Backfill | Cause::Retry => false,
+    };
     if window <= 0 || !clocked {
         return None;
     }
