@@ -121,6 +121,7 @@ async fn measure(folder: &std::path::Path, schedules: usize, due: usize) {
         state: None,
         limit: 1_000_000,
         offset: 0,
+        ..Default::default()
     };
     let runs = ground.store.list("run", &page).await.expect("runs");
     let runs = runs.map_or(0, |listing| listing.rows.len());

@@ -27,10 +27,21 @@ macro_rules! allowed {
     };
 }
 
+mod declared;
+mod explain;
+mod letters;
+mod lists;
 mod queues;
 mod runs;
 mod schedules;
+mod stats;
 mod targets;
+mod tasks;
+
+pub use declared::{declared_rows, store_edits};
+pub use explain::explained_as;
+pub use lists::{Shown, rows};
+pub use schedules::preview;
 
 /// Does what is asked. The same id is answered with the same answer and done once.
 pub async fn answer(
@@ -59,11 +70,21 @@ pub async fn answer(
         Command::Run(asked) => clerk.of_runs(asked).await?,
         Command::Schedule(asked) => clerk.of_schedules(asked).await?,
         Command::Target(asked) => clerk.of_targets(asked).await?,
+        Command::Task(asked) => clerk.of_tasks(asked).await?,
+        Command::Attempts(listing) => clerk.list(&listing).await?,
+        Command::DeadLetter(asked) => clerk.of_letters(asked).await?,
+        Command::Declared(asked) => clerk.of_declared(asked).await?,
+        Command::Explain { event, queue } => clerk.explain(&event, queue.as_deref()).await?,
+        Command::Stats => clerk.stats().await?,
     };
     if requested.id.is_some()
         && let Some(answered) = clerk.answered(&answer)
     {
-        ground.store.answered(&answered, ground.clock.now()).await?;
+        let kept = ground.store.answered(&answered, ground.clock.now()).await?;
+        // Whoever was faster with the same request has said what is answered.
+        if !kept {
+            return clerk.answered_before().await;
+        }
     }
     Ok(answer)
 }
@@ -91,6 +112,23 @@ impl Clerk<'_> {
             answer: reply(Some(&id), answer),
             id,
         })
+    }
+
+    /// What was answered to the same request, once it is known that there was one.
+    async fn answered_before(&self) -> Result<Answer, StoreError> {
+        let id = self.requested.id.as_deref().unwrap_or_default();
+        let bound = self.bound.unwrap_or_default();
+        let kept = self.ground.store.answer_of(bound, id).await?;
+        Ok(kept.as_deref().map_or_else(
+            || {
+                Err(Refused::new(
+                    "try_again",
+                    "the same request was being answered",
+                    "send it again, with the same id",
+                ))
+            },
+            read_reply,
+        ))
     }
 
     /// The schedule of this name or id, as far as the request may see it.

@@ -1,6 +1,7 @@
 //! All that is declared, compiled and indexed: one consistent picture with a revision. A copy costs next to nothing; an
 //! [`Edition`] makes the next one from what changed.
 
+mod ahead;
 mod edition;
 mod known;
 
@@ -22,6 +23,7 @@ use crate::rules::Rules;
 use crate::schedule::{OF_ENABLED, OF_PLUGIN, ObjectSet, Organization, Schedule};
 use crate::trigger::{Scheduled, Schedules};
 
+pub use ahead::{Ahead, instants, look_ahead};
 pub use edition::{Changed, Edition};
 pub use known::{Asked, Found, Keys, Known, Missing, Past, Pointer, key_of, keys_in, versions};
 

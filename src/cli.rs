@@ -4,13 +4,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::json;
 
 use crate::bus::BusError;
+use crate::declaration::Kind;
 use crate::document::Complaint;
 use crate::store::StoreError;
 
 mod ask;
 mod declare;
+mod declared;
 mod demo;
 mod explain;
 mod import;
@@ -23,6 +26,7 @@ mod queues;
 mod rehearse;
 pub mod rules;
 mod serve;
+mod tasks;
 mod work;
 
 const EXIT_CODES: &str = "\
@@ -136,11 +140,20 @@ before ({plugin, organization, input, at}). No store is read. Exit 0 where every
     #[command(after_help = work::ABOUT)]
     Work(work::Work),
     /// Organisations
-    Organization(ListCommand),
+    Organization {
+        #[command(subcommand)]
+        verb: declared::OrganizationVerb,
+    },
     /// Plugins
-    Plugin(ListCommand),
+    Plugin {
+        #[command(subcommand)]
+        verb: declared::PluginVerb,
+    },
     /// Object sets
-    ObjectSet(ListCommand),
+    ObjectSet {
+        #[command(subcommand)]
+        verb: declared::Verb,
+    },
     /// Schedules
     Schedule {
         #[command(subcommand)]
@@ -152,11 +165,23 @@ before ({plugin, organization, input, at}). No store is read. Exit 0 where every
         verb: ask::TargetVerb,
     },
     /// Calendars: windows in which nothing begins
-    Calendar(ListCommand),
+    Calendar {
+        #[command(subcommand)]
+        verb: declared::Verb,
+    },
+    /// How much there is, and which replicas are at work
+    Stats {
+        /// Only of this organisation
+        #[arg(long, value_name = "ID")]
+        organization: Option<String>,
+    },
     /// The inventory
     Object(ListCommand),
     /// Tasks
-    Task(ListCommand),
+    Task {
+        #[command(subcommand)]
+        verb: tasks::TaskVerb,
+    },
     /// Attempts: each offer of a task
     Attempt(ListCommand),
     /// Queues: what waits in them, paused and resumed
@@ -164,7 +189,7 @@ before ({plugin, organization, input, at}). No store is read. Exit 0 where every
         #[command(subcommand)]
         verb: queues::Verb,
     },
-    /// Messages that could not be read
+    /// Messages that could not be read, and tasks that are dead
     DeadLetter {
         #[command(subcommand)]
         verb: letters::Verb,
@@ -197,6 +222,37 @@ struct Filter {
     /// Leave out so many first
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
     offset: i64,
+    /// Only those of which this query over their columns is true
+    #[arg(long = "where", value_name = "QUERY")]
+    condition: Option<String>,
+    /// What comes after this id: the last of the page before
+    #[arg(long, value_name = "ID")]
+    after: Option<String>,
+}
+
+/// One thing by its id, or many that are alike.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false, id = "which")]
+struct Which {
+    /// Their ids
+    #[arg(group = "which")]
+    ids: Vec<String>,
+    /// All of which this query over their columns is true
+    #[arg(long = "where", value_name = "QUERY", group = "which")]
+    condition: Option<String>,
+    /// All of them
+    #[arg(long, group = "which")]
+    all: bool,
+}
+
+#[derive(Debug, Args)]
+struct Sure {
+    /// Only those of this organisation
+    #[arg(long, value_name = "ID")]
+    organization: Option<String>,
+    /// Do not ask before many are touched at once
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -305,15 +361,20 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Test(test) => rehearse::test(&settings, &test, output),
         Command::Query(ask) => query::run(&settings, &ask, output).await,
         Command::Work(work) => work::run(&settings, work).await,
-        Command::DeadLetter { verb } => letters::run(&settings, &verb, output).await,
-        Command::Organization(list) => look::noun(&settings, "organization", list, output).await,
-        Command::Plugin(list) => look::noun(&settings, "plugin", list, output).await,
-        Command::ObjectSet(list) => look::noun(&settings, "object_set", list, output).await,
+        Command::DeadLetter { verb } => letters::run(&settings, verb, output).await,
+        Command::Organization { verb } => declared::organization(&settings, verb, output).await,
+        Command::Plugin { verb } => declared::plugin(&settings, verb, output).await,
+        Command::ObjectSet { verb } => {
+            declared::run(&settings, Kind::ObjectSet, verb, output).await
+        }
+        Command::Calendar { verb } => declared::run(&settings, Kind::Calendar, verb, output).await,
+        Command::Stats { organization } => {
+            ask::ask(&settings, "stats", organization, json!({}), output).await
+        }
         Command::Schedule { verb } => ask::schedule(&settings, verb, output).await,
         Command::Target { verb } => ask::target(&settings, verb, output).await,
-        Command::Calendar(list) => look::noun(&settings, "calendar", list, output).await,
         Command::Object(list) => look::noun(&settings, "object", list, output).await,
-        Command::Task(list) => look::noun(&settings, "task", list, output).await,
+        Command::Task { verb } => tasks::run(&settings, verb, output).await,
         Command::Attempt(list) => look::noun(&settings, "attempt", list, output).await,
         Command::Queue { verb } => queues::run(&settings, verb, output).await,
     }

@@ -8,15 +8,23 @@ use serde_json::{Map, Value};
 use crate::document::{Complaints, Node, Table, nearest};
 use crate::wire::Refused;
 
+mod declared;
+mod letter;
+mod list;
 mod queue;
 mod run;
 mod schedule;
 mod target;
+mod task;
 
+pub use declared::{Apply, DeclaredCommand, IfExists};
+pub use letter::LetterCommand;
+pub use list::{Filter, Listing, Rows, Which};
 pub use queue::QueueCommand;
 pub use run::{RunCommand, Start};
-pub use schedule::{Backfill, ScheduleCommand};
+pub use schedule::{Backfill, Preview, ScheduleCommand};
 pub use target::TargetCommand;
+pub use task::TaskCommand;
 
 /// A command that can be done.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +33,16 @@ pub enum Command {
     Run(RunCommand),
     Schedule(ScheduleCommand),
     Target(TargetCommand),
+    Task(TaskCommand),
+    Attempts(Listing),
+    DeadLetter(LetterCommand),
+    Declared(DeclaredCommand),
+    Explain {
+        event: String,
+        /// The queue that it would come from.
+        queue: Option<String>,
+    },
+    Stats,
 }
 
 /// A part of a list.
@@ -38,43 +56,24 @@ pub struct Page {
 type Read = fn(&str, &mut Table<'_, '_>) -> Option<Command>;
 
 /// The nouns with their verbs, and who reads them.
-const NOUNS: [(&str, &[&str], Read); 4] = [
+const NOUNS: [(&str, &[&str], Read); 13] = [
+    (
+        "organization",
+        &declared::ORGANIZATION,
+        declared::organization,
+    ),
+    ("plugin", &declared::PLUGIN, declared::plugin),
+    ("object_set", &declared::OBJECT_SET, declared::object_set),
+    ("calendar", &declared::CALENDAR, declared::calendar),
     ("queue", &queue::VERBS, queue::read),
     ("run", &run::VERBS, run::read),
     ("schedule", &schedule::VERBS, schedule::read),
     ("target", &target::VERBS, target::read),
-];
-
-/// Commands of the contract that are not done yet.
-const NOT_YET: [&str; 28] = [
-    "organization.apply",
-    "organization.list",
-    "plugin.apply",
-    "plugin.delete",
-    "plugin.enable",
-    "plugin.disable",
-    "plugin.list",
-    "object_set.apply",
-    "object_set.delete",
-    "object_set.list",
-    "calendar.apply",
-    "calendar.delete",
-    "calendar.list",
-    "schedule.apply",
-    "schedule.delete",
-    "schedule.preview",
-    "task.get",
-    "task.list",
-    "task.cancel",
-    "task.retry",
-    "task.mark",
-    "attempt.list",
-    "dead_letter.list",
-    "dead_letter.show",
-    "dead_letter.redrive",
-    "dead_letter.drop",
-    "explain",
-    "stats",
+    ("task", &task::VERBS, task::read),
+    ("attempt", &task::ATTEMPT_VERBS, task::read_attempt),
+    ("dead_letter", &letter::VERBS, letter::read),
+    ("explain", &[""], explain),
+    ("stats", &[""], |_, _| Some(Command::Stats)),
 ];
 
 impl Command {
@@ -131,21 +130,27 @@ pub fn names() -> Vec<String> {
 }
 
 fn unknown(name: &str) -> Refused {
-    if NOT_YET.contains(&name) {
-        return Refused::new(
-            "not_supported",
-            format!("{name} is not done on the bus yet"),
-            "use the command line: muster apply, muster task list, …",
-        );
-    }
     let done = names();
-    let known = done.iter().map(String::as_str).chain(NOT_YET);
+    let known = done.iter().map(String::as_str);
     let near = nearest(name, known);
     let help = match near.as_slice() {
         [] => format!("there are {}", done.join(", ")),
         near => format!("did you mean {}?", near.join(" or ")),
     };
     Refused::new("unknown_command", format!("`{name}` is no command"), help)
+}
+
+/// An event as the bus would bring it: a text, or JSON as it is.
+fn explain(_: &str, table: &mut Table<'_, '_>) -> Option<Command> {
+    let queue = table.word("queue");
+    if !table.require("event") {
+        return None;
+    }
+    let event = match table.node("event")?.to_json() {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    Some(Command::Explain { event, queue })
 }
 
 /// A word without which the command means nothing.

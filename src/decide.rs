@@ -31,7 +31,7 @@ use crate::task::{Ids, InputDraft, TaskDraft, TaskState, digest, stable_number, 
 use crate::trigger::Scheduled;
 use crate::trigger::{Room, Tally, Untouched};
 
-pub use asked::{begin, request};
+pub use asked::{again, begin, request};
 pub use chained::{End, EndOf, chained};
 pub use clock::{AHEAD, Due, Passed, due};
 pub use page::{Carried, Inputs, asks_for_ends, page};
@@ -582,7 +582,8 @@ fn claim(
     };
     // A person passes what a worker said and the grace; what goes in a line passes the grace.
     let manual = run.cause == Cause::Manual;
-    if manual && world.suppressed.contains_key(&unique) {
+    let by_hand = manual || run.cause == Cause::Retry;
+    if by_hand && world.suppressed.contains_key(&unique) {
         desk.plan.wanted_again.push(unique.clone());
     } else if let Some(until) = world.suppressed.get(&unique)
         && until.is_none_or(|until| until > desk.now)
@@ -623,7 +624,7 @@ fn claim(
     });
     let grace = grace(catalogue, scheduled, plugin, run.cause);
     if let Some(ended) = world.ended.get(&unique)
-        && !manual
+        && !by_hand
         && run.line.is_none()
         && ended.at.plus(grace) > desk.now
         && ended.digest == seen

@@ -8,17 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::counter;
+use serde_json::Value;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use crate::answer::answer;
 use crate::bus::{Address, Bus, Delivery, Letter, Source, Verdict};
 use crate::ground::{Ground, persist};
 use crate::moment::Moment;
 use crate::object::ObjectKey;
 use crate::store::StoreError;
 use crate::task::Status;
-use crate::wire::{self, Line, Refused};
+use crate::wire::{self, Line, Refused, Requested};
 
 mod batch;
 mod beyond;
@@ -44,13 +44,18 @@ enum Sorted {
     Clock(Moment),
 }
 
-/// The loop. `tick` is called when a line of input has set the clock, and returns when all that is due is decided.
+/// What is answered to somebody who asks.
+type Answer = Result<Value, Refused>;
+
+/// The loop. `tick` is called when a line of input has set the clock, and returns when all that is due is decided;
+/// `answer` does what people ask.
 pub async fn run<B: Bus>(
     ground: Arc<Ground>,
     bus: Arc<B>,
     size: BatchSize,
     lines: bool,
     tick: impl AsyncFn(),
+    answer: impl AsyncFn(&Requested) -> Result<Answer, StoreError>,
 ) -> Result<(), StoreError> {
     let mut hands = Hands::new(&ground, &bus, lines);
     let mut open = true;
@@ -109,7 +114,7 @@ pub async fn run<B: Bus>(
             }
             if let Some((asking, receipt)) = command {
                 // What came before it is stored, so that it can ask about that.
-                let done = obey(&ground, bus.as_ref(), &asking).await;
+                let done = obey(&ground, bus.as_ref(), &asking, &answer).await;
                 let verdict = if done.is_ok() {
                     Verdict::Done
                 } else {
@@ -312,11 +317,16 @@ fn incoming<R>(ground: &Ground, delivery: Delivery<R>) -> (Incoming, R) {
 }
 
 /// Does what a delivery asks, and publishes the answer.
-async fn obey<B: Bus>(ground: &Ground, bus: &B, delivery: &Asking) -> Result<(), StoreError> {
+async fn obey<B: Bus>(
+    ground: &Ground,
+    bus: &B,
+    delivery: &Asking,
+    answer: &impl AsyncFn(&Requested) -> Result<Answer, StoreError>,
+) -> Result<(), StoreError> {
     let (id, answer) = match wire::read_request(&delivery.body) {
         Err((id, refused)) => (id, Err(refused)),
         Ok(requested) => {
-            let done = persist!(ground, "answer", answer(ground, &requested, "bus"));
+            let done = persist!(ground, "answer", answer(&requested));
             match done {
                 Ok(answer) => (requested.id, answer),
                 Err(StoreError::Statement(error)) => {

@@ -10,7 +10,7 @@
 //! | Floor | Rooms |
 //! |:--|:--|
 //! | 4 door | [`cli`], [`settings`], [`telemetry`] |
-//! | 3 loops | [`processor`], [`ticker`], [`intake`], [`turns`], [`chains`], [`expansion`], [`dispatch`], [`reaper`], on their [`ground`], with what [`answer`]s; [`worker`], the other side |
+//! | 3 loops | [`processor`], [`ticker`], [`intake`], [`turns`], [`chains`], [`expansion`], [`dispatch`], [`reaper`], on their [`ground`]; what [`answer`]s; [`worker`], the other side |
 //! | 2 keeping and carrying | [`store`], [`bus`] |
 //! | 1 decisions | [`trigger`], [`catalogue`], [`agenda`], [`rank`], [`decide`], [`progress`], [`backlog`], [`command`], [`rehearsal`] |
 //! | 0 words | [`moment`], [`document`], [`policy`], [`object`], [`query`], [`recurrence`], [`schedule`], [`plugin`], [`run`], [`task`], [`rules`], [`declaration`], [`wire`] |

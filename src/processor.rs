@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use crate::answer::answer;
 use crate::bus::Bus;
 use crate::ground::{Ground, persist};
 use crate::intake::BatchSize;
 use crate::reaper::Keep;
 use crate::store::StoreError;
+use crate::wire::Requested;
 use crate::{chains, dispatch, expansion, intake, reaper, ticker, turns};
 
 /// How long the end may take; what is not finished then is offered again by whoever is next.
@@ -48,7 +50,8 @@ pub async fn run<B: Bus>(
                     tracing::error!("ticker: {error}");
                 }
             };
-            intake::run(ground, bus, size, lines, tick).await
+            let answer = async |requested: &Requested| answer(&hook, requested, "bus").await;
+            intake::run(ground, bus, size, lines, tick, answer).await
         }
     };
     loops.spawn(ticker::run(ground.clone()));

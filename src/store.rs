@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 
 use crate::moment::Moment;
 
+mod by_hand;
 mod chained;
 mod claiming;
 mod columns;
@@ -40,6 +41,7 @@ mod steps;
 mod tasks;
 mod world;
 
+pub use by_hand::{Deed, Ended, HandDone, Past, Redrive};
 pub use claiming::{Ask, Claims};
 pub use commit::{Commit, Committed, CursorMove};
 pub use declared::{Applied, Edit, Since};
@@ -141,7 +143,7 @@ pub struct Listened {
 }
 
 /// The numbered changes of the schema, in order, for each database.
-const MIGRATIONS: [(i64, &str, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 8] = [
     (
         1,
         "house",
@@ -183,6 +185,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 7] = [
         "backlog",
         include_str!("../migrations/postgres/0007_backlog.sql"),
         include_str!("../migrations/sqlite/0007_backlog.sql"),
+    ),
+    (
+        9,
+        "by_hand",
+        include_str!("../migrations/postgres/0009_by_hand.sql"),
+        include_str!("../migrations/sqlite/0009_by_hand.sql"),
     ),
 ];
 

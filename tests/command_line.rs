@@ -608,18 +608,90 @@ fn dead_letters_are_shown_tried_again_after_a_fix_and_dropped() {
     assert_eq!(code, 1, "expected it still to be dead");
     assert!(out.contains("0 handled, 1 still dead"), "{out}");
     house.set("lines:", "[object_types.url]\n[object_types.hostname]\n");
-    let out = house.done(&["dead-letter", "redrive", "--reason", "unknown_object_type"]);
+    let out = house.done(&[
+        "dead-letter",
+        "redrive",
+        "--reason",
+        "unknown_object_type",
+        "--yes",
+    ]);
     assert!(out.contains("1 handled, 0 still dead"), "{out}");
     assert_eq!(
         house.json(&["object", "list"]).as_array().map(Vec::len),
         Some(1)
     );
 
-    assert_eq!(house.done(&["dead-letter", "drop", "--all"]), "1 dropped\n");
+    let (code, _, err) = told(&house.run(&["dead-letter", "drop", "--all"]));
+    assert_eq!(code, 2, "expected it to want a yes");
+    assert!(err.contains("--yes"), "{err}");
+    assert_eq!(
+        house.done(&["dead-letter", "drop", "--all", "--yes"]),
+        "1 dropped\n"
+    );
     assert_eq!(house.json(&["dead-letter", "list"]), json!([]));
     let (code, _, err) = told(&house.run(&["dead-letter", "show", &id]));
     assert_eq!(code, 1);
-    assert!(err.contains("there is no dead letter"), "{err}");
+    assert!(err.contains("no dead letter"), "{err}");
+}
+
+#[test]
+fn one_declaration_is_applied_and_deleted_with_its_revision() {
+    let house = embedded();
+    let one = house.write(
+        "one.yaml",
+        b"kind: schedule\nname: at three\nrecurrences: 0 3 * * *\nplugins: \"True\"\ninput: {}\n",
+    );
+    let one = one.display().to_string();
+    let made = house.json(&["schedule", "apply", &one, "--expected-revision", "0"]);
+    assert_eq!(made["created"], true);
+    assert_eq!(made["next"].as_array().map(Vec::len), Some(5));
+    let (code, _, err) = told(&house.run(&["schedule", "apply", &one, "--if-exists", "fail"]));
+    assert_eq!(code, 1);
+    assert!(err.contains("exists"), "{err}");
+    let (code, _, err) = told(&house.run(&["calendar", "apply", &one]));
+    assert_eq!(code, 2);
+    assert!(err.contains("calendar is asked for"), "{err}");
+    house.done(&["schedule", "delete", "at three"]);
+    let (code, _, err) = told(&house.run(&["schedule", "delete", "at three"]));
+    assert_eq!(code, 1);
+    assert!(err.contains("not_found"), "{err}");
+    let off = house.json(&["plugin", "disable", "dns-records", "--organization", "acme"]);
+    assert_eq!(off["changed"], true);
+    assert_eq!(house.lines(EVENT.as_bytes().to_vec()), Vec::<Value>::new());
+    let stats = house.json(&["stats"]);
+    assert_eq!(stats["objects"]["hostname"], 1);
+}
+
+#[test]
+fn tasks_are_listed_by_queries_and_moved_by_hand() {
+    let house = embedded();
+    house.lines(EVENT.as_bytes().to_vec());
+    let queued = [
+        "task",
+        "list",
+        "--where",
+        "organization = 'acme' and attempt = 1",
+    ];
+    let id = ids(&house.json(&queued)).remove(0);
+    let none = house.json(&["task", "list", "--where", "organization = 'other'"]);
+    assert_eq!(none, json!([]));
+    let (code, _, err) = told(&house.run(&["task", "retry", "--all"]));
+    assert_eq!(code, 2, "expected it to want a yes");
+    assert!(err.contains("1 tasks") && err.contains("--yes"), "{err}");
+    let hurried = house.json(&["task", "retry", &id]);
+    assert_eq!(hurried["offered_at_once"], json!([id]));
+    let marked = house.json(&["task", "mark", &id, "failed", "--reason", "no such host"]);
+    assert_eq!(marked["state"], "failed");
+    let task = house.json(&["task", "get", &id]);
+    assert_eq!(task["attempts"][0]["outcome"], "recalled");
+    assert_eq!(task["by_hand"][1]["reason"], "no such host");
+    let (code, _, err) = told(&house.run(&["task", "cancel", &id]));
+    assert_eq!(code, 1);
+    assert!(err.contains("ended"), "{err}");
+    let new = house.json(&["task", "retry", &id])["tasks"][0].clone();
+    let new = new.as_str().expect("a task").to_owned();
+    let done = house.json(&["task", "cancel", "--where", "state = 'queued'", "--yes"]);
+    assert_eq!(done["cancelled"], json!([new]));
 }
 
 #[test]
@@ -743,9 +815,12 @@ fn wrong_arguments_exit_with_2_and_say_what_would_be_right() {
         ),
         (&["run", "list", "--state", "sideways"], "partly_failed"),
         (&["schedule", "list", "--state", "on"], "have no state"),
+        (&["task", "list", "--where", "stat = 'queued'"], "`state`"),
+        (&["object", "list", "--where", "True"], "--limit"),
+        (&["task", "cancel"], "--where"),
         (
-            &["dead-letter", "list", "--organization", "acme"],
-            "belongs to nobody",
+            &["task", "mark", "x", "gone", "--reason", "y"],
+            "succeeded, failed",
         ),
         (&["check", "nothing.yaml"], "nothing.yaml: No such file"),
         (&["check", "."], ".: Is a directory"),

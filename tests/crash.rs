@@ -404,11 +404,13 @@ async fn a_thousand_unreadable_messages_of_ten_kinds_are_kept_and_hold_up_nothin
     );
     let redriven = house.json(&["dead-letter", "redrive", &unknown]);
     assert_eq!(
-        redriven[0]["ok"], true,
+        redriven["results"][0]["ok"], true,
         "expected the letter to go through after the fix: {redriven}"
     );
     assert_eq!(
-        redriven[0]["tasks"].as_u64().map(|tasks| tasks > 0),
+        redriven["results"][0]["tasks"]
+            .as_u64()
+            .map(|tasks| tasks > 0),
         Some(true),
         "expected a task of it: {redriven}"
     );

@@ -254,13 +254,14 @@ fn imports_go_downwards_only() {
                     .flat_map(|(_, rooms)| rooms.iter())
                     .position(|known| *known == name)
             };
-            // Loops do not know each other, only the ground and what answers; the processor wires them. Bus and store do not know each
-            // other. On the other floors a room knows those that were named before it.
+            // Loops do not know each other, only the ground; what answers does what the intake does, and the processor wires
+            // them all. Bus and store do not know each other. On the other floors a room knows those that were named before it.
             let may = match floor {
                 2 => theirs < 2,
                 3 => {
                     theirs < 3
-                        || matches!(import.as_str(), "ground" | "answer")
+                        || import == "ground"
+                        || (room.name == "answer" && import == "intake")
                         || room.name == "processor"
                 }
                 _ => theirs < floor || (theirs == floor && order(&import) < order(&room.name)),

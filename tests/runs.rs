@@ -1282,7 +1282,7 @@ async fn a_plugin_that_becomes_enabled_runs_on_all_that_is_there(house: House) {
     house
         .ground
         .store
-        .apply_with(&[edit], &[run], revision, now)
+        .apply_with(&[edit], &[run], None, revision, now)
         .await
         .expect("applied");
     house.ground.load_catalogue().await.expect("loaded");
@@ -1294,7 +1294,7 @@ async fn a_plugin_that_becomes_enabled_runs_on_all_that_is_there(house: House) {
 async fn a_command_that_is_unknown_or_wrong_is_refused_with_what_would_be_right(house: House) {
     for (command, args, code) in [
         ("run.strat", json!({}), "unknown_command"),
-        ("task.retry", json!({}), "not_supported"),
+        ("calendar.apply", json!({}), "wrong_argument"),
         ("run.start", json!({}), "wrong_argument"),
         (
             "run.start",

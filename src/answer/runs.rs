@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use super::{Answer, Clerk, not_found, text};
 use crate::catalogue::Catalogue;
-use crate::command::{Page, RunCommand, Start};
+use crate::command::{Listing, RunCommand, Start};
 use crate::decide::{Desk, Plan, request};
 use crate::document::nearest;
 use crate::ground::count_plan;
 use crate::object::ObjectKey;
 use crate::run::{Asked, Standing, conditions, run_name};
 use crate::schedule::{Input, OF_PLUGIN};
-use crate::store::{Commit, Committed, RunFilter, RunRecord, StoreError, Wanted};
+use crate::store::{self, Commit, Committed, RunFilter, RunRecord, StoreError, Wanted};
 use crate::trigger::Scheduled;
 use crate::wire::Refused;
 
@@ -23,11 +23,7 @@ impl Clerk<'_> {
         match asked {
             RunCommand::Start(start) => self.start(&start).await,
             RunCommand::Get { run_id } => Ok(self.run(&run_id).await?.map(|run| as_json(&run))),
-            RunCommand::List {
-                schedule,
-                state,
-                page,
-            } => self.runs(schedule.as_deref(), state, page).await,
+            RunCommand::List { schedule, listing } => self.runs(schedule.as_deref(), listing).await,
             RunCommand::Cancel { run_id } => self.cancel(&run_id).await,
         }
     }
@@ -162,28 +158,24 @@ impl Clerk<'_> {
     async fn runs(
         &self,
         schedule: Option<&str>,
-        state: Option<String>,
-        page: Page,
+        mut listing: Listing,
     ) -> Result<Answer, StoreError> {
-        let schedule_id = match schedule {
-            None => String::new(),
-            Some(name) => {
-                let catalogue = self.catalogue().await?;
-                allowed!(self.find(&catalogue, name)).schedule.id.clone()
-            }
-        };
+        if let Some(name) = schedule {
+            let catalogue = self.catalogue().await?;
+            let scheduled = allowed!(self.find(&catalogue, name));
+            listing.filter = listing.filter.with("schedule_id", &scheduled.schedule.id);
+        }
+        let shown = super::rows(&self.ground.store, &listing, self.bound).await?;
+        let ids = shown.rows.iter().map(store::Listing::position).collect();
         let filter = RunFilter {
-            schedule_id,
-            state: state.unwrap_or_default(),
-            organization: self.bound.unwrap_or_default().to_owned(),
-            limit: page.limit,
-            offset: page.offset,
+            ids: Some(ids),
+            limit: listing.limit,
             ..RunFilter::default()
         };
         let runs = self.ground.store.runs(&filter).await?;
-        Ok(Ok(
-            json!({"runs": runs.iter().map(as_json).collect::<Vec<_>>()}),
-        ))
+        Ok(Ok(json!({
+            "runs": runs.iter().map(as_json).collect::<Vec<_>>(), "next": shown.next,
+        })))
     }
 
     async fn cancel(&self, run_id: &str) -> Result<Answer, StoreError> {

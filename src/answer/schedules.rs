@@ -1,4 +1,4 @@
-//! Schedules: paused and resumed, listed, run for what has gone by.
+//! Schedules: paused and resumed, listed, looked ahead, run for what has gone by.
 
 use std::collections::BTreeSet;
 
@@ -9,11 +9,12 @@ use crate::command::{Backfill, Page, ScheduleCommand};
 use crate::decide::{Desk, Plan, occurrence};
 use crate::ground::decide_due;
 use crate::moment::{Moment, Span};
-use crate::recurrence::Last;
+use crate::recurrence::{Last, Timetable};
 use crate::run::Cause;
 use crate::schedule::Organization;
 use crate::store::{Commit, Committed, Pause, StoreError, Wanted};
-use crate::wire::{Refused, read_reply};
+use crate::trigger::Scheduled;
+use crate::wire::Refused;
 
 /// Instants that one backfill may ask for.
 const INSTANTS: usize = 10_000;
@@ -25,6 +26,12 @@ impl Clerk<'_> {
             ScheduleCommand::Resume { schedule } => self.resume(&schedule).await,
             ScheduleCommand::List { page } => self.schedules(page).await,
             ScheduleCommand::Backfill(backfill) => self.backfill(&backfill).await,
+            ScheduleCommand::Preview(asked) => {
+                let catalogue = self.catalogue().await?;
+                let scheduled = allowed!(self.find(&catalogue, &asked.schedule));
+                let after = asked.after.unwrap_or_else(|| self.ground.clock.now());
+                Ok(Ok(preview(&scheduled, after, asked.number)))
+            }
         }
     }
 
@@ -161,17 +168,32 @@ impl Clerk<'_> {
                     ground.wake(&plan);
                     return Ok(answer);
                 }
-                Committed::Stale("request") => {
-                    let id = self.requested.id.as_deref().unwrap_or_default();
-                    let bound = self.bound.unwrap_or_default();
-                    if let Some(kept) = ground.store.answer_of(bound, id).await? {
-                        return Ok(read_reply(&kept));
-                    }
-                }
+                Committed::Stale("request") => return self.answered_before().await,
                 Committed::Stale(_) => {}
             }
         }
     }
+}
+
+/// The next instants of a schedule, on its wall and in UTC.
+pub fn preview(scheduled: &Scheduled, after: Moment, many: usize) -> Value {
+    let schedule = &scheduled.schedule;
+    json!({
+        "schedule": schedule.name, "organization": schedule.organization, "timezone": schedule.timezone,
+        "awake": schedule.awake(), "instants": instants(&scheduled.timetable, after, many),
+    })
+}
+
+fn instants(timetable: &Timetable, after: Moment, many: usize) -> Vec<Value> {
+    timetable
+        .instants(after, Last::Never)
+        .take(many)
+        .map(|instant| {
+            let offset = timetable.zone().to_offset(instant.timestamp());
+            let local = instant.timestamp().display_with_offset(offset).to_string();
+            json!({"utc": instant.to_string(), "local": local})
+        })
+        .collect()
 }
 
 fn range(asked: &Backfill, now: Moment) -> Result<(), Refused> {

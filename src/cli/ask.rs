@@ -1,16 +1,20 @@
 //! What can also be asked on the bus: runs, schedules, targets. Done here through the database, by the same code.
 
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::output::{cell, print, print_json, table};
-use super::{Failure, Filter, ListCommand, ListVerb, Output, look, preview, rules, serve};
+use super::{
+    Failure, Filter, ListCommand, ListVerb, Output, Which, declared, look, preview, rules, serve,
+};
 use crate::answer::answer;
+use crate::declaration::Kind;
 use crate::ground::Ground;
 use crate::settings::Settings;
-use crate::wire::Requested;
+use crate::wire::{Refused, Requested};
 
 /// How often `--wait` looks.
 const LOOK: Duration = Duration::from_millis(250);
@@ -59,6 +63,10 @@ pub struct Start {
 pub enum ScheduleVerb {
     /// Show them
     List(Filter),
+    /// Make one, or make it so; tells its next instants
+    Apply(declared::ApplyOne),
+    /// Remove one; tasks that exist keep what they were made from
+    Delete(declared::DeleteOne),
     /// The next instants at which the clock starts one, in its zone and in UTC
     #[command(
         after_help = "Examples:\n  muster schedule preview nightly -n 20\n  muster schedule preview schedules.yaml\n  muster schedule preview plugin:dns-records --output json"
@@ -165,6 +173,8 @@ pub async fn schedule(
             };
             look::noun(settings, "schedule", list, output).await
         }
+        ScheduleVerb::Apply(one) => declared::apply(settings, Kind::Schedule, one, output).await,
+        ScheduleVerb::Delete(one) => declared::delete(settings, Kind::Schedule, one, output).await,
         ScheduleVerb::Preview(asked) => preview::run(settings, &asked, output).await,
         ScheduleVerb::Pause {
             schedule,
@@ -303,20 +313,66 @@ pub(super) fn request(
 
 /// The answer; a refusal is a no.
 pub(super) async fn said(ground: &Ground, asked: &Requested) -> Result<Value, Failure> {
-    let who = std::env::var("USER").unwrap_or_else(|_| "command line".to_owned());
-    answer(ground, asked, &who).await?.map_err(|refused| {
-        let help = if refused.help.is_empty() {
-            String::new()
-        } else {
-            format!("\n  help: {}", refused.help)
-        };
-        let text = format!("{}: {}{help}", refused.code, refused.message);
-        if refused.code == "wrong_argument" {
-            Failure::Usage(text)
-        } else {
-            Failure::Found(text)
-        }
-    })
+    answer(ground, asked, &who()).await?.map_err(refusal)
+}
+
+fn who() -> String {
+    std::env::var("USER").unwrap_or_else(|_| "command line".to_owned())
+}
+
+fn refusal(refused: Refused) -> Failure {
+    let help = if refused.help.is_empty() {
+        String::new()
+    } else {
+        format!("\n  help: {}", refused.help)
+    };
+    let text = format!("{}: {}{help}", refused.code, refused.message);
+    if matches!(
+        refused.code.as_str(),
+        "wrong_argument" | "confirmation_needed"
+    ) {
+        Failure::Usage(text)
+    } else {
+        Failure::Found(text)
+    }
+}
+
+/// Asks before much is touched at once; where nobody can be asked, `--yes` has to be said.
+pub(super) async fn said_surely(ground: &Ground, mut asked: Requested) -> Result<Value, Failure> {
+    let refused = match answer(ground, &asked, &who()).await? {
+        Ok(answer) => return Ok(answer),
+        Err(refused) => refused,
+    };
+    if refused.code != "confirmation_needed" || !std::io::stdin().is_terminal() {
+        return Err(refusal(refused));
+    }
+    eprint!("{}; go on? [y/N] ", refused.message);
+    std::io::stderr().flush()?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    if !matches!(line.trim(), "y" | "Y" | "yes") {
+        return Err(Failure::Found("nothing was done".to_owned()));
+    }
+    asked.args.insert("yes".to_owned(), json!(true));
+    said(ground, &asked).await
+}
+
+/// Which ones, as a command has it.
+pub(super) fn which(field: &str, which: &Which, yes: bool) -> Value {
+    let mut args = json!({});
+    if !which.ids.is_empty() {
+        args[field] = json!(which.ids);
+    }
+    if let Some(condition) = &which.condition {
+        args["where"] = json!(condition);
+    }
+    if which.all {
+        args["all"] = json!(true);
+    }
+    if yes {
+        args["yes"] = json!(true);
+    }
+    args
 }
 
 pub(super) async fn ask(
@@ -335,7 +391,7 @@ pub(super) async fn ask(
 }
 
 /// One entry a line, lists below it.
-fn show(answer: &Value, output: Output) {
+pub(super) fn show(answer: &Value, output: Output) {
     if output == Output::Json {
         return print_json(answer);
     }

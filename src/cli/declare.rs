@@ -9,16 +9,12 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::output::{print, print_json, shown};
-use super::preview::{Ahead, look_ahead};
 use super::{Failure, Output, VariableArguments, rules, serve};
-use crate::catalogue::{Catalogue, Stored, names_calendar};
+use crate::answer::store_edits;
+use crate::catalogue::{Ahead, Stored, look_ahead};
 use crate::declaration::{Compiled, Declared, Kind, RunOnce, Variables, read_file};
 use crate::document::Complaint;
-use crate::ground::decide_due;
-use crate::moment::Moment;
 use crate::rules::Rules;
-use crate::run::{Cause, RunDraft};
-use crate::schedule::{OF_ENABLED, OF_PLUGIN};
 use crate::settings::Settings;
 use crate::store::{Applied, Edit};
 
@@ -216,7 +212,7 @@ pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result
             if deletes > 0 && !apply.yes {
                 confirm(deletes)?;
             }
-            if store(&ground, &stored, &edits, revision).await? == Applied::Stale {
+            if store_edits(&ground, &stored, &edits, revision, None).await? == Applied::Stale {
                 eprintln!("the declarations changed meanwhile; comparing again");
                 continue;
             }
@@ -259,7 +255,7 @@ pub async fn declare(
     let (_, edits) = compare(&declared, &stored, false, &mut || {
         ground.ids().next(ground.clock.now())
     });
-    store(ground, &stored, &edits, revision).await?;
+    store_edits(ground, &stored, &edits, revision, None).await?;
     ground.load_catalogue().await?;
     super::ask::start_declared(ground, &runs).await?;
     Ok(())
@@ -276,113 +272,6 @@ fn apart(declared: Vec<Declared>) -> (Vec<RunOnce>, Vec<Declared>) {
         }
     }
     (runs, rest)
-}
-
-/// What is due of the schedules that change is decided first, and plugins that become enabled run on what is there.
-async fn store(
-    ground: &Arc<crate::ground::Ground>,
-    stored: &[Stored],
-    edits: &[Edit],
-    revision: i64,
-) -> Result<Applied, Failure> {
-    if edits.is_empty() {
-        return Ok(Applied::Revision(revision));
-    }
-    let id = |known: &Stored| known.id.clone();
-    let changed: BTreeSet<String> = edits
-        .iter()
-        .flat_map(|edit| {
-            let (Edit::Put {
-                kind,
-                organization,
-                name,
-                ..
-            }
-            | Edit::Delete {
-                kind,
-                organization,
-                name,
-            }) = edit;
-            let named = |known: &&Stored| {
-                known.kind == *kind && known.organization == *organization && known.name == *name
-            };
-            match kind {
-                Kind::Schedule => stored.iter().filter(named).map(id).collect(),
-                Kind::Plugin => vec![format!("{OF_PLUGIN}{name}")],
-                // What was due by the windows as they were was due.
-                Kind::Calendar => {
-                    let names = |known: &&Stored| {
-                        known.kind == Kind::Schedule && names_calendar(&known.definition, name)
-                    };
-                    stored.iter().filter(names).map(id).collect()
-                }
-                _ => Vec::new(),
-            }
-        })
-        .collect();
-    decide_due(ground, Some(&changed)).await?;
-    let now = ground.clock.now();
-    let runs = enabling(ground, stored, edits, revision, now);
-    Ok(ground.store.apply_with(edits, &runs, revision, now).await?)
-}
-
-/// The runs of plugins that these edits enable.
-fn enabling(
-    ground: &crate::ground::Ground,
-    stored: &[Stored],
-    edits: &[Edit],
-    revision: i64,
-    now: Moment,
-) -> Vec<RunDraft> {
-    let mut after: Vec<Stored> = stored.to_vec();
-    for edit in edits {
-        let (Edit::Put {
-            kind,
-            organization,
-            name,
-            ..
-        }
-        | Edit::Delete {
-            kind,
-            organization,
-            name,
-        }) = edit;
-        after.retain(|known| {
-            !(known.kind == *kind && known.organization == *organization && known.name == *name)
-        });
-        if let Edit::Put { id, definition, .. } = edit {
-            after.push(Stored {
-                kind: *kind,
-                id: id.clone(),
-                name: name.clone(),
-                organization: organization.clone(),
-                definition: definition.clone(),
-                revision,
-                created_at: now,
-            });
-        }
-    }
-    let before = Catalogue::build(ground.rules.clone(), revision, stored);
-    let after = Catalogue::build(ground.rules.clone(), revision, &after);
-    let mut ids = ground.ids();
-    after
-        .newly_enabled(&before)
-        .into_iter()
-        .filter_map(|(plugin, organization)| {
-            let scheduled = after.scheduled(&format!("{OF_ENABLED}{}", plugin.plugin_id))?;
-            Some(RunDraft {
-                id: ids.next(now),
-                schedule_id: scheduled.schedule.id.clone(),
-                schedule: scheduled.schedule.name.clone(),
-                organization: organization.id,
-                cause: Cause::OnTime,
-                scheduled_for: now,
-                created_at: now,
-                expands: true,
-                ..RunDraft::default()
-            })
-        })
-        .collect()
 }
 
 fn confirm(deletes: usize) -> Result<(), Failure> {

@@ -3,17 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::output::{print, print_json};
 use super::{Failure, Output, declare, rules, serve};
-use crate::decide::FindingOutcome;
+use crate::answer::explained_as;
 use crate::intake::{self, Explained, Incoming};
-use crate::object::Object;
-use crate::query::{Facts, Fields, Nowhere};
-use crate::run::Turn;
 use crate::settings::Settings;
-use crate::trigger::Untouched;
 
 #[derive(Debug, Args)]
 pub struct Explain {
@@ -67,7 +63,7 @@ pub async fn run(settings: &Settings, explain: &Explain, output: Output) -> Resu
             return Err(Failure::Found(String::new()));
         }
     };
-    let told = as_json(&explained);
+    let told = explained_as(&explained);
     match output {
         Output::Json => print_json(&told),
         Output::Table => as_text(&explained, &told),
@@ -77,165 +73,6 @@ pub async fn run(settings: &Settings, explain: &Explain, output: Output) -> Resu
     match explained.impossible {
         Some(_) => Err(Failure::Found(String::new())),
         None => Ok(()),
-    }
-}
-
-fn as_json(explained: &Explained) -> Value {
-    let change = &explained.event.told.change;
-    let findings: Vec<Value> = explained
-        .findings
-        .iter()
-        .map(|finding| {
-            let mut told = Map::new();
-            told.insert("schedule".to_owned(), json!(finding.schedule));
-            match &finding.outcome {
-                FindingOutcome::Untouched(untouched) => {
-                    told.insert("triggered".to_owned(), json!(false));
-                    told.insert(
-                        "why".to_owned(),
-                        json!(untouched_words(explained, &finding.schedule, untouched)),
-                    );
-                }
-                FindingOutcome::Expands => {
-                    told.insert("triggered".to_owned(), json!(true));
-                    told.insert(
-                        "why".to_owned(),
-                        json!("its inputs are looked for in the inventory, by its input queries"),
-                    );
-                }
-                FindingOutcome::Overlaps(turn) => {
-                    let waits = matches!(turn, Turn::Later { .. });
-                    told.insert("triggered".to_owned(), json!(waits));
-                    let why = if waits {
-                        "another run of the same scope has not ended: it waits for that"
-                    } else {
-                        "overlap: another run of the same scope has not ended, and one waits for that already"
-                    };
-                    told.insert("why".to_owned(), json!(why));
-                }
-                FindingOutcome::Considered(plugins) => {
-                    told.insert("triggered".to_owned(), json!(true));
-                    let list: Vec<Value> = plugins
-                        .iter()
-                        .map(|(plugin, outcome)| match outcome {
-                            Ok(_) => json!({"plugin": plugin, "task": true}),
-                            Err(refusal) => json!({
-                                "plugin": plugin, "task": false, "reason": refusal.reason.word(),
-                                "meaning": refusal.reason.meaning(), "detail": refusal.detail,
-                            }),
-                        })
-                        .collect();
-                    told.insert("plugins".to_owned(), Value::Array(list));
-                    told.insert(
-                        "not_selected".to_owned(),
-                        json!(not_selected(explained, &finding.schedule)),
-                    );
-                }
-            }
-            Value::Object(told)
-        })
-        .collect();
-    json!({
-        "event": {"id": explained.event.told.event_id, "type": explained.event.told.event_type},
-        "organization": change.key.organization,
-        "primary_key": change.key.primary_key,
-        "handled_before": explained.handled_before,
-        "impossible": explained.impossible.as_ref().map(|impossible| impossible.message.clone()),
-        "unchanged": explained.as_new,
-        "late": explained.plan.late > 0,
-        "object": explained.world.objects.get(&explained.key).map(Object::snapshot),
-        "withdraws": explained.plan.withdrawn.iter().map(|w| json!({"task": w.task_id, "reason": w.reason})).collect::<Vec<_>>(),
-        "tasks": explained.plan.tasks.len(),
-        "matching": {
-            "candidates": explained.plan.looked.candidates,
-            "checks": explained.plan.looked.checks,
-            "matches": explained.plan.looked.matches,
-            "schedules": explained.catalogue.schedules.len(),
-        },
-        "schedules": findings,
-    })
-}
-
-/// Plugins that the schedule's `plugins` query leaves out, each with the query's own explanation.
-fn not_selected(explained: &Explained, schedule: &str) -> Vec<Value> {
-    let Some(scheduled) = explained
-        .catalogue
-        .schedules
-        .iter()
-        .find(|known| known.schedule.name == schedule)
-    else {
-        return Vec::new();
-    };
-    explained
-        .catalogue
-        .plugins
-        .values()
-        .filter(|plugin| !scheduled.selected.iter().any(|taken| taken.plugin_id == plugin.plugin_id))
-        .map(|plugin| {
-            let facts = Facts {
-                subject: plugin.as_ref(),
-                trigger: None,
-                previous: None,
-                parameters: &scheduled.schedule.parameters,
-                now: explained.now,
-                world: &Nowhere,
-            };
-            json!({"plugin": plugin.plugin_id, "query": scheduled.schedule.plugins.explain(&facts).to_string()})
-        })
-        .collect()
-}
-
-fn untouched_words(explained: &Explained, schedule: &str, untouched: &Untouched) -> String {
-    let scheduled = explained
-        .catalogue
-        .schedules
-        .iter()
-        .find(|known| known.schedule.name == schedule);
-    let list = |words: Vec<&str>| {
-        if words.is_empty() {
-            "nothing".to_owned()
-        } else {
-            words.join(", ")
-        }
-    };
-    match untouched {
-        Untouched::Type => {
-            let on = scheduled
-                .map(|s| s.schedule.run_on.iter().map(String::as_str).collect())
-                .unwrap_or_default();
-            format!("run_on is {}", list(on))
-        }
-        Untouched::Operation => {
-            let on = scheduled
-                .map(|s| s.schedule.operations.iter().map(|op| op.word()).collect())
-                .unwrap_or_default();
-            format!("operation is {}, and this change is not that", list(on))
-        }
-        Untouched::Organization => format!(
-            "it belongs to {}",
-            scheduled
-                .and_then(|s| s.schedule.organization.clone())
-                .unwrap_or_default()
-        ),
-        Untouched::Asleep => "it is switched off or paused".to_owned(),
-        Untouched::TooCostly => "its `when` ran out of steps on this object".to_owned(),
-        Untouched::When(query) => {
-            let object = explained.world.objects.get(&explained.key);
-            let parameters = scheduled
-                .map(|s| s.schedule.parameters.clone())
-                .unwrap_or_default();
-            let empty = Object::default();
-            let subject = object.unwrap_or(&empty);
-            let facts = Facts {
-                subject,
-                trigger: Some(subject as &dyn Fields),
-                previous: None,
-                parameters: &parameters,
-                now: explained.now,
-                world: &Nowhere,
-            };
-            format!("its `when` is false:\n{}", query.explain(&facts))
-        }
     }
 }
 

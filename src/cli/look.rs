@@ -6,6 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::output::{listing, print, print_json, table};
 use super::{Failure, Filter, ListCommand, ListVerb, Output, rules};
+use crate::answer::{self, Shown, declared_rows};
+use crate::command::{self, Listing, Rows};
 use crate::declaration::Kind;
 use crate::moment::{Moment, Span};
 use crate::run::RunState;
@@ -25,6 +27,9 @@ pub async fn noun(
     output: Output,
 ) -> Result<(), Failure> {
     let ListVerb::List(filter) = command.verb;
+    if Kind::parse(noun).is_some() {
+        no_query(noun, &filter)?;
+    }
     if let (Some(kind), Some(state)) = (Kind::parse(noun), &filter.state) {
         return Err(Failure::Usage(format!(
             "--state {state}: {}s are declared, and have no state",
@@ -44,27 +49,88 @@ pub async fn list(
     output: Output,
 ) -> Result<(), Failure> {
     known_filter(noun, filter)?;
+    let listing = match Rows::of(noun) {
+        Some(rows) => Some(asked_of(rows, filter)?),
+        None => {
+            no_query(noun, filter)?;
+            None
+        }
+    };
     let ground = rules::ground(settings).await?;
     ground.store.migrate().await?;
-    let page = Page {
-        organization: filter.organization.clone(),
-        state: filter.state.clone(),
-        limit: filter.limit,
-        offset: filter.offset,
+    let organization = filter.organization.as_deref();
+    let shown = match &listing {
+        Some(listing) => answer::rows(&ground.store, listing, organization).await?,
+        None => {
+            let page = Page {
+                organization: filter.organization.clone(),
+                state: filter.state.clone(),
+                limit: filter.limit,
+                offset: filter.offset,
+                ..Page::default()
+            };
+            let found = ground.store.list(noun, &page).await?.unwrap_or_default();
+            Shown {
+                columns: found.columns,
+                rows: found.rows,
+                next: None,
+            }
+        }
     };
-    let found = ground.store.list(noun, &page).await?.unwrap_or_default();
-    show(&found.columns, &found.rows, output);
+    show(&shown.columns, &shown.rows, output);
+    if let Some(next) = shown.next.filter(|_| output == Output::Table) {
+        eprintln!("there are more: --after {next}");
+    }
     ground.store.close().await;
     Ok(())
 }
 
+/// What a list of rows is asked for.
+fn asked_of(rows: Rows, filter: &Filter) -> Result<Listing, Failure> {
+    let open = rows == Rows::Attempt && filter.state.as_deref() == Some("open");
+    let condition = match (&filter.condition, open) {
+        (None, false) => None,
+        (None, true) => Some("outcome = None".to_owned()),
+        (Some(text), false) => Some(text.clone()),
+        (Some(text), true) => Some(format!("({text}) and outcome = None")),
+    };
+    let mut asked = match condition {
+        None => command::Filter::default(),
+        Some(text) => command::Filter::asking(rows, &text)
+            .map_err(|wrong| Failure::Usage(format!("--where: {wrong}")))?,
+    };
+    let column = match rows {
+        Rows::Run | Rows::Task => "state",
+        Rows::Attempt => "outcome",
+        Rows::DeadLetter => "reason",
+    };
+    if let Some(state) = filter.state.as_deref().filter(|_| !open) {
+        asked = asked.with(column, state);
+    }
+    Ok(Listing {
+        rows,
+        filter: asked,
+        limit: filter.limit,
+        offset: filter.offset,
+        after: filter.after.clone().unwrap_or_default(),
+    })
+}
+
+fn no_query(noun: &str, filter: &Filter) -> Result<(), Failure> {
+    let asked = [
+        ("--where", filter.condition.is_some()),
+        ("--after", filter.after.is_some()),
+    ];
+    match asked.iter().find(|(_, asked)| *asked) {
+        None => Ok(()),
+        Some((option, _)) => Err(Failure::Usage(format!(
+            "{option}: this is for lists of runs, tasks, attempts and dead letters; {noun}: --limit and --offset"
+        ))),
+    }
+}
+
 /// A filter that can match nothing is a slip of the pen.
 fn known_filter(noun: &str, filter: &Filter) -> Result<(), Failure> {
-    if noun == "dead-letter" && filter.organization.is_some() {
-        return Err(Failure::Usage(
-            "--organization: a dead letter could not be read, so it belongs to nobody".to_owned(),
-        ));
-    }
     let states: Vec<&str> = match noun {
         "task" => TaskState::ALL.iter().map(|(word, _)| *word).collect(),
         "run" => RunState::ALL.iter().map(|(word, _)| *word).collect(),
@@ -125,41 +191,18 @@ async fn declared(
         ],
         Kind::Run => &[],
     };
-    let rows: Vec<Map<String, Value>> = stored
-        .into_iter()
-        .filter(|entry| entry.kind == kind)
-        .filter(|entry| {
-            filter
-                .organization
-                .as_ref()
-                .is_none_or(|own| entry.organization == *own || entry.name == *own)
-        })
-        .skip(usize::try_from(filter.offset).unwrap_or(0))
-        .take(usize::try_from(filter.limit).unwrap_or(usize::MAX))
-        .map(|entry| {
-            let mut row = entry.definition;
-            let defaults: &[(&str, Value)] = match kind {
-                Kind::Organization => &[
-                    ("indemnified", json!(false)),
-                    ("enabled", json!(true)),
-                    ("weight", json!(1)),
-                ],
-                Kind::Plugin | Kind::Schedule => &[("enabled", json!(true))],
-                _ => &[],
-            };
-            for (name, value) in defaults {
-                row.entry(*name).or_insert_with(|| value.clone());
-            }
-            row.insert("revision".to_owned(), json!(entry.revision));
-            row.insert("created_at".to_owned(), json!(entry.created_at.to_string()));
-            if kind == Kind::Schedule {
-                let paused = pauses.get(&entry.id).map(|pause| pause.reason.clone());
-                row.insert("paused".to_owned(), json!(paused));
-                row.insert("schedule_id".to_owned(), json!(entry.id));
-            }
-            row
-        })
-        .collect();
+    let rows: Vec<Map<String, Value>> =
+        declared_rows(&stored, kind, None, |id| pauses.get(id).cloned())
+            .into_iter()
+            .filter(|row| {
+                let is = |name: &str, own: &str| row.get(name).is_some_and(|value| value == own);
+                filter.organization.as_deref().is_none_or(|own| {
+                    is("organization", own) || (kind == Kind::Organization && is("id", own))
+                })
+            })
+            .skip(usize::try_from(filter.offset).unwrap_or(0))
+            .take(usize::try_from(filter.limit).unwrap_or(usize::MAX))
+            .collect();
     let columns: Vec<String> = columns.iter().map(|&column| column.to_owned()).collect();
     show(&columns, &rows, output);
     ground.store.close().await;

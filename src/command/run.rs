@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{Command, Page, needed, page};
+use super::list::{Listing, Rows, listing};
+use super::{Command, needed};
 use crate::document::Table;
 use crate::run::RunState;
 
@@ -14,8 +15,7 @@ pub enum RunCommand {
     },
     List {
         schedule: Option<String>,
-        state: Option<String>,
-        page: Page,
+        listing: Listing,
     },
     Cancel {
         run_id: String,
@@ -42,16 +42,20 @@ pub(super) fn read(verb: &str, table: &mut Table<'_, '_>) -> Option<Command> {
         "cancel" => RunCommand::Cancel {
             run_id: needed(table, "run_id")?,
         },
-        _ => RunCommand::List {
-            schedule: table.word("schedule"),
-            state: table.parsed("state", |word| {
+        _ => {
+            let schedule = table.word("schedule");
+            let state = table.parsed("state", |word| {
                 let known: Vec<&str> = RunState::ALL.iter().map(|(word, _)| *word).collect();
                 RunState::parse(word)
-                    .map(|state| state.word().to_owned())
+                    .map(|state| state.word())
                     .ok_or_else(|| format!("`{word}` is no state; known: {}", known.join(", ")))
-            }),
-            page: page(table),
-        },
+            });
+            let mut listing = listing(Rows::Run, table, &[]);
+            if let Some(state) = state {
+                listing.filter = listing.filter.with("state", state);
+            }
+            RunCommand::List { schedule, listing }
+        }
     };
     Some(Command::Run(asked))
 }

@@ -1,6 +1,7 @@
 //! What can be asked of schedules.
 
-use super::{Command, Page, needed, page};
+use super::{Command, Page, declared, needed, page};
+use crate::declaration::Kind;
 use crate::document::Table;
 use crate::moment::Moment;
 
@@ -10,6 +11,16 @@ pub enum ScheduleCommand {
     Resume { schedule: String },
     List { page: Page },
     Backfill(Backfill),
+    Preview(Preview),
+}
+
+/// The next instants of a schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    pub schedule: String,
+    pub number: usize,
+    /// After this one, instead of now.
+    pub after: Option<Moment>,
 }
 
 /// Instants of a schedule that are to run although they have gone by.
@@ -21,10 +32,18 @@ pub struct Backfill {
     pub dry_run: bool,
 }
 
-pub(super) const VERBS: [&str; 4] = ["pause", "resume", "list", "backfill"];
+pub(super) const VERBS: [&str; 7] = [
+    "apply", "delete", "pause", "resume", "list", "preview", "backfill",
+];
 
 pub(super) fn read(verb: &str, table: &mut Table<'_, '_>) -> Option<Command> {
     let asked = match verb {
+        "apply" | "delete" => return declared::read(Kind::Schedule, verb, table),
+        "preview" => ScheduleCommand::Preview(Preview {
+            number: table.int_in("number", 1..=1000).unwrap_or(5),
+            after: table.moment("after"),
+            schedule: needed(table, "schedule")?,
+        }),
         "pause" => {
             let schedule = needed(table, "schedule");
             let reason = needed(table, "reason");

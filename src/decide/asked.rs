@@ -1,8 +1,11 @@
 //! What a person asks for, and what waited: their tasks are made by the same gates.
 
+use std::sync::Arc;
+
 use super::turn::{push, take_turn};
-use super::{Desk, World, consider, count_refusal, open_run};
+use super::{Desk, Refusal, World, consider, consider_one, count_refusal, open_run};
 use crate::object::{Object, ObjectKey, Operation};
+use crate::plugin::Plugin;
 use crate::run::{Asked, Cause, EndReason, Reason, RunDraft, RunState, Turn};
 use crate::schedule::{Input, Organization};
 use crate::trigger::Scheduled;
@@ -30,6 +33,58 @@ pub fn request(
     }
     push(desk, world, run, aside);
     id
+}
+
+/// A task that ended without success is made anew: the same plugin on the same inputs through the gates as they are now,
+/// in a run of its own. Answers with what each input came to.
+pub fn again(
+    desk: &mut Desk<'_>,
+    world: &mut World,
+    scheduled: &Scheduled,
+    organization: &Organization,
+    plugin: &Arc<Plugin>,
+    asked: &Asked,
+) -> (String, Vec<Result<String, Refusal>>) {
+    let mut run = open_run(desk, scheduled, &organization.id, Cause::Retry, desk.now);
+    run.asked = asked.clone();
+    let id = run.id.clone();
+    let mut outcomes = Vec::new();
+    let mut inputs: Vec<Option<Object>> = Vec::new();
+    if asked.objects.is_empty() {
+        inputs.push(None);
+    }
+    for primary_key in &asked.objects {
+        let key = ObjectKey {
+            organization: organization.id.clone(),
+            primary_key: primary_key.clone(),
+        };
+        match world.objects.get(&key).cloned() {
+            Some(object) => inputs.push(Some(object)),
+            None => {
+                count_refusal(desk, &mut run, Reason::NotFound);
+                outcomes.push(Err(Refusal {
+                    reason: Reason::NotFound,
+                    detail: primary_key.clone(),
+                }));
+            }
+        }
+    }
+    for input in &inputs {
+        outcomes.push(consider_one(
+            desk,
+            world,
+            scheduled,
+            organization,
+            &mut run,
+            plugin,
+            input.as_ref(),
+            &[],
+        ));
+    }
+    if run.total > 0 {
+        desk.plan.runs.push(run);
+    }
+    (id, outcomes)
 }
 
 /// The turn of a run that waited has come: its tasks are made. False where it has to wait on, because tasks of its

@@ -70,6 +70,14 @@ impl<'n, 'c> Table<'n, 'c> {
         })
     }
 
+    /// Every entry that was not asked for yet, as it is: whoever takes it reads it elsewhere.
+    pub fn rest(&mut self) -> Map<String, Json> {
+        let mut rest = super::to_map(self.entries);
+        rest.retain(|name, _| !self.asked.contains(name));
+        self.asked.extend(rest.keys().cloned());
+        rest
+    }
+
     /// Complains where the entry is absent or null; says whether it is there.
     pub fn require(&mut self, name: &str) -> bool {
         if self.node(name).is_some_and(|node| !node.is_null()) {

@@ -258,6 +258,25 @@ impl Schema {
         )
     }
 
+    /// Rows that people list: a name and a type word for each column.
+    pub fn of_rows(name: &str, columns: &[(&str, &str)]) -> Schema {
+        let fields = columns
+            .iter()
+            .filter_map(|(column, word)| {
+                Some(((*column).to_owned(), words::read(column, word).ok()?))
+            })
+            .collect();
+        Schema {
+            shape: Arc::new(Shape {
+                name: name.to_owned(),
+                fields,
+                built_in: BTreeMap::new(),
+                open: false,
+            }),
+            types: Types::new(),
+        }
+    }
+
     /// A type without declared fields.
     pub fn open(object_type: &str) -> Schema {
         Types::new().schema(object_type)

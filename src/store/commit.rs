@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
+use super::by_hand::Redrive;
 use super::columns::Columns;
 use super::declared::ChangeRow;
 use super::expanding::Expansion;
@@ -43,6 +44,8 @@ pub struct Commit<'a> {
     pub announced: &'a [End],
     /// The request that this does, with its answer.
     pub answered: Option<Answered>,
+    /// The task that this makes anew.
+    pub redrive: Option<Redrive>,
 }
 
 impl Commit<'static> {
@@ -65,6 +68,7 @@ impl Commit<'static> {
             expansion: None,
             announced: &[],
             answered: None,
+            redrive: None,
         }
     }
 }
@@ -342,6 +346,11 @@ impl Store {
             && !self.keep_answer(connection, answered, commit.now).await?
         {
             return Ok(Committed::Stale("request"));
+        }
+        if let Some(redrive) = &commit.redrive
+            && !self.keep_redrive(connection, redrive, commit.now).await?
+        {
+            return Ok(Committed::Stale("redrive"));
         }
         self.write_urgent(connection, &plan.urgent).await?;
         // At the end, because who reports on a task of this run waits for its row.

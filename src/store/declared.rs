@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::commit::Commit;
+use super::requests::Answered;
 use super::world::read_map;
 use super::{Store, StoreError, json_rows, moment};
 use crate::catalogue::{Changed, Stored, names_calendar};
@@ -68,6 +69,8 @@ pub enum Applied {
     Revision(i64),
     /// Somebody else changed the declarations meanwhile.
     Stale,
+    /// The same request was answered meanwhile.
+    Answered,
 }
 
 /// What was declared since a revision.
@@ -196,14 +199,15 @@ impl Store {
         revision: i64,
         now: Moment,
     ) -> Result<Applied, StoreError> {
-        self.apply_with(edits, &[], revision, now).await
+        self.apply_with(edits, &[], None, revision, now).await
     }
 
-    /// The same, with runs that the edits set off.
+    /// The same, with runs that the edits set off, and with the request that asked for it and its answer.
     pub async fn apply_with(
         &self,
         edits: &[Edit],
         runs: &[RunDraft],
+        answered: Option<&Answered>,
         revision: i64,
         now: Moment,
     ) -> Result<Applied, StoreError> {
@@ -313,6 +317,13 @@ impl Store {
             ..Commit::empty(now, revision)
         };
         self.write_runs(&mut transaction, &begun).await?;
+        if !self
+            .keep_if(&mut transaction, answered.cloned(), now)
+            .await?
+        {
+            transaction.rollback().await?;
+            return Ok(Applied::Answered);
+        }
         transaction.commit().await?;
         Ok(Applied::Revision(revision + 1))
     }

@@ -1,10 +1,13 @@
 //! The nouns as people look at them: a page of rows, newest first.
 
+use std::collections::BTreeMap;
+
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Column, Row, TypeInfo, ValueRef};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, json_rows};
 use crate::moment::Moment;
 
 /// Which rows to show.
@@ -14,75 +17,150 @@ pub struct Page {
     pub state: Option<String>,
     pub limit: i64,
     pub offset: i64,
+    /// The id of the last row of the page before; empty for the first page.
+    pub after: String,
+    /// Columns of texts that must have one of these values.
+    pub only: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Serialize)]
+struct ValueRow<'a> {
+    k: &'a str,
 }
 
 /// Rows with their columns in order.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
+    /// Those that a table shows; a row may have more.
     pub columns: Vec<String>,
     pub rows: Vec<Map<String, Value>>,
+}
+
+impl Listing {
+    /// By which the page after a row is asked for.
+    pub fn position(row: &Map<String, Value>) -> String {
+        let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
+        match row.get("number") {
+            Some(number) => format!("{}:{number}", text("task_id")),
+            None => text("id").to_owned(),
+        }
+    }
 }
 
 /// What one noun shows, and by what it is filtered and ordered.
 struct Noun {
     name: &'static str,
     columns: &'static str,
+    /// What a table has no room for.
+    more: &'static str,
     table: &'static str,
     organization: Option<&'static str>,
     state: Option<&'static str>,
     order: &'static str,
+    /// What comes after a row: `$3` is its id, `$4` its number; nothing where pages are not asked for so.
+    after: Option<&'static str>,
 }
+
+/// What has ids that tell the order of its making, the newest first.
+const AFTER_ID: Option<&str> = Some("($3 = '' OR id < $3) AND $4 >= 0");
 
 const NOUNS: [Noun; 6] = [
     Noun {
         name: "object",
         columns: "organization, object_type, primary_key, scan_level, scan_profile_type, live",
+        more: "",
         table: "object",
         organization: Some("organization"),
         state: Some("object_type"),
         order: "organization, primary_key",
+        after: None,
     },
     Noun {
         name: "run",
         columns: "id, schedule, organization, cause, state, reason, blocked_by, total, succeeded, failed, cancelled, created_at, finished_at",
+        more: ", schedule_id, target, parent_id, request_id, scheduled_for, started_at",
         table: "run",
         organization: Some("organization"),
         state: Some("state"),
         order: "id DESC",
+        after: AFTER_ID,
     },
     Noun {
         name: "task",
         columns: "id, organization, plugin_id, state, attempt, cause, priority, queue, created_at, finished_at, reason, inputs",
+        more: ", run_id, (SELECT u.schedule FROM run u WHERE u.id = task.run_id) AS schedule, worker_type, spent, declines, \
+              scheduled_for, not_before, expires_at, parameters",
         table: "task",
         organization: Some("organization"),
         state: Some("state"),
         order: "id DESC",
+        after: AFTER_ID,
     },
     Noun {
         name: "attempt",
         columns: "attempt.task_id, attempt.number, worker, offered_at, published_at, accepted_at, beat_at, done, total, stage, ended_at, outcome, exit_code, log_ref",
+        more: ", task.organization, task.plugin_id, task.scheduled_for, message, log_tail, note, accepted_at AS started_at, \
+              (SELECT u.schedule FROM run u WHERE u.id = task.run_id) AS schedule",
         table: "attempt JOIN task ON task.id = attempt.task_id",
         organization: Some("task.organization"),
         state: Some("coalesce(outcome, 'open')"),
         order: "attempt.task_id DESC, attempt.number DESC",
+        after: Some(
+            "($3 = '' OR attempt.task_id < $3 OR (attempt.task_id = $3 AND attempt.number < $4))",
+        ),
     },
     Noun {
         name: "late-result",
         columns: "late_result.id, task_id, number, worker, status, received_at",
+        more: "",
         table: "late_result",
         organization: None,
         state: Some("status"),
         order: "late_result.id DESC",
+        after: None,
     },
     Noun {
         name: "dead-letter",
-        columns: "id, intake, reason, message, count, first_seen, last_seen",
-        table: "dead_letter",
-        organization: None,
+        columns: "id, kind, organization, intake, reason, message, count, first_seen, last_seen",
+        more: ", plugin_id",
+        // What a person has made anew, or dropped, is no letter any more.
+        table: "(SELECT id, 'message' AS kind, '' AS organization, intake, reason, message, count, first_seen, last_seen, \
+               '' AS plugin_id FROM dead_letter UNION ALL SELECT id, 'task', organization, queue, reason, \
+               (SELECT a.message FROM attempt a WHERE a.task_id = task.id AND a.number = task.attempt), attempt, created_at, \
+               finished_at, plugin_id FROM task WHERE state = 'dead' \
+               AND NOT EXISTS (SELECT 1 FROM redrive WHERE redrive.task_id = task.id)) AS letter",
+        organization: Some("organization"),
         state: Some("reason"),
-        order: "last_seen DESC, id DESC",
+        order: "id DESC",
+        after: AFTER_ID,
     },
 ];
+
+/// The columns of a list, each with its name.
+fn named(columns: &str) -> Vec<(&str, &str)> {
+    let mut found = Vec::new();
+    let (mut depth, mut from) = (0, 0);
+    let ends = columns.char_indices().chain([(columns.len(), ',')]);
+    for (at, c) in ends {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            ',' if depth == 0 => {
+                let column = columns.get(from..at).unwrap_or_default().trim();
+                let name = column.rsplit([' ', '.']).next().unwrap_or(column);
+                let whole = column
+                    .strip_suffix(&format!(" AS {name}"))
+                    .unwrap_or(column);
+                if !column.is_empty() {
+                    found.push((whole, name));
+                }
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    found
+}
 
 impl Store {
     /// A page of a noun; nothing for a noun that is not kept in rows.
@@ -94,34 +172,93 @@ impl Store {
             Some(column) => format!("({parameter} = '' OR {column} = {parameter})"),
             None => format!("{parameter} = ''"),
         };
-        let sql = format!(
-            "SELECT {} FROM {} WHERE {} AND {} ORDER BY {} LIMIT $3 OFFSET $4",
-            noun.columns,
-            noun.table,
+        let select = format!("{}{}", noun.columns, noun.more);
+        let columns = named(&select);
+        let mut conditions = vec![
             condition(noun.organization, "$1"),
             condition(noun.state, "$2"),
+            noun.after.unwrap_or("$3 = '' AND $4 >= 0").to_owned(),
+        ];
+        let mut values = Vec::new();
+        for (name, wanted) in &page.only {
+            let Some((column, _)) = columns.iter().find(|(_, known)| known == name) else {
+                continue;
+            };
+            let rows: Vec<ValueRow<'_>> = wanted.iter().map(|k| ValueRow { k }).collect();
+            values.push(json_rows(&rows));
+            let list = self
+                .dialect
+                .rows(&format!("${}", values.len() + 6), "k text");
+            conditions.push(format!("{column} IN (SELECT r.k FROM {list})"));
+        }
+        let sql = format!(
+            "SELECT {select} FROM {} WHERE {} ORDER BY {} LIMIT $5 OFFSET $6",
+            noun.table,
+            conditions.join(" AND "),
             noun.order
         );
-        let rows = sqlx::query(AssertSqlSafe(sql))
+        let (after, number) = match page.after.rsplit_once(':') {
+            Some((id, number)) => (id, number.parse().unwrap_or(0)),
+            None => (page.after.as_str(), 0),
+        };
+        let mut statement = sqlx::query(AssertSqlSafe(sql))
             .bind(page.organization.clone().unwrap_or_default())
             .bind(page.state.clone().unwrap_or_default())
+            .bind(after.to_owned())
+            .bind(number)
             .bind(page.limit)
-            .bind(page.offset)
-            .fetch_all(&self.pool)
-            .await?;
-        let columns = noun
-            .columns
-            .split(", ")
-            .map(|column| {
-                column
-                    .rsplit([' ', '.'])
-                    .next()
-                    .unwrap_or(column)
-                    .to_owned()
-            })
-            .collect();
+            .bind(page.offset);
+        for value in values {
+            statement = statement.bind(value);
+        }
+        let rows = statement.fetch_all(&self.pool).await?;
+        let shown = named(noun.columns);
+        let columns = shown.iter().map(|(_, name)| (*name).to_owned()).collect();
         let rows = rows.iter().map(read_row).collect::<Result<_, _>>()?;
         Ok(Some(Listing { columns, rows }))
+    }
+
+    /// How much there is, of one organisation where one is named: tasks that have not ended by queue and state, runs that
+    /// have not ended by state, tasks that are dead.
+    pub async fn census(&self, organization: &str) -> Result<Value, StoreError> {
+        let mut counted = Map::new();
+        for (what, sql) in [
+            (
+                "tasks",
+                "SELECT queue, state, count(*) AS many FROM task WHERE state IN ('queued', 'dispatched', 'running') \
+                 AND ($1 = '' OR organization = $1) GROUP BY queue, state ORDER BY queue, state",
+            ),
+            (
+                "runs",
+                "SELECT '' AS queue, state, count(*) AS many FROM run WHERE finished_at IS NULL \
+                 AND ($1 = '' OR organization = $1) GROUP BY state ORDER BY state",
+            ),
+            (
+                "dead_tasks",
+                "SELECT '' AS queue, state, count(*) AS many FROM task WHERE state = 'dead' \
+                 AND ($1 = '' OR organization = $1) AND NOT EXISTS \
+                 (SELECT 1 FROM redrive WHERE redrive.task_id = task.id) GROUP BY state",
+            ),
+        ] {
+            let mut found = Map::new();
+            for row in sqlx::query(sql)
+                .bind(organization)
+                .fetch_all(&self.pool)
+                .await?
+            {
+                let queue: String = row.try_get("queue")?;
+                let state: String = row.try_get("state")?;
+                let many: i64 = row.try_get("many")?;
+                if queue.is_empty() {
+                    found.insert(state, json!(many));
+                } else {
+                    let of_queue = found.entry(queue).or_insert_with(|| json!({}));
+                    of_queue[state] = json!(many);
+                }
+            }
+            counted.insert(what.to_owned(), Value::Object(found));
+        }
+        Ok(Value::Object(counted))
     }
 
     /// Every task with its plugin and inputs, for comparisons: (organization, plugin, inputs, state).
@@ -157,13 +294,18 @@ fn read_row(row: &AnyRow) -> Result<Map<String, Value>, sqlx::Error> {
                 "TEXT" | "VARCHAR" => {
                     let text: String = row.try_get(name)?;
                     match name {
-                        "inputs" => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+                        "inputs" | "parameters" => {
+                            serde_json::from_str(&text).unwrap_or(Value::String(text))
+                        }
                         _ => Value::String(text),
                     }
                 }
                 _ => {
                     let number: i64 = row.try_get(name)?;
-                    if name.ends_with("_at") || name.ends_with("_seen") {
+                    if name.ends_with("_at")
+                        || name.ends_with("_seen")
+                        || matches!(name, "scheduled_for" | "not_before")
+                    {
                         json!(Moment::from_micros(number).to_string())
                     } else if name == "live" {
                         json!(number != 0)

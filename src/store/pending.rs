@@ -249,36 +249,51 @@ impl Store {
             return Ok(false);
         }
         let rows = sqlx::query(
-            "SELECT id, state FROM task WHERE run_id = $1 AND state IN ('queued', 'dispatched', 'running') ORDER BY id",
+            "SELECT id FROM task WHERE run_id = $1 AND state IN ('queued', 'dispatched', 'running') ORDER BY id",
         )
         .bind(run_id)
         .fetch_all(&mut *connection)
         .await?;
-        let mut waiting = Vec::new();
-        let mut running = Vec::new();
-        for row in &rows {
-            let id: String = row.try_get("id")?;
-            if row.try_get::<String, _>("state")? == "running" {
-                running.push(id);
-            } else {
-                waiting.push(id);
-            }
-        }
-        let ids: Vec<&str> = waiting.iter().map(String::as_str).collect();
-        self.close_in(connection, &ids, &CANCELLED, reason.word(), now)
+        let tasks = ids_of(&rows)?;
+        self.cancel_tasks_in(connection, &tasks, reason.word(), now)
             .await?;
-        let rows: Vec<IdRow<'_>> = running.iter().map(|id| IdRow { id }).collect();
-        // A worker that stays silent has as long as it may be silent anyway.
-        let sql = format!(
-            "UPDATE task SET cancel_by = {}, cancel_told = NULL, reason = '{}' FROM {} \
-             WHERE task.id = r.id AND task.state = 'running'",
-            now.plus(TOLD).micros(),
-            reason.word(),
-            self.dialect.rows("$1", "id text")
-        );
-        write_rows(connection, sql, &rows).await?;
         self.end_runs(connection, &[run_id.to_owned()], now).await?;
         Ok(true)
+    }
+
+    /// What nobody has accepted ends now; whose worker has begun is told, and has a while to stop. Answers with both, in
+    /// this order.
+    pub(super) async fn cancel_tasks_in(
+        &self,
+        connection: &mut AnyConnection,
+        tasks: &[String],
+        reason: &str,
+        now: Moment,
+    ) -> Result<(Vec<String>, Vec<String>), StoreError> {
+        let ids: Vec<&str> = tasks.iter().map(String::as_str).collect();
+        let ended = self
+            .close_in(connection, &ids, &CANCELLED, reason, now)
+            .await?;
+        let rows: Vec<IdRow<'_>> = ids
+            .into_iter()
+            .filter(|id| !ended.iter().any(|gone| gone == id))
+            .map(|id| IdRow { id })
+            .collect();
+        // A worker that stays silent has as long as it may be silent anyway; whoever asks again is told again, and gives it
+        // no more time.
+        let sql = format!(
+            "UPDATE task SET cancel_by = CASE WHEN cancel_told IS NULL THEN {} ELSE cancel_by END, cancel_told = NULL, \
+             reason = $2 FROM {} \
+             WHERE task.id = r.id AND task.state IN ('queued', 'dispatched', 'running') RETURNING task.id AS id",
+            now.plus(TOLD).micros(),
+            self.dialect.rows("$1", "id text")
+        );
+        let told = sqlx::query(AssertSqlSafe(sql))
+            .bind(json_rows(&rows))
+            .bind(reason)
+            .fetch_all(&mut *connection)
+            .await?;
+        Ok((ended, ids_of(&told)?))
     }
 
     /// Workers that are to be told to stop, each once; and tasks whose worker had time to, and did not, end.

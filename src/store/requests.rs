@@ -66,12 +66,13 @@ impl Store {
         Ok(kept == 1)
     }
 
-    /// Keeps the answer of a command whose effect is the same however often it is done.
-    pub async fn answered(&self, answered: &Answered, now: Moment) -> Result<(), StoreError> {
+    /// Keeps the answer of a command whose effect is the same however often it is done; false where the same request was
+    /// answered before.
+    pub async fn answered(&self, answered: &Answered, now: Moment) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
-        self.keep_answer(&mut transaction, answered, now).await?;
+        let kept = self.keep_answer(&mut transaction, answered, now).await?;
         transaction.commit().await?;
-        Ok(())
+        Ok(kept)
     }
 
     /// A schedule does not fire until it is resumed; false where it is paused already. The catalogue's revision rises,

@@ -154,6 +154,8 @@ impl Store {
         for (table, column) in [
             ("attempt", "task_id"),
             ("late_result", "task_id"),
+            ("by_hand", "task_id"),
+            ("redrive", "task_id"),
             ("task", "id"),
         ] {
             let sql = format!("DELETE FROM {table} WHERE {column} IN {list}");

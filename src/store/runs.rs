@@ -48,6 +48,8 @@ pub struct RunRecord {
 #[derive(Clone, Debug, Default)]
 pub struct RunFilter {
     pub id: String,
+    /// These alone.
+    pub ids: Option<Vec<String>>,
     pub organization: String,
     pub schedule_id: String,
     pub state: String,
@@ -466,11 +468,17 @@ impl Store {
             .into_iter()
             .filter(|(_, value)| !value.is_empty())
             .collect();
-        let conditions: Vec<String> = asked
+        let mut conditions: Vec<String> = asked
             .iter()
             .enumerate()
             .map(|(at, (column, _))| format!("AND {column} = ${}", at + 3))
             .collect();
+        if filter.ids.is_some() {
+            let ids = self
+                .dialect
+                .rows(&format!("${}", asked.len() + 3), "id text");
+            conditions.push(format!("AND id IN (SELECT r.id FROM {ids})"));
+        }
         let sql = format!(
             "SELECT {RECORD_COLUMNS} FROM run WHERE true {} ORDER BY id DESC LIMIT $1 OFFSET $2",
             conditions.join(" ")
@@ -480,6 +488,10 @@ impl Store {
             .bind(filter.offset);
         for (_, value) in asked {
             statement = statement.bind(value.clone());
+        }
+        if let Some(ids) = &filter.ids {
+            let rows: Vec<IdRow<'_>> = ids.iter().map(|id| IdRow { id }).collect();
+            statement = statement.bind(json_rows(&rows));
         }
         let rows = statement.fetch_all(&self.pool).await?;
         rows.iter().map(read_record).collect()

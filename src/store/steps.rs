@@ -143,6 +143,20 @@ impl Store {
         now: Moment,
     ) -> Result<Written, StoreError> {
         let mut transaction = self.begin().await?;
+        let written = self
+            .apply_steps_in(&mut transaction, steps, late, now)
+            .await?;
+        transaction.commit().await?;
+        Ok(written)
+    }
+
+    pub(super) async fn apply_steps_in(
+        &self,
+        transaction: &mut AnyConnection,
+        steps: &[Reported],
+        late: &[(String, Status, String)],
+        now: Moment,
+    ) -> Result<Written, StoreError> {
         let mut rows = Vec::with_capacity(steps.len());
         for reported in steps {
             rows.push(step_row(reported, now));
@@ -204,8 +218,8 @@ impl Store {
              WHERE attempt.task_id = r.id AND attempt.number = r.number AND attempt.ended_at IS NULL",
             now = now.micros()
         );
-        write_rows(&mut transaction, sql, &taken).await?;
-        self.hear(&mut transaction, &taken, now).await?;
+        write_rows(transaction, sql, &taken).await?;
+        self.hear(transaction, &taken, now).await?;
         let ended: Vec<&StepRow<'_>> = taken
             .iter()
             .copied()
@@ -216,11 +230,11 @@ impl Store {
             .copied()
             .filter(|row| TaskState::parse(row.state).is_some_and(TaskState::executed))
             .collect();
-        self.start_grace(&mut transaction, &executed, now).await?;
-        self.suppress(&mut transaction, steps, &applied).await?;
+        self.start_grace(transaction, &executed, now).await?;
+        self.suppress(transaction, steps, &applied).await?;
         let ids = self.dialect.rows("$1", "id text");
         let sql = format!("DELETE FROM open_input WHERE task_id IN (SELECT r.id FROM {ids})");
-        write_rows(&mut transaction, sql, &ended).await?;
+        write_rows(transaction, sql, &ended).await?;
         let mut counted: Vec<(&(String, &'static str), &i64)> = runs.iter().collect();
         counted.sort();
         for ((run_id, counter), count) in &counted {
@@ -237,9 +251,8 @@ impl Store {
             .map(|((run_id, _), _)| run_id.clone())
             .collect();
         finished.dedup();
-        self.end_runs(&mut transaction, &finished, now).await?;
-        self.keep_late(&mut transaction, late, now).await?;
-        transaction.commit().await?;
+        self.end_runs(transaction, &finished, now).await?;
+        self.keep_late(transaction, late, now).await?;
         Ok(Written {
             stale: steps
                 .iter()

@@ -1,0 +1,46 @@
+//! Commands of people: the same on SQLite and on PostgreSQL, by the steps of the loops on a fixed clock; and on the real
+//! brokers (`commands/`).
+
+mod support;
+
+#[path = "commands/asking.rs"]
+mod asking;
+#[path = "commands/brokers.rs"]
+mod brokers;
+#[path = "commands/declared.rs"]
+mod declared;
+#[path = "commands/tasks.rs"]
+mod tasks;
+
+macro_rules! on_both {
+    ($($room:ident: $($name:ident),+);+ $(;)?) => {
+        mod sqlite {
+            $($(#[test] fn $name() { super::asking::on_sqlite(stringify!($name), super::$room::$name) })+)+
+        }
+        mod postgres {
+            $($(#[test] fn $name() { super::asking::on_postgres(stringify!($name), super::$room::$name) })+)+
+        }
+    };
+}
+
+on_both!(
+    tasks:
+        a_queued_task_that_is_cancelled_is_gone_and_its_run_ends,
+        a_running_task_that_is_cancelled_tells_its_worker_and_ends_with_its_lease,
+        a_waiting_task_that_is_retried_is_offered_at_once_with_a_new_number,
+        a_dead_task_is_made_anew_once_with_its_lineage,
+        a_task_is_marked_with_a_reason_and_only_while_it_is_open,
+        many_tasks_are_touched_only_where_somebody_says_yes,
+        lists_answer_queries_in_pages,
+        an_organisation_neither_sees_nor_touches_tasks_of_another,
+        dead_letters_are_messages_and_tasks_and_go_one_by_one,
+        the_same_request_is_done_once_also_when_it_comes_twice_at_once,
+        wrong_arguments_are_refused_with_what_would_be_right;
+    declared:
+        a_schedule_is_applied_with_ids_revision_and_its_next_five_instants,
+        one_command_makes_a_job_of_a_plugin_and_its_schedule,
+        organisations_plugins_sets_and_calendars_are_made_listed_and_deleted,
+        an_organisation_declares_and_sees_only_what_is_its_own,
+        an_event_is_explained_and_nothing_is_stored,
+        two_at_once_with_one_id_make_one_schedule_and_hear_the_same;
+);
