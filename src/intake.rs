@@ -94,6 +94,7 @@ pub async fn run<B: Bus>(
                                 reply_to,
                                 message_id: delivery.message_id,
                                 correlation_id: delivery.correlation_id,
+                                headers: delivery.headers,
                                 body: delivery.body,
                             };
                             command = Some((asking, delivery.receipt));
@@ -326,15 +327,19 @@ async fn obey<B: Bus>(
     let (id, answer) = match wire::read_request(&delivery.body) {
         Err((id, refused)) => (id, Err(refused)),
         Ok(requested) => {
-            let done = persist!(ground, "answer", answer(&requested));
-            match done {
-                Ok(answer) => (requested.id, answer),
-                Err(StoreError::Statement(error)) => {
-                    tracing::error!("the store refuses a command: {error}");
-                    let said = "the store refused it; the log says more";
-                    (requested.id, Err(Refused::new("store_refused", said, "")))
+            if let Err(refused) = may_ask(ground, delivery, &requested) {
+                (requested.id, Err(refused))
+            } else {
+                let done = persist!(ground, "answer", answer(&requested));
+                match done {
+                    Ok(answer) => (requested.id, answer),
+                    Err(StoreError::Statement(error)) => {
+                        tracing::error!("the store refuses a command: {error}");
+                        let said = "the store refused it; the log says more";
+                        (requested.id, Err(Refused::new("store_refused", said, "")))
+                    }
+                    Err(error) => return Err(error),
                 }
-                Err(error) => return Err(error),
             }
         }
     };
@@ -361,7 +366,27 @@ struct Asking {
     reply_to: Option<String>,
     message_id: Option<String>,
     correlation_id: Option<String>,
+    headers: Vec<(String, String)>,
     body: Vec<u8>,
+}
+
+/// Whether whoever asks may ask that.
+fn may_ask(ground: &Ground, delivery: &Asking, requested: &Requested) -> Result<(), Refused> {
+    let keys = &ground.rules.keys;
+    let refused = |code, message: String| {
+        tracing::warn!(
+            command = requested.command,
+            code,
+            "a command is refused: {message}"
+        );
+        Refused::new(code, &message, "")
+    };
+    let speaker = keys
+        .speaker(&delivery.headers, &delivery.body)
+        .map_err(|message| refused("unsigned", message))?;
+    speaker
+        .speaks_for(requested.organization.as_deref())
+        .map_err(|message| refused("not_permitted", message))
 }
 
 async fn tell_workers<B: Bus>(bus: &B, cancels: &[Status]) {

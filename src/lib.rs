@@ -13,7 +13,7 @@
 //! | 3 loops | [`processor`], [`ticker`], [`intake`], [`turns`], [`chains`], [`expansion`], [`dispatch`], [`reaper`], on their [`ground`]; what [`answer`]s; [`worker`], the other side |
 //! | 2 keeping and carrying | [`store`], [`bus`] |
 //! | 1 decisions | [`trigger`], [`catalogue`], [`agenda`], [`rank`], [`decide`], [`progress`], [`backlog`], [`command`], [`rehearsal`] |
-//! | 0 words | [`moment`], [`document`], [`policy`], [`object`], [`query`], [`recurrence`], [`schedule`], [`plugin`], [`run`], [`task`], [`rules`], [`declaration`], [`wire`] |
+//! | 0 words | [`moment`], [`document`], [`policy`], [`object`], [`query`], [`recurrence`], [`schedule`], [`plugin`], [`run`], [`task`], [`signature`], [`rules`], [`declaration`], [`wire`] |
 //!
 //! Floors 0 and 1 are the core: no I/O, no clock, no chance. Time comes in as a [`moment::Moment`], chance as a seed
 //! ([`task::Ids`]), knowledge as a [`decide::World`]. What they answer is data: a [`decide::Plan`], a
@@ -132,6 +132,7 @@ pub mod rules;
 pub mod run;
 pub mod schedule;
 pub mod settings;
+pub mod signature;
 pub mod store;
 pub mod task;
 pub mod telemetry;

@@ -13,6 +13,7 @@ use crate::query::schema::Field;
 use crate::query::{
     Context, Facts, Kind, Nowhere, Query, Schema, Types, spells_address, spells_instant,
 };
+use crate::signature::Keys;
 
 #[derive(Debug, Default)]
 pub struct Rules {
@@ -33,6 +34,8 @@ pub struct Rules {
     pub plugin_timezone: Option<String>,
     /// Over how long the tasks of one such run are spread.
     pub plugin_spread: Span,
+    /// Who may sign commands and statuses, and whether everybody has to.
+    pub keys: Keys,
 }
 
 impl Rules {

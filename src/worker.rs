@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Bus, Delivery, Source, Verdict};
 use crate::moment::Moment;
+use crate::signature::Keys;
 use crate::task::{Ending, StatusWord};
 use crate::wire::{self, Assignment};
 pub use craft::{Craft, Template, words};
@@ -57,6 +58,8 @@ pub struct Tools {
     pub grace: Duration,
     /// How many bytes of a log are kept.
     pub log_bound: usize,
+    /// What signs its statuses, and with which key.
+    pub signs: Option<(Keys, String)>,
 }
 
 /// An attempt of a task.
@@ -98,7 +101,12 @@ pub async fn run<B: Bus>(
 ) -> Ended {
     let grace = tools.grace;
     let ground = Arc::new(Ground {
-        reporter: Reporter::of(Arc::clone(&bus), tools.name.clone(), once),
+        reporter: Reporter::of(
+            Arc::clone(&bus),
+            tools.name.clone(),
+            once,
+            tools.signs.clone(),
+        ),
         tools,
     });
     let mut hands = Hands {

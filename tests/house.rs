@@ -20,6 +20,7 @@ const FLOORS: [(u8, &[&str]); 5] = [
             "plugin",
             "run",
             "task",
+            "signature",
             "rules",
             "declaration",
             "wire",

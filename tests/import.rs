@@ -91,7 +91,11 @@ fn what_is_known_to_be_newer_stays() {
         "\"time\":\"2020-01-01T00:00:00Z\",\"scan_level\"",
     );
     let (code, told, err) = import(&house, &old);
-    assert_eq!((code, &told["changed"]), (Some(0), &json!(0)), "{told}{err}");
+    assert_eq!(
+        (code, &told["changed"]),
+        (Some(0), &json!(0)),
+        "{told}{err}"
+    );
     assert_eq!(objects(&house)[0]["scan_level"], 3);
 }
 

@@ -760,7 +760,10 @@ fn values_that_are_wrong_beside_each_other_are_refused() {
 #[test]
 fn what_is_odd_but_works_is_a_warning() {
     assert_eq!(
-        warnings("require_signatures = true\n[bus]\nprefetch = 10\n", &[]),
+        warnings(
+            "require_signatures = true\n[bus]\nurl = \"amqp://localhost:5672\"\nprefetch = 10\n",
+            &[]
+        ),
         [
             "muster.toml:1:22: warning: `require_signatures`: signatures are required and there are no `keys`: every command and status will be refused",
             "muster.toml:2:1: warning: `bus.batch.count`: a batch of 250 is never full: `bus.prefetch` hands over no more than 10",

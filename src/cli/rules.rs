@@ -16,6 +16,7 @@ use crate::policy::Order;
 use crate::query::Types;
 use crate::rules::{Rules, compile_splits};
 use crate::settings::{EVENTS, Settings, variables};
+use crate::signature::Keys;
 use crate::store::Store;
 
 /// Loads the settings; warnings go to standard error.
@@ -48,16 +49,18 @@ pub(super) fn without_effect(settings: &Settings) -> Vec<Complaint> {
     said
 }
 
+/// The keys of the settings, as they sign and are checked.
+pub fn keys(settings: &Settings) -> Keys {
+    let mut keys = Keys::new(settings.require_signatures);
+    for key in &settings.keys {
+        keys.add(&key.id, key.secret.expose().as_bytes(), &key.organizations);
+    }
+    keys
+}
+
 /// Compiles what the settings say about deciding.
 pub fn rules(settings: &Settings) -> Result<Rules, Vec<Complaint>> {
     let mut wrong = Vec::new();
-    // Better not at all than unchecked.
-    if settings.require_signatures {
-        wrong.push(settings.complaint(
-            "require_signatures",
-            "signatures are not checked yet, so nothing would refuse what has none; set it to false",
-        ));
-    }
     let mut names = TypeNames {
         open: settings.open_types,
         ..TypeNames::default()
@@ -69,6 +72,7 @@ pub fn rules(settings: &Settings) -> Result<Rules, Vec<Complaint>> {
         open_organizations: settings.open_organizations,
         plugin_timezone: Some(settings.plugin_recurrences.timezone.clone()),
         plugin_spread: settings.plugin_recurrences.spread,
+        keys: keys(settings),
         ..Rules::default()
     };
     for (name, declared) in &settings.object_types {

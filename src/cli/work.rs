@@ -5,13 +5,14 @@ use std::sync::Arc;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, serve};
+use super::{Failure, rules, serve};
 use crate::bus::lines::Lines;
 use crate::bus::nats::Nats;
 use crate::bus::rabbit::Rabbit;
 use crate::bus::{Bus, BusError, Role, TaskQueue, Topology};
 use crate::moment::Span;
 use crate::settings::{LogFormat, Settings, WorkSettings};
+use crate::signature::Keys;
 use crate::telemetry;
 use crate::worker::{self, Craft, Shelf, Template, Tools};
 
@@ -80,7 +81,8 @@ pub async fn run(settings: &Settings, arguments: Work) -> Result<(), Failure> {
             "which tasks? name their worker type: --type script".to_owned(),
         ));
     }
-    let tools = tools(work, lines)?;
+    let signs = work.key.clone().map(|key| (rules::keys(settings), key));
+    let tools = tools(work, lines, signs)?;
     keep_to_ourselves();
     let (stop, halt) = (CancellationToken::new(), CancellationToken::new());
     tokio::spawn(serve::obey(stop.clone(), Some(halt.clone())));
@@ -153,7 +155,7 @@ fn chosen(settings: &WorkSettings, arguments: Work) -> Result<WorkSettings, Fail
     Ok(work)
 }
 
-fn tools(work: WorkSettings, lines: bool) -> Result<Tools, Failure> {
+fn tools(work: WorkSettings, lines: bool, signs: Option<(Keys, String)>) -> Result<Tools, Failure> {
     let shelf = match &work.store {
         Some(address) => {
             Some(Shelf::open(address).map_err(|why| Failure::Usage(format!("work.store: {why}")))?)
@@ -188,6 +190,7 @@ fn tools(work: WorkSettings, lines: bool) -> Result<Tools, Failure> {
             .collect(),
         grace: work.grace.as_duration(),
         log_bound: work.log_bound,
+        signs,
     })
 }
 

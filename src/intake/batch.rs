@@ -186,6 +186,12 @@ impl From<wire::Unreadable> for Unreadable {
 
 fn read(ground: &Ground, message: &Incoming, now: Moment) -> Result<Told, Unreadable> {
     if message.status {
+        let keys = &ground.rules.keys;
+        keys.speaker(&message.headers, &message.body)
+            .map_err(|text| Unreadable {
+                reason: "unsigned",
+                message: text,
+            })?;
         return Ok(Told::Status(wire::read_status(&message.body, now)?));
     }
     let event = wire::read_event(&as_message(message), &reading(ground, message.intake, now))?;
@@ -515,6 +521,16 @@ async fn take_statuses(
             let from_file = status.worker == FILE;
             if from_file && !ends_by_file(&catalogue, plugin.map(AsRef::as_ref)) {
                 continue;
+            }
+            if let (false, Some(known), Some(message)) = (from_file, known, batch.get(at)) {
+                // Its signature was looked at when it was read; now it is known whom it speaks of.
+                let speaker = ground.rules.keys.speaker(&message.headers, &message.body);
+                let may = speaker.and_then(|speaker| speaker.speaks_for(Some(&known.organization)));
+                if let Err(text) = may {
+                    outcomes.push((status.word.name(), "not_permitted"));
+                    tracing::warn!(task = status.task_id, "a status is refused: {text}");
+                    continue;
+                }
             }
             let terms = terms_of(&catalogue, known);
             let mut status = status;

@@ -85,6 +85,7 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("work.exec", Kind::Text),
     ("work.scratch", Kind::Text),
     ("work.grace", Kind::Text),
+    ("work.key", Kind::Text),
     ("work.log_bound", Kind::Int),
     ("work.environment", Kind::FileOnly),
     ("work.secrets", Kind::FileOnly),

@@ -107,6 +107,26 @@ fn keys(settings: &Settings, complaints: &mut Complaints) {
             complaints.error(None, &format!("keys[{i}].id"), message);
         }
     }
+    if let Some(key) = &settings.work.key
+        && !settings.keys.iter().any(|known| known.id == *key)
+    {
+        let known: Vec<&str> = settings.keys.iter().map(|key| key.id.as_str()).collect();
+        complaints.error(
+            None,
+            "work.key",
+            format!(
+                "there is no key `{key}` in [[keys]]; known: {}",
+                known.join(", ")
+            ),
+        );
+    }
+    if settings.require_signatures && settings.bus.url.scheme() == "lines" {
+        complaints.error(
+            None,
+            "require_signatures",
+            "lines have no headers, so nothing there can be signed; it is for a broker (bus.url)",
+        );
+    }
     if settings.require_signatures && settings.keys.is_empty() {
         complaints.warning(
             None,

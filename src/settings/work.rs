@@ -29,6 +29,8 @@ pub struct WorkSettings {
     pub log_bound: usize,
     pub environment: BTreeMap<String, String>,
     pub secrets: BTreeMap<String, Secret>,
+    /// Which of the keys signs its statuses.
+    pub key: Option<String>,
 }
 
 impl Default for WorkSettings {
@@ -52,6 +54,7 @@ impl Default for WorkSettings {
             log_bound: 1024 * 1024,
             environment: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            key: None,
         }
     }
 }
@@ -88,6 +91,7 @@ pub(super) fn read(mut t: Table<'_, '_>, work: &mut WorkSettings) {
         }
         Some((key.name.clone(), Secret::new(field.secret()?)))
     });
+    work.key = t.word("key");
     work.secrets = secrets.unwrap_or_default().into_iter().collect();
     t.finish();
 }

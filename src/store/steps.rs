@@ -29,6 +29,7 @@ pub struct Reported {
 #[derive(Clone, Debug)]
 pub struct Known {
     pub standing: Standing,
+    pub organization: String,
     pub plugin_id: String,
     pub schedule_id: String,
     /// Until when its offer may be accepted.
@@ -96,7 +97,7 @@ struct SuppressRow<'a> {
     reason: &'a str,
 }
 
-const STANDING: &str = "t.id, t.state, t.attempt, t.spent, t.declines, t.avoid, t.step, t.cancel_by, t.plugin_id, u.schedule_id, \
+const STANDING: &str = "t.id, t.state, t.attempt, t.spent, t.declines, t.avoid, t.step, t.cancel_by, t.organization, t.plugin_id, u.schedule_id, \
     a.worker, a.outcome, a.run_until, a.beat_at, a.expires_at";
 
 impl Store {
@@ -430,6 +431,7 @@ fn read_known(row: &AnyRow) -> Result<(String, Known), sqlx::Error> {
             cancelling: maybe_moment(row, "cancel_by")?.is_some(),
             avoid: read_avoid(avoid.as_deref()),
         },
+        organization: row.try_get("organization")?,
         plugin_id: row.try_get("plugin_id")?,
         schedule_id: row.try_get("schedule_id")?,
         offered_until: maybe_moment(row, "expires_at")?,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::bus::{Address, Bus, Letter, Undelivered};
 use crate::moment::Moment;
+use crate::signature::Keys;
 use crate::task::{Ending, Status, StatusWord};
 use crate::wire;
 
@@ -22,15 +23,23 @@ pub struct Reporter<B> {
     pub worker: String,
     /// What cannot be said now can never be said: nobody mends a closed pipe.
     pub once: bool,
+    /// What signs, and with which key.
+    pub signs: Option<(Keys, String)>,
     beats: AtomicU64,
 }
 
 impl<B: Bus> Reporter<B> {
-    pub fn of(bus: std::sync::Arc<B>, worker: String, once: bool) -> Reporter<B> {
+    pub fn of(
+        bus: std::sync::Arc<B>,
+        worker: String,
+        once: bool,
+        signs: Option<(Keys, String)>,
+    ) -> Reporter<B> {
         Reporter {
             bus,
             worker,
             once,
+            signs,
             beats: AtomicU64::new(0),
         }
     }
@@ -82,15 +91,18 @@ impl<B: Bus> Reporter<B> {
     }
 
     async fn publish(&self, status: &Status, message_id: String) -> Result<(), Undelivered> {
+        let body = wire::status_message(status);
+        let signed = self.signs.as_ref();
+        let headers = signed.and_then(|(keys, key)| keys.sign(key, &body));
         let letter = Letter {
             address: Address::Status,
             message_id,
             correlation_id: Some(status.task_id.clone()),
             content_type: "application/json",
-            headers: Vec::new(),
+            headers: headers.map(Vec::from).unwrap_or_default(),
             priority: 0,
             expires_in_ms: None,
-            body: wire::status_message(status),
+            body,
         };
         let mut answers = self.bus.publish(vec![letter]).await;
         answers.pop().unwrap_or(Ok(()))
