@@ -280,6 +280,32 @@ proptest! {
 }
 
 #[test]
+fn a_list_that_is_split_by_elements_is_found_by_each_of_them_and_each_rule_once() {
+    // So many constants of `a` that rules wait there, and so many rules under each that they are split by their tags.
+    let rules: Vec<Asked> = (0..400)
+        .map(|n| {
+            Asked::of(compile(&format!(
+                "a = {} and 't{}' in tags and x >= {}",
+                n % 8,
+                n / 8 % 4,
+                n % 5
+            )))
+        })
+        .collect();
+    let situations: Vec<Situation> = [
+        json!({"a": 2, "tags": ["t1", "t3", "t1"], "x": 4}),
+        json!({"a": 5, "tags": ["t0", "t1", "t2", "t3"], "x": 3}),
+        json!({"a": 7, "tags": ["t2"], "x": 1}),
+        json!({"a": 7, "x": 1}),
+    ]
+    .into_iter()
+    .map(|object| situation_of(object.as_object().expect("an object").clone()))
+    .collect();
+    let changes = vec![(3, None), (50, None), (3, Some(rules[9].clone()))];
+    lives(rules, changes, &situations).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
 fn readers_find_what_was_true_at_one_time_while_a_writer_changes_rules() {
     // Each rule is there or not; a version is one set of them, and the picture of it says nothing of the next.
     let rules: Vec<Asked> = (0..600)

@@ -184,7 +184,7 @@ impl Page {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Dictionary {
-    pages: Pieces<Page, 2>,
+    pages: Pieces<Page, 1>,
     count: usize,
 }
 
@@ -306,6 +306,18 @@ pub(crate) mod grid {
         {
             (half.log2().ceil() + 32.0).clamp(0.0, LEVELS) as u8
         }
+    }
+
+    /// The cell of a number at each level that has a bit.
+    pub fn cells(mut levels: u64, number: f64) -> impl Iterator<Item = (u8, i64)> + Clone {
+        if number.is_nan() {
+            levels = 0;
+        }
+        std::iter::from_fn(move || {
+            let level = u8::try_from(levels.checked_ilog2()?).ok()?;
+            levels &= !(1 << level);
+            Some((level, cell(level, number)))
+        })
     }
 
     #[allow(clippy::cast_possible_truncation)] // it stops at the ends

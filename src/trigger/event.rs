@@ -423,6 +423,9 @@ impl Event {
             (Seen::Number | Seen::Instant, Literal::Number(bits)) => {
                 found.number.to_bits() == *bits
             }
+            (Seen::Text, Literal::Short(wanted)) => {
+                self.text_of(found).as_bytes() == wanted.bytes()
+            }
             (Seen::Text, Literal::Text(wanted)) => self.text_of(found) == &**wanted,
             (Seen::Large, Literal::Large(wanted)) => self
                 .text_of(found)

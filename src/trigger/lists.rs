@@ -33,12 +33,12 @@ pub(crate) struct Long {
     begin: u32,
     /// How many rules there are, those of the children not among them.
     count: u32,
-    /// Of the first split, then of the next.
+    /// Of the first split, then of the next. Behind them are those that take what no split takes, when there is much.
     children: Vec<List>,
 }
 
-/// More words than these are kept with some room behind them, so that not each rule moves them all.
-const MANY: usize = 1024;
+/// A list with more words than these takes no more: a change must not copy too much.
+const MANY: usize = 2048;
 
 impl Default for List {
     fn default() -> List {
@@ -141,12 +141,13 @@ impl List {
                 }
             }
         }
+        long.blocks().iter().for_each(found);
     }
 
     pub fn is_empty(&self) -> bool {
         match self {
             List::Short(words) => words.is_empty(),
-            List::Long(long) => long.words.is_empty(),
+            List::Long(long) => long.words.is_empty() && long.children.is_empty(),
         }
     }
 
@@ -157,6 +158,23 @@ impl List {
             for child in &long.children {
                 child.rules(all);
             }
+        }
+    }
+
+    /// Whether a rule is in it or below.
+    fn holds(&self, rule: RuleNumber) -> bool {
+        let mut entries = self.entries();
+        entries.any(|(known, _)| known & !ELSEWHERE == rule)
+            || match self {
+                List::Short(_) => false,
+                List::Long(long) => long.children.iter().any(|child| child.holds(rule)),
+            }
+    }
+
+    fn is_full(&self) -> bool {
+        match self {
+            List::Short(_) => false,
+            List::Long(long) => long.words.len() > MANY,
         }
     }
 
@@ -198,7 +216,7 @@ impl List {
                 if !long.remove(rule, depends) {
                     return false;
                 }
-                if long.begin == 0 && long.count <= LONG / 2 {
+                if long.children.is_empty() && long.count <= LONG / 2 {
                     *self = List::Short(long.words.as_slice().into());
                 }
             }
@@ -264,10 +282,31 @@ impl Long {
             self.put_below(&split, must, rule, code, commonness);
             return;
         }
+        if self.words.len() > MANY {
+            if self.blocks().last().is_none_or(List::is_full) {
+                self.children.push(List::default());
+            }
+            if let Some(block) = self.children.last_mut() {
+                block.put(rule, code, commonness);
+            }
+            return;
+        }
         self.push(rule, code);
         if self.count > LONG && self.count.is_multiple_of(8) && self.splits().count() < SPLITS {
             self.split(commonness);
         }
+    }
+
+    /// How many children belong to splits.
+    fn below(&self) -> usize {
+        self.splits()
+            .last()
+            .map_or(0, |last| last.first + last.keys.len())
+    }
+
+    /// The children that take what no split takes.
+    fn blocks(&self) -> &[List] {
+        self.children.get(self.below()..).unwrap_or_default()
     }
 
     fn put_below(
@@ -355,13 +394,30 @@ impl Long {
             }
         }
         let Some(gone) = place_of(self.entries(), rule) else {
-            return false;
+            return self.remove_from_block(rule, depends);
         };
         let begin = self.begin as usize;
         self.words.drain(begin + gone.start..begin + gone.end);
         self.count -= 1;
         self.shrink();
         true
+    }
+
+    fn remove_from_block(&mut self, rule: RuleNumber, depends: &[(Attribute, KeyId)]) -> bool {
+        let below = self.below();
+        let at = self.blocks().iter().position(|block| block.holds(rule));
+        let Some(at) = at.map(|at| below + at) else {
+            return false;
+        };
+        let Some(block) = self.children.get_mut(at) else {
+            return false;
+        };
+        let found = block.remove(rule, depends);
+        if block.is_empty() {
+            self.children.remove(at);
+            self.shrink();
+        }
+        found
     }
 
     fn remove_below(
@@ -409,5 +465,36 @@ impl Long {
         if self.children.capacity() > 2 * self.children.len() {
             self.children.shrink_to_fit();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{List, MANY};
+
+    #[test]
+    fn a_list_that_no_equality_splits_is_kept_in_blocks_that_come_and_go() {
+        let mut list = List::default();
+        // Programs of one word that depend on nothing.
+        for rule in 0..5_000 {
+            list.put(rule, &mut vec![super::super::program::JUDGE], &|_, _| 0.5);
+        }
+        let found = |list: &List| {
+            let mut seen = 0;
+            let mut visits = vec![list];
+            while let Some(list) = visits.pop() {
+                seen += list.entries().count();
+                assert!(list.entries().count() <= MANY, "a block is short");
+                list.children(|_| std::iter::empty(), |child| visits.push(child));
+            }
+            seen
+        };
+        assert_eq!(found(&list), 5_000);
+        let before = list.clone();
+        for rule in (0..5_000).rev() {
+            assert!(list.remove(rule, &[]));
+        }
+        assert!(!list.remove(7, &[]) && list.is_empty());
+        assert_eq!((found(&list), found(&before)), (0, 5_000));
     }
 }

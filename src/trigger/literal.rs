@@ -15,8 +15,35 @@ pub(crate) enum Literal {
     Number(u64),
     /// An int that no float is.
     Large(Box<i128>),
+    /// A text that has room here: it need not be looked for elsewhere.
+    Short(Short),
     Text(Arc<str>),
     Address(Box<Address>),
+}
+
+/// A text of few bytes, with zeros behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Short {
+    bytes: [u8; Short::MOST],
+    length: u8,
+}
+
+impl Short {
+    const MOST: usize = 22;
+
+    fn of(text: &str) -> Option<Short> {
+        let mut bytes = [0; Short::MOST];
+        bytes
+            .get_mut(..text.len())?
+            .copy_from_slice(text.as_bytes());
+        let length = u8::try_from(text.len()).ok()?;
+        Some(Short { bytes, length })
+    }
+
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length.into()).unwrap_or_default()
+    }
 }
 
 /// Up to here, and at its negative, each int is a float.
@@ -24,7 +51,10 @@ pub(crate) const EXACT: u64 = 1 << 53;
 
 impl Literal {
     pub fn text(text: &str) -> Literal {
-        Literal::Text(text.into())
+        match Short::of(text) {
+            Some(short) => Literal::Short(short),
+            None => Literal::Text(text.into()),
+        }
     }
 
     /// A constant as the values of that reading meet it; nothing where a text of the event could be equal to it by what
@@ -87,6 +117,7 @@ impl Hash for Literal {
             Literal::Bool(truth) => state.write_u8(1 + u8::from(*truth)),
             Literal::Number(bits) => state.write_u64(*bits),
             Literal::Large(int) => state.write_i128(**int),
+            Literal::Short(text) => state.write(text.bytes()),
             Literal::Text(text) => state.write(text.as_bytes()),
             Literal::Address(address) => address.hash(state),
         }

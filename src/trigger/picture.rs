@@ -81,12 +81,7 @@ impl Picture {
     /// all of them before it is needed, so together they wait less.
     pub fn find_all(&self, events: &mut [Event], matches: &mut [Matches]) {
         if self.dictionary.is_far() {
-            let hashes = events.iter().flat_map(Event::all_found);
-            let touched = hashes.map(|found| self.dictionary.touch(found.hash));
-            black_box(touched.fold(0, |sum, word| sum ^ word));
-            let hashes = events.iter().flat_map(Event::all_found);
-            let touched = hashes.map(|found| self.dictionary.approach(found.hash));
-            black_box(touched.fold(0, |sum, word| sum ^ word));
+            self.approach(events);
         }
         let mut lists = Vec::with_capacity(32);
         let mut visits: Vec<Visit<'_>> = Vec::with_capacity(32 * events.len());
@@ -106,6 +101,35 @@ impl Picture {
             }
             matches.once();
         }
+    }
+
+    /// Reads a little of all that the values of events lead to: one look into far memory need not wait for the other.
+    fn approach(&self, events: &[Event]) {
+        let mut cells: Vec<u32> = Vec::with_capacity(4 * events.len());
+        for event in events {
+            for &attribute in &event.present {
+                if let Some(sorts) = self.sorts.get(usize::from(attribute))
+                    && sorts.levels != 0
+                {
+                    for value in event.found(attribute) {
+                        let hashes = grid::cells(sorts.levels, value.number)
+                            .map(|(level, cell)| hashed::cell(attribute, level, cell));
+                        cells.extend(hashes);
+                    }
+                }
+            }
+        }
+        let values = events.iter().flat_map(Event::all_found);
+        let hashes = values.map(|found| found.hash).chain(cells);
+        let touched = hashes
+            .clone()
+            .map(|hash| self.dictionary.touch(hash))
+            .fold(0, |sum, word| sum ^ word);
+        black_box(touched);
+        let near = hashes
+            .map(|hash| self.dictionary.approach(hash))
+            .fold(0, |sum, word| sum ^ word);
+        black_box(near);
     }
 
     /// Gives the values of an event their keys, and tells the lists under them and under all that follows from them.
@@ -201,13 +225,8 @@ impl Picture {
     ) {
         for value in event.found(attribute) {
             let number = matches!(value.form, Seen::Number | Seen::Instant);
-            if number && sorts.levels != 0 && !value.number.is_nan() {
-                let mut levels = sorts.levels;
-                while levels != 0 {
-                    #[allow(clippy::cast_possible_truncation)] // 63 at most
-                    let level = levels.trailing_zeros() as u8;
-                    levels &= levels - 1;
-                    let cell = grid::cell(level, value.number);
+            if number && sorts.levels != 0 {
+                for (level, cell) in grid::cells(sorts.levels, value.number) {
                     let hash = hashed::cell(attribute, level, cell);
                     self.dictionary
                         .find(hash, |key| {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 /// How many pieces stand under one.
-const FAN: usize = 32;
+const FAN: usize = 16;
 const FAN_BITS: u32 = FAN.trailing_zeros();
 
 /// `LEAF` neighbours lie together; a power of two. What is free is as [`Default`] has it.

@@ -232,7 +232,7 @@ fn float(high: u32, low: u32) -> f64 {
 }
 
 /// Runs a program.
-#[inline]
+#[inline(always)]
 pub(crate) fn run(code: &[u32], event: &mut impl Answers) -> Verdict {
     let mut rest = code;
     let mut verdict = Verdict::Yes;
@@ -286,17 +286,18 @@ pub(crate) fn run(code: &[u32], event: &mut impl Answers) -> Verdict {
 }
 
 /// Runs a program, of which the equality that it may begin with is tried first: as a rule all ends there.
-#[inline]
+#[inline(always)]
 pub(crate) fn run_quickly(code: &[u32], event: &mut impl Answers) -> Verdict {
-    match code {
+    let rest = match code {
         [word, key, rest @ ..] if word & (15 | MUST) == EQUAL | MUST => {
-            match event.equals(attribute_of(*word), *key) {
-                true => run(rest, event),
-                false => Verdict::No,
+            if !event.equals(attribute_of(*word), *key) {
+                return Verdict::No;
             }
+            rest
         }
-        code => run(code, event),
-    }
+        code => code,
+    };
+    run(rest, event)
 }
 
 /// The equalities on which all depends.

@@ -167,7 +167,7 @@ impl<'e, 't> Reader<'e, 't> {
     #[inline]
     fn under(&self, name: &Name, field: Written) -> Result<Option<u32>, Stop> {
         if field.escaped {
-            return Ok(name.under.get(&*self.text_of(field)?));
+            return Ok(name.under.get(&self.text_of(field)?));
         }
         let length = field.to - field.from;
         let bytes = self.bytes.get(field.from..field.to).ok_or(Stop::NotJson)?;
@@ -344,7 +344,6 @@ impl<'e, 't> Reader<'e, 't> {
     }
 
     /// What a string says.
-    #[inline]
     fn text_of(&self, written: Written) -> Result<Cow<'t, str>, Stop> {
         let Written { from, to, escaped } = written;
         if !escaped {
@@ -361,10 +360,13 @@ impl<'e, 't> Reader<'e, 't> {
         written: Written,
         arrive: impl FnOnce(&mut Event, Bit<'_>),
     ) -> Result<(), Stop> {
-        match self.text_of(written)? {
+        if written.escaped {
+            arrive(self.event, Bit::Text(&self.text_of(written)?));
+        } else {
+            let text = self.text.get(written.from..written.to);
             #[allow(clippy::cast_possible_truncation)] // a message is smaller
-            Cow::Borrowed(text) => arrive(self.event, Bit::Kept(text, written.from as u32)),
-            Cow::Owned(text) => arrive(self.event, Bit::Text(&text)),
+            let bit = Bit::Kept(text.ok_or(Stop::NotJson)?, written.from as u32);
+            arrive(self.event, bit);
         }
         Ok(())
     }
