@@ -21,7 +21,7 @@ use crate::object::{FILE, Object, ObjectKey};
 use crate::plugin::{Plugin, fill};
 use crate::policy::{Acknowledge, Envelope};
 use crate::schedule::{SaidTimeouts, timeouts};
-use crate::store::{Ask, Claimed, ClaimedInput, Leaving, Published, StoreError};
+use crate::store::{Ask, Busy, Claimed, ClaimedInput, Leaving, Published, StoreError};
 use crate::task::{Offer, OfferedInput};
 use crate::wire;
 
@@ -115,13 +115,11 @@ pub async fn round<B: Bus>(ground: &Ground, bus: &B) -> Result<Round, StoreError
     let lanes = ground.catalogue().lanes();
     let now = ground.clock.now();
     let names = lanes.keys().map(String::as_str);
-    let busy = ground.store.busy(names, now).await?;
+    let (busy, revision) = ground.store.busy(names, now).await?;
     let mut round = Round::default();
-    for queue in busy {
+    for Busy { queue, ripe } in busy {
         // Limits hold from the moment that they are declared.
-        let catalogue = ground
-            .catalogue_at(ground.store.catalogue_revision().await?)
-            .await?;
+        let catalogue = ground.catalogue_at(revision).await?;
         let Some(worker) = lanes.get(&queue) else {
             continue;
         };
@@ -132,6 +130,7 @@ pub async fn round<B: Bus>(ground: &Ground, bus: &B) -> Result<Round, StoreError
             until_end: worker.acknowledge == Acknowledge::Publish,
             lower_class_every: worker.lower_class_every,
             heads: i64::try_from(worker.limit).unwrap_or(i64::MAX),
+            ripe,
             catalogue: Some(&catalogue),
         };
         let now = ground.clock.now();

@@ -42,7 +42,7 @@ mod tasks;
 mod world;
 
 pub use by_hand::{Deed, Ended, HandDone, Past, Redrive};
-pub use claiming::{Ask, Claims};
+pub use claiming::{Ask, Busy, Claims};
 pub use commit::{Commit, Committed, CursorMove};
 pub use declared::{Applied, Edit, Since};
 pub use expanding::{ExpandingRun, Expansion, Held};

@@ -970,11 +970,13 @@ async fn what_waits_for_an_instant_goes_when_it_has_come_and_is_in_nobodys_way(h
     let ask = Ask::of(QUEUE, 2000);
     let busy = async |ms: i64| {
         let queues = [QUEUE].into_iter();
-        store.busy(queues, at(ms)).await.expect("an answer")
+        let (busy, _) = store.busy(queues, at(ms)).await.expect("an answer");
+        let told: Vec<(String, bool)> = busy.into_iter().map(|b| (b.queue, b.ripe)).collect();
+        told
     };
     assert_eq!(claim(&store, &ask, at(59_999)).await.tasks.len(), 3);
     assert!(busy(59_999).await.is_empty());
-    assert_eq!(busy(60_000).await, [QUEUE]);
+    assert_eq!(busy(60_000).await, [(QUEUE.to_owned(), true)]);
     let first = claim(&store, &ask, at(60_000)).await;
     assert_eq!((first.tasks.len(), first.more), (1000, true));
     let mut rest = 0;

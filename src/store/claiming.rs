@@ -31,6 +31,8 @@ pub struct Ask<'a> {
     pub lower_class_every: u32,
     /// Heads that are looked at, at most.
     pub heads: i64,
+    /// What was to wait for an instant is looked at first.
+    pub ripe: bool,
     /// Where limits and weights are written.
     pub catalogue: Option<&'a Catalogue>,
 }
@@ -45,9 +47,18 @@ impl<'a> Ask<'a> {
             until_end: false,
             lower_class_every: 0,
             heads: 100_000,
+            ripe: true,
             catalogue: None,
         }
     }
+}
+
+/// A queue that has something which could go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Busy {
+    pub queue: String,
+    /// Something was to wait for an instant that has come.
+    pub ripe: bool,
 }
 
 /// What a queue gave.
@@ -104,16 +115,18 @@ struct Room {
 const READY: &str = "state = 'queued' AND not_before IS NULL";
 
 impl Store {
-    /// Those of some queues that have a task which could go now.
+    /// Those of some queues that have a task which could go now, and the revision of the catalogue.
     pub async fn busy(
         &self,
         queues: impl Iterator<Item = &str>,
         now: Moment,
-    ) -> Result<Vec<String>, StoreError> {
+    ) -> Result<(Vec<Busy>, i64), StoreError> {
         let rows: Vec<QueueRow<'_>> = queues.map(|q| QueueRow { q }).collect();
         let sql = format!(
-            "SELECT r.q AS name FROM {} WHERE EXISTS (SELECT 1 FROM task WHERE queue = r.q AND {READY}) \
-             OR EXISTS (SELECT 1 FROM task WHERE queue = r.q AND state = 'queued' AND not_before <= $2) ORDER BY r.q",
+            "SELECT b.name, b.ready, b.ripe, (SELECT value FROM revision WHERE name = 'catalogue') AS revision FROM (SELECT r.q AS name, \
+             CAST(CASE WHEN EXISTS (SELECT 1 FROM task WHERE queue = r.q AND {READY}) THEN 1 ELSE 0 END AS bigint) AS ready, \
+             CAST(CASE WHEN EXISTS (SELECT 1 FROM task WHERE queue = r.q AND state = 'queued' AND not_before <= $2) \
+             THEN 1 ELSE 0 END AS bigint) AS ripe FROM {}) AS b WHERE b.ready + b.ripe > 0 ORDER BY b.name",
             self.dialect.rows("$1", "q text")
         );
         let found = sqlx::query(AssertSqlSafe(sql))
@@ -121,8 +134,16 @@ impl Store {
             .bind(now.micros())
             .fetch_all(&self.pool)
             .await?;
-        let names = found.iter().map(|row| row.try_get("name"));
-        Ok(names.collect::<Result<_, _>>()?)
+        let mut busy = Vec::with_capacity(found.len());
+        let mut revision = 0;
+        for row in &found {
+            revision = row.try_get("revision")?;
+            busy.push(Busy {
+                queue: row.try_get("name")?,
+                ripe: row.try_get::<i64, _>("ripe")? != 0,
+            });
+        }
+        Ok((busy, revision))
     }
 
     /// Takes the tasks of a queue whose turn it is, whatever their credit and limits.
@@ -153,7 +174,10 @@ impl Store {
             transaction.rollback().await?;
             return Ok(Claims::default());
         }
-        let ripened = self.ripen(&mut transaction, ask.queue, now).await?;
+        let ripened = match ask.ripe {
+            true => self.ripen(&mut transaction, ask.queue, now).await?,
+            false => 0,
+        };
         let most = match ask.credit {
             None => ask.most,
             Some(credit) => {
@@ -656,14 +680,26 @@ impl Store {
             .iter()
             .map(|waiting| ChosenRow { id: &waiting.id })
             .collect();
-        let sql = format!(
+        let picked = format!(
             "WITH picked AS MATERIALIZED (SELECT t.id AS picked_id FROM {} JOIN task t ON t.id = r.id \
-             WHERE t.queue = $2 AND t.state = 'queued' AND t.cancel_by IS NULL {}) \
-             UPDATE task SET state = 'dispatched', attempt = attempt + 1 FROM picked \
-             WHERE id = picked.picked_id RETURNING {TASK_COLUMNS}",
+             WHERE t.queue = $2 AND t.state = 'queued' AND t.cancel_by IS NULL {})",
             self.dialect.rows("$1", "id text"),
             self.dialect.skip_locked_of("t")
         );
+        let update = format!(
+            "UPDATE task SET state = 'dispatched', attempt = attempt + 1 FROM picked \
+             WHERE id = picked.picked_id RETURNING {TASK_COLUMNS}"
+        );
+        // Where one statement may change two tables, it does.
+        let sql = match self.dialect {
+            Dialect::Postgres => format!(
+                "{picked}, taken AS ({update}), made AS (INSERT INTO attempt (task_id, number, offered_at, claimed_until) \
+                 SELECT id, attempt, {}, {} FROM taken) SELECT {TASK_COLUMNS} FROM taken",
+                now.micros(),
+                lease.micros()
+            ),
+            Dialect::Sqlite => format!("{picked} {update}"),
+        };
         let rows = sqlx::query(AssertSqlSafe(sql))
             .bind(json_rows(&ids))
             .bind(queue)
@@ -679,6 +715,9 @@ impl Store {
             .map(|(at, waiting)| (waiting.id.as_str(), at))
             .collect();
         claimed.sort_by_key(|task| order.get(task.task_id.as_str()).copied());
+        if self.dialect == Dialect::Postgres {
+            return Ok(claimed);
+        }
         let offers: Vec<OfferRow<'_>> = claimed
             .iter()
             .map(|task| OfferRow {
