@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use crate::catalogue::Catalogue;
-use crate::decide::{Desk, Plan, begin, scope_of};
+use crate::decide::{Desk, Plan, World, begin, scope_of};
 use crate::ground::{Ground, count_plan};
 use crate::moment::Moment;
 use crate::object::ObjectKey;
 use crate::run::{Cause, EndReason, RunDraft, RunState, Turn};
 use crate::schedule::Input;
-use crate::store::{Commit, StoreError, Wanted};
+use crate::store::{Commit, Committed, StoreError, Wanted};
 
 /// Runs that one look takes up.
 const AT_ONCE: i64 = 200;
@@ -27,9 +27,21 @@ pub async fn run(ground: Arc<Ground>) -> Result<(), StoreError> {
 /// Begins all that may; there is no next instant.
 pub async fn step(ground: &Ground) -> Result<Option<Moment>, StoreError> {
     while ground.store.some_wait().await? {
-        let mut begun = 0;
-        for waiting in ground.store.ready(AT_ONCE).await? {
-            begun += usize::from(take_up(ground, waiting).await?);
+        // Of a line one that cannot begin leaves nothing behind, so each is taken up alone.
+        let (lined, waiting): (Vec<RunDraft>, Vec<RunDraft>) = ground
+            .store
+            .ready(AT_ONCE)
+            .await?
+            .into_iter()
+            .partition(|run| run.line.is_some());
+        let mut begun = take_up(ground, &waiting).await?;
+        let alone = match begun {
+            // Where somebody was faster with one of them, the others go on without it.
+            0 => [waiting, lined].concat(),
+            _ => lined,
+        };
+        for run in alone {
+            begun += take_up(ground, std::slice::from_ref(&run)).await?;
         }
         // What ended at once makes room for the next.
         if begun == 0 || ground.stop.is_cancelled() {
@@ -39,85 +51,84 @@ pub async fn step(ground: &Ground) -> Result<Option<Moment>, StoreError> {
     Ok(None)
 }
 
-/// The run begins, or ends because it no longer can; false where it waits on.
-async fn take_up(ground: &Ground, mut run: RunDraft) -> Result<bool, StoreError> {
+/// Runs begin together, or end because they no longer can; answers how many did.
+async fn take_up(ground: &Ground, waiting: &[RunDraft]) -> Result<usize, StoreError> {
+    if waiting.is_empty() {
+        return Ok(0);
+    }
     let revision = ground.store.catalogue_revision().await?;
     let catalogue = ground.catalogue_at(revision).await?;
+    let mut wanted = Wanted::default();
+    for run in waiting {
+        let picked = run.asked.objects.iter().chain(&run.target).cloned();
+        let keys = picked.chain([String::new()]).map(|primary_key| ObjectKey {
+            organization: run.organization.clone(),
+            primary_key,
+        });
+        wanted.keys.extend(keys);
+    }
+    let mut gathered = ground.store.gather(&wanted).await?;
     let now = ground.clock.now();
     let mut plan = Plan::default();
-    match gone(&catalogue, &run) {
-        Some((state, reason)) => {
-            run.turn = Turn::Ended(state, reason);
-            run.line = None;
-            plan.started.push(run);
-        }
-        None => {
-            let (Some(scheduled), Some(organization)) = (
-                catalogue.scheduled(&run.schedule_id),
-                catalogue.organizations.get(&run.organization),
-            ) else {
-                return Ok(false);
-            };
-            run.expands = run.asked.objects.is_empty()
-                && run.target.is_none()
-                && matches!(scheduled.schedule.input, Input::Selected(_));
-            let holds = match &run.turn {
-                Turn::Later {
-                    awaits: Some(awaits),
-                    ..
-                } => Some(awaits.clone()),
-                _ => scope_of(
-                    &scheduled.schedule,
-                    &run.organization,
-                    run.target.as_deref(),
-                    run.expands,
-                    run.cause,
-                ),
-            };
-            run.turn = Turn::Now { holds };
-            run.blocked_by = None;
-            let picked = run.asked.objects.iter().chain(&run.target).cloned();
-            let wanted = Wanted {
-                keys: picked
-                    .chain([String::new()])
-                    .map(|primary_key| ObjectKey {
-                        organization: run.organization.clone(),
-                        primary_key,
-                    })
-                    .collect(),
-                ..Wanted::default()
-            };
-            let mut gathered = ground.store.gather(&wanted).await?;
-            let mut ids = ground.ids();
-            let mut desk = Desk {
-                catalogue: &catalogue,
-                now,
-                ids: &mut ids,
-                plan: &mut plan,
-                findings: None,
-            };
-            if !begin(
-                &mut desk,
-                &mut gathered.world,
-                &scheduled,
-                organization,
-                run,
-            ) {
-                return Ok(false);
-            }
+    let mut ids = ground.ids();
+    for run in waiting {
+        let mut desk = Desk {
+            catalogue: &catalogue,
+            now,
+            ids: &mut ids,
+            plan: &mut plan,
+            findings: None,
+        };
+        if !take_up_one(&mut desk, &mut gathered.world, run.clone()) {
+            return Ok(0);
         }
     }
     let commit = Commit {
         plan: &plan,
         ..Commit::empty(now, catalogue.revision)
     };
-    let committed = ground.store.commit(&commit).await?;
-    let done = committed == crate::store::Committed::Done;
-    if done {
-        count_plan(&plan, &catalogue.rules);
-        ground.wake(&plan);
+    if ground.store.commit(&commit).await? != Committed::Done {
+        return Ok(0);
     }
-    Ok(done)
+    count_plan(&plan, &catalogue.rules);
+    ground.wake(&plan);
+    Ok(waiting.len())
+}
+
+/// Makes a run that waited part of the plan; false where it waits on.
+fn take_up_one(desk: &mut Desk<'_>, world: &mut World, mut run: RunDraft) -> bool {
+    let catalogue = desk.catalogue;
+    if let Some((state, reason)) = gone(catalogue, &run) {
+        run.turn = Turn::Ended(state, reason);
+        run.line = None;
+        desk.plan.started.push(run);
+        return true;
+    }
+    let (Some(scheduled), Some(organization)) = (
+        catalogue.scheduled(&run.schedule_id),
+        catalogue.organizations.get(&run.organization),
+    ) else {
+        return false;
+    };
+    run.expands = run.asked.objects.is_empty()
+        && run.target.is_none()
+        && matches!(scheduled.schedule.input, Input::Selected(_));
+    let holds = match &run.turn {
+        Turn::Later {
+            awaits: Some(awaits),
+            ..
+        } => Some(awaits.clone()),
+        _ => scope_of(
+            &scheduled.schedule,
+            &run.organization,
+            run.target.as_deref(),
+            run.expands,
+            run.cause,
+        ),
+    };
+    run.turn = Turn::Now { holds };
+    run.blocked_by = None;
+    begin(desk, world, &scheduled, organization, run)
 }
 
 /// Why a run that waits can no longer begin.

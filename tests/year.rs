@@ -1,22 +1,29 @@
 //! A year of a thousand schedules on three replicas over one store, which are killed and restarted at random: every
 //! occurrence is decided exactly once, and no two runs are under way where only one may be.
 //!
-//! Time is fixed: the steps of the loops are called with one instant after the other, on SQLite in memory. A replica that
-//! is killed loses all that it had in memory; now and then all are down for days, and tasks are left to run for a while.
+//! Time is fixed: the steps of the loops are called with one instant after the other, on SQLite in memory. A replica is
+//! killed wherever it just is, between what it decides and what it stores too, and loses all that it had in memory; now and
+//! then all are down for days, tasks are left to run for a while, and schedules are paused and resumed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::task::Poll;
 
+use muster::answer::answer;
 use muster::declaration::{Variables, read_file};
-use muster::ground::Ground;
+use muster::ground::{Ground, IntakeRule};
+use muster::intake::{Incoming, handle};
 use muster::moment::{Moment, Span};
+use muster::policy::{Format, Order};
 use muster::progress::Taken;
 use muster::recurrence::Last;
 use muster::rules::Rules;
-use muster::schedule::Overlap;
+use muster::schedule::{Input, Overlap};
 use muster::store::{Edit, Reported, RunFilter, RunRecord, Store};
 use muster::task::TaskState;
-use muster::{ticker, turns};
+use muster::wire::Requested;
+use muster::{expansion, ticker, turns};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 const SCHEDULES: usize = 1000;
@@ -38,40 +45,123 @@ impl Chance {
 
 fn replica(store: &Store, rules: &Arc<Rules>, seed: u64, now: Moment) -> Ground {
     let stop = CancellationToken::new();
-    let ground = Ground::new(store.clone(), rules.clone(), Vec::new(), seed, stop);
+    let intakes = vec![IntakeRule {
+        queue: "muster.events".to_owned(),
+        order: Order::Time,
+        format: Format::CloudEvents,
+    }];
+    let ground = Ground::new(store.clone(), rules.clone(), intakes, seed, stop);
     ground.clock.fix(now);
     ground
 }
 
+/// A step of a replica, which is killed after it has waited for the database so many times; nothing where it was.
+async fn killed_after<T>(waits: usize, step: impl Future<Output = T>) -> Option<T> {
+    let mut step = std::pin::pin!(step);
+    let mut left = waits;
+    std::future::poll_fn(|context| match step.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending if left == 0 => Poll::Ready(None),
+        Poll::Pending => {
+            left -= 1;
+            Poll::Pending
+        }
+    })
+    .await
+}
+
 /// Every kind of recurrence with every policy.
 fn declarations(chance: &mut Chance) -> String {
-    let mut text = String::from("- {kind: organization, id: acme}\n");
+    let mut text = String::from(
+        "- {kind: organization, id: acme}\n\
+         - {kind: plugin, plugin_id: hosts, worker_type: reader, consumes: [host]}\n\
+         - {kind: calendar, name: summer, timezone: Europe/Amsterdam, dates: [{from: \"2026-07-10\", to: \"2026-08-20\"}]}\n\
+         - {kind: calendar, name: nights, weekly: [{days: [sat, sun], from: \"00:00\", to: \"06:00\"}]}\n",
+    );
     for plugin in 0..PLUGINS {
         text.push_str(&format!(
             "- {{kind: plugin, plugin_id: p{plugin}, worker_type: reader}}\n"
         ));
     }
     for number in 0..SCHEDULES {
+        let day = chance.below(28) + 1;
         let recurrence = match chance.below(40) {
-            0 => "daily".to_owned(),
-            1..=20 => format!("0 {} * * {}", chance.below(2) * 12, chance.below(7)),
-            21..=32 => format!("0 0 {} * *", chance.below(28) + 1),
-            33..=35 => "yearly".to_owned(),
-            36 => "monthly".to_owned(),
-            37 => format!("{}d", chance.below(20) + 5),
-            38 => "2026-05-05T12:00:00Z".to_owned(),
-            _ => "weekly".to_owned(),
+            0 => ["\"daily\"", "\"0 0 * * 1-3\""][chance.below(2)].to_owned(),
+            1..=4 => format!("\"0 {} * * {}\"", chance.below(2) * 12, chance.below(7)),
+            5..=20 => format!("\"0 0 {day} * *\""),
+            21..=24 => "\"yearly\"".to_owned(),
+            25..=26 => "\"monthly\"".to_owned(),
+            27..=29 => format!("\"{}d\"", chance.below(40) + 15),
+            30 => "\"2026-05-05T12:00:00Z\"".to_owned(),
+            31 => "\"weekly\"".to_owned(),
+            32..=34 => {
+                "{rrule: \"FREQ=MONTHLY;BYDAY=-1FR\", dtstart: \"2026-01-01T00:00:00\"}".to_owned()
+            }
+            35..=36 => format!(
+                "{{rrule: \"FREQ=MONTHLY;INTERVAL=2;BYMONTHDAY={day}\", dtstart: \"2026-01-01T12:00:00\", exdate: [\"2026-05-{day:02}T12:00:00\"]}}"
+            ),
+            37 => format!("[\"0 0 {day} * *\", {{period: 30d, anchor: epoch}}]"),
+            _ => format!("[\"0 12 {day} * *\", \"yearly\", \"2026-09-09T00:00:00Z\"]"),
         };
         let overlap = ["skip", "buffer_one", "allow", "replace"][chance.below(4)];
         let missed = ["latest", "skip", "all"][chance.below(3)];
         let zone = ["UTC", "Europe/Amsterdam"][usize::from(number % 50 == 0)];
+        let calendars = match number % 10 {
+            3 => "calendars: [summer], ",
+            7 => "calendars: [summer, nights], ",
+            _ => "",
+        };
+        // Every twentieth finds its inputs in the inventory.
+        let (plugin, input) = match number % 20 {
+            11 => ("hosts".to_owned(), "{host: \"name != 'h2'\"}"),
+            _ => (format!("p{}", number % PLUGINS), "{}"),
+        };
         text.push_str(&format!(
-            "- {{name: s{number}, organization: acme, recurrences: \"{recurrence}\", timezone: {zone}, plugins: \"plugin_id = 'p{}'\", \
-             input: {{}}, overlap: {overlap}, missed: {missed}, catchup_window: 3d, catchup_max: 5}}\n",
-            number % PLUGINS
+            "- {{name: s{number}, organization: acme, recurrences: {recurrence}, timezone: {zone}, {calendars}\
+             plugins: \"plugin_id = '{plugin}'\", input: {input}, overlap: {overlap}, missed: {missed}, \
+             catchup_window: 3d, catchup_max: 5}}\n",
         ));
     }
     text
+}
+
+/// What an expansion finds.
+async fn tell_of_hosts(ground: &Ground) {
+    let hosts = (0..4).map(|number| {
+        let event = json!({
+            "specversion": "1.0", "id": format!("h{number}"), "source": "/year", "type": "object.created",
+            "data": {"organization": "acme", "object_type": "host", "primary_key": format!("h{number}"),
+                     "attributes": {"name": format!("h{number}")}, "scan_level": 1},
+        });
+        Incoming {
+            body: event.to_string().into_bytes(),
+            ..Incoming::default()
+        }
+    });
+    let hosts: Vec<Incoming> = hosts.collect();
+    let handled = handle(ground, &hosts).await.expect("handled");
+    assert!(handled.dead.is_empty(), "{:?}", handled.dead);
+}
+
+/// Somebody pauses a schedule, or resumes the one that is paused.
+async fn pause(ground: &Ground, chance: &mut Chance, paused: &mut Option<String>) {
+    let (command, args) = match paused.take() {
+        Some(name) => ("schedule.resume", json!({"schedule": name})),
+        None => {
+            let name = format!("s{}", chance.below(SCHEDULES));
+            *paused = Some(name.clone());
+            let args = json!({"schedule": name, "reason": "a while"});
+            ("schedule.pause", args)
+        }
+    };
+    let asked = Requested {
+        id: None,
+        command: command.to_owned(),
+        organization: None,
+        args: args.as_object().cloned().unwrap_or_default(),
+    };
+    let answered = answer(ground, &asked, "somebody").await;
+    answered.expect("the store answers").expect("allowed");
 }
 
 /// Of what waits and of what workers have, about so many in a hundred end.
@@ -146,17 +236,30 @@ async fn a_year_of_a_thousand_schedules_decides_every_occurrence_once_and_overla
     let mut replicas: Vec<Ground> = (0..3)
         .map(|number| replica(&store, &rules, seed + number, begin))
         .collect();
-    let (mut now, mut steps, mut killed) = (begin, 0_u32, 0_u32);
+    tell_of_hosts(&replicas[0]).await;
+    let (mut now, mut steps, mut restarted, mut killed) = (begin, 0_u32, 0_u32, 0_u32);
     let mut held = Vec::new();
+    let mut paused = None;
     while now < end {
         steps += 1;
         let one = chance.below(3);
-        if chance.below(12) == 0 {
-            killed += 1;
-            replicas[one] = replica(&store, &rules, seed + 100 + u64::from(steps), now);
-        }
         for replica in &replicas {
             replica.clock.fix(now);
+        }
+        let anew = || replica(&store, &rules, seed + 100 + u64::from(steps), now);
+        // Now and then one is killed in the middle of what it does, and comes back having forgotten all.
+        if chance.below(25) == 0 {
+            restarted += 1;
+            let waits = chance.below(30);
+            let victim = &replicas[one];
+            let undone = killed_after(waits, async {
+                ticker::step(victim).await.expect("ticked");
+                turns::step(victim).await.expect("turned");
+                expansion::step(victim).await.expect("expanded");
+            })
+            .await;
+            killed += u32::from(undone.is_none());
+            replicas[one] = anew();
         }
         // Two decide at once; the third comes late and finds nothing left.
         let other = (one + 1) % 3;
@@ -165,10 +268,14 @@ async fn a_year_of_a_thousand_schedules_decides_every_occurrence_once_and_overla
         let next = first.expect("ticked").expect("there is always a next");
         second.expect("ticked");
         turns::step(&replicas[one]).await.expect("turned");
+        expansion::step(&replicas[other]).await.expect("expanded");
         let percent = [20, 70, 100][chance.below(3)];
         work(&replicas[other], &mut chance, percent, &mut held).await;
         for replica in &replicas {
             turns::step(replica).await.expect("turned");
+        }
+        if chance.below(12) == 0 {
+            pause(&replicas[other], &mut chance, &mut paused).await;
         }
         // Now and then nobody is there for days.
         now = if chance.below(60) == 0 {
@@ -189,6 +296,7 @@ async fn a_year_of_a_thousand_schedules_decides_every_occurrence_once_and_overla
     }
     let catalogue = replicas[0].catalogue();
     let (mut occurrences, mut passed, mut suppressed) = (0, 0, 0);
+    let (mut expanded, mut pauses) = (0, 0);
     for scheduled in catalogue.schedules.iter() {
         let schedule = &scheduled.schedule;
         let name = schedule.name.as_str();
@@ -211,9 +319,17 @@ async fn a_year_of_a_thousand_schedules_decides_every_occurrence_once_and_overla
                 run.scheduled_for
             );
             suppressed += usize::from(run.state.word() == "skipped");
+            let expands = matches!(schedule.input, Input::Selected(_));
+            expanded += usize::from(expands && run.counts[0] > 0);
+            // Three of the four hosts, each at most once.
+            assert!(!expands || run.counts[0] <= 3, "{name}: {:?}", run.counts);
         }
         let mut gone = 0;
-        for (from, until, count) in rows.iter().filter_map(|run| run.gap) {
+        for (reason, (from, until, count)) in rows
+            .iter()
+            .filter_map(|run| Some((run.reason.as_deref(), run.gap?)))
+        {
+            pauses += usize::from(reason == Some("paused"));
             let within = expected
                 .range(from..=until)
                 .filter(|at| !decided.contains(at))
@@ -246,8 +362,10 @@ async fn a_year_of_a_thousand_schedules_decides_every_occurrence_once_and_overla
         }
     }
     println!(
-        "{occurrences} occurrences, {passed} of them in gaps, {suppressed} suppressed, {} rows; {steps} instants, {killed} restarts",
+        "{occurrences} occurrences, {passed} of them in gaps, {pauses} in pauses, {suppressed} suppressed, {expanded} expanded, \
+         {} rows; {steps} instants, {restarted} restarts, {killed} of them in the middle of a step",
         runs.len()
     );
-    assert!(occurrences > 20_000 && passed > 100 && suppressed > 100 && killed > 50);
+    assert!(occurrences > 10_000 && passed > 100 && suppressed > 100 && expanded > 100);
+    assert!(restarted > 15 && killed > 5);
 }

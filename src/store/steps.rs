@@ -1,6 +1,6 @@
 //! How tasks stand, and the steps that workers' words and clocks that ran out make them take.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::commit::IdRow;
-use super::{Store, StoreError, json_rows, maybe_moment, write_rows};
+use super::{Dialect, Store, StoreError, json_rows, maybe_moment, write_rows};
 use crate::moment::Moment;
 use crate::progress::{Avoided, Standing, Taken};
 use crate::task::{Status, TaskState};
@@ -78,6 +78,22 @@ const STEP_COLUMNS: &str = "id text, was text, step bigint, number bigint, state
     not_before bigint, finished_at bigint, reason text, worker text, accepted_at bigint, run_until bigint, \
     clock bigint, beat_at bigint, done bigint, total bigint, stage text, note text, ended_at bigint, outcome text, \
     message text, exit_code bigint, log_ref text, log_tail text, outputs text";
+
+/// How many tasks of a run ended, and how.
+#[derive(Clone, Copy, Default, Serialize)]
+struct Counts {
+    succeeded: i64,
+    failed: i64,
+    cancelled: i64,
+    overran: i64,
+}
+
+#[derive(Serialize)]
+struct CountRow<'a> {
+    id: &'a str,
+    #[serde(flatten)]
+    counts: Counts,
+}
 
 #[derive(Serialize)]
 struct LateRow<'a> {
@@ -171,7 +187,7 @@ impl Store {
             .map(|reported| reported.task_id.as_str())
             .collect();
         let mut applied: HashSet<String> = HashSet::new();
-        let mut runs: HashMap<(String, &'static str), i64> = HashMap::new();
+        let mut runs: BTreeMap<String, Counts> = BTreeMap::new();
         if !rows.is_empty() {
             let noted = self.noting(self.listened().tasks, now.micros());
             let sql = format!(
@@ -187,19 +203,15 @@ impl Store {
                 .await?
             {
                 let state: String = row.try_get("state")?;
-                let counter = match TaskState::parse(&state) {
-                    Some(TaskState::Succeeded) => Some("succeeded"),
-                    Some(TaskState::Failed | TaskState::Dead) => Some("failed"),
-                    Some(TaskState::Cancelled | TaskState::Withdrawn) => Some("cancelled"),
-                    _ => None,
-                };
-                let run_id: String = row.try_get("run_id")?;
                 let id: String = row.try_get("id")?;
-                if overran.contains(id.as_str()) {
-                    *runs.entry((run_id.clone(), "overran")).or_default() += 1;
-                }
-                if let Some(counter) = counter {
-                    *runs.entry((run_id, counter)).or_default() += 1;
+                if let Some(state) = TaskState::parse(&state).filter(|state| state.terminal()) {
+                    let counts = runs.entry(row.try_get("run_id")?).or_default();
+                    counts.overran += i64::from(overran.contains(id.as_str()));
+                    match state {
+                        TaskState::Succeeded => counts.succeeded += 1,
+                        TaskState::Failed | TaskState::Dead => counts.failed += 1,
+                        _ => counts.cancelled += 1,
+                    }
                 }
                 applied.insert(id);
             }
@@ -236,22 +248,8 @@ impl Store {
         let ids = self.dialect.rows("$1", "id text");
         let sql = format!("DELETE FROM open_input WHERE task_id IN (SELECT r.id FROM {ids})");
         write_rows(transaction, sql, &ended).await?;
-        let mut counted: Vec<(&(String, &'static str), &i64)> = runs.iter().collect();
-        counted.sort();
-        for ((run_id, counter), count) in &counted {
-            sqlx::query(AssertSqlSafe(format!(
-                "UPDATE run SET {counter} = {counter} + $1 WHERE id = $2"
-            )))
-            .bind(**count)
-            .bind(run_id)
-            .execute(&mut *transaction)
-            .await?;
-        }
-        let mut finished: Vec<String> = counted
-            .iter()
-            .map(|((run_id, _), _)| run_id.clone())
-            .collect();
-        finished.dedup();
+        self.count_ends(transaction, &runs).await?;
+        let finished: Vec<String> = runs.into_keys().collect();
         self.end_runs(transaction, &finished, now).await?;
         self.keep_late(transaction, late, now).await?;
         Ok(Written {
@@ -262,6 +260,39 @@ impl Store {
                 .cloned()
                 .collect(),
         })
+    }
+
+    /// Runs count the ends of their tasks.
+    async fn count_ends(
+        &self,
+        connection: &mut AnyConnection,
+        runs: &BTreeMap<String, Counts>,
+    ) -> Result<(), StoreError> {
+        let rows: Vec<CountRow<'_>> = runs
+            .iter()
+            .map(|(id, counts)| CountRow {
+                id,
+                counts: *counts,
+            })
+            .collect();
+        let source = self.dialect.rows(
+            "$1",
+            "id text, succeeded bigint, failed bigint, cancelled bigint, overran bigint",
+        );
+        let update = format!(
+            "UPDATE run SET succeeded = run.succeeded + r.succeeded, failed = run.failed + r.failed, \
+             cancelled = run.cancelled + r.cancelled, overran = run.overran + r.overran FROM {source} WHERE run.id = r.id"
+        );
+        // Locked in one order, so that two who report at once never wait for each other.
+        let sql = match self.dialect {
+            Dialect::Postgres => format!(
+                "WITH locked AS MATERIALIZED (SELECT id FROM run WHERE id IN (SELECT r.id FROM {source}) ORDER BY id \
+                 FOR UPDATE) {update} AND run.id IN (SELECT id FROM locked)"
+            ),
+            Dialect::Sqlite => update,
+        };
+        write_rows(connection, sql, &rows).await?;
+        Ok(())
     }
 
     /// Who accepts work is there: avoiding somebody makes sense only where somebody else has been heard.
