@@ -42,6 +42,8 @@ async fn turns(ground: &Ground, rooms: &Rooms) -> Result<Option<Moment>, StoreEr
     let _alone = ground.expanding.lock().await;
     let mut pace = Pace::default();
     let mut full: BTreeSet<String> = BTreeSet::new();
+    // Schedules that found their workers full; those of plugins are in no list of the catalogue.
+    let mut waiting: BTreeSet<String> = BTreeSet::new();
     // The organisation that had the last turn.
     let mut after = String::new();
     while !ground.stop.is_cancelled() {
@@ -49,10 +51,11 @@ async fn turns(ground: &Ground, rooms: &Rooms) -> Result<Option<Moment>, StoreEr
         let revision = ground.store.catalogue_revision().await?;
         let catalogue = ground.catalogue_at(revision).await?;
         let asleep = ids(&catalogue, |scheduled| !scheduled.schedule.awake());
-        let busy = ids(&catalogue, |scheduled| {
+        let mut busy = ids(&catalogue, |scheduled| {
             let mut selected = scheduled.selected.iter();
             selected.any(|plugin| full.contains(&plugin.worker_type))
         });
+        busy.extend(waiting.iter().map(String::as_str));
         let held = Held {
             asleep: &asleep,
             busy: &busy,
@@ -68,6 +71,7 @@ async fn turns(ground: &Ground, rooms: &Rooms) -> Result<Option<Moment>, StoreEr
             }
             Some(worker_type) => {
                 full.insert(worker_type);
+                waiting.insert(run.schedule_id.clone());
                 ground.store.release_expansion(&run.id, run.until).await?;
             }
         }

@@ -12,7 +12,7 @@ use crate::intake::BatchSize;
 use crate::reaper::Keep;
 use crate::store::StoreError;
 use crate::wire::Requested;
-use crate::{chains, dispatch, expansion, intake, reaper, ticker, turns};
+use crate::{chains, dispatch, expansion, intake, life, reaper, ticker, turns};
 
 /// How long the end may take; what is not finished then is offered again by whoever is next.
 const END_WITHIN: Duration = Duration::from_secs(20);
@@ -59,6 +59,9 @@ pub async fn run<B: Bus>(
     loops.spawn(chains::run(ground.clone()));
     loops.spawn(expansion::run(ground.clone()));
     loops.spawn(dispatch::run(ground.clone(), bus.clone()));
+    if ground.store.tells_life() {
+        loops.spawn(life::run(ground.clone(), bus.clone()));
+    }
     loops.spawn(reaper::run(ground.clone(), bus.clone(), keep));
     let mut failed;
     {
@@ -127,7 +130,9 @@ async fn drain<B: Bus>(ground: &Ground, bus: &B) -> Result<(), StoreError> {
         due(ground).await?;
         let moved = persist!(ground, "dispatch", dispatch::round(ground, bus))?.moved;
         if moved == 0 {
-            return Ok(());
+            break;
         }
     }
+    while ground.store.tells_life() && persist!(ground, "life", life::step(ground, bus))? > 0 {}
+    Ok(())
 }

@@ -40,6 +40,7 @@ pub struct Settings {
     pub defaults: Defaults,
     pub retention: Retention,
     pub metrics: MetricsSettings,
+    pub lifecycle: LifecycleSettings,
     /// Those that are named; [`Settings::worker`] answers for the others too.
     pub workers: BTreeMap<String, WorkerSettings>,
     pub object_types: BTreeMap<String, ObjectTypeSettings>,
@@ -96,6 +97,12 @@ pub struct MetricsSettings {
     pub file: Option<PathBuf>,
     pub push: Option<Url>,
     pub every: Span,
+}
+
+/// Whether the life of runs, tasks and schedules is told on the bus.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LifecycleSettings {
+    pub enabled: bool,
 }
 
 /// How the recurrences that plugins bring along are read.
@@ -163,6 +170,7 @@ impl Default for Settings {
                 push: None,
                 every: Span::seconds(10),
             },
+            lifecycle: LifecycleSettings::default(),
             workers: BTreeMap::new(),
             object_types: BTreeMap::new(),
             plugin_recurrences: PluginRecurrences {

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, AnyRow};
@@ -28,6 +28,7 @@ mod history;
 mod indexes;
 mod leaving;
 mod letters;
+mod life;
 mod limits;
 mod listing;
 mod lookup;
@@ -48,6 +49,7 @@ pub use declared::{Applied, Edit, Since};
 pub use expanding::{ExpandingRun, Expansion, Held};
 pub use leaving::Leaving;
 pub use letters::{DeadLetter, StoredLetter};
+pub use life::{Life, LifeOfRun, LifeOfTask};
 pub use listing::{Listing, Page};
 pub use pending::Cancel;
 pub use queues::{Depth, QueueRecord};
@@ -132,6 +134,7 @@ pub struct Store {
     pool: AnyPool,
     dialect: Dialect,
     listened: Arc<AtomicI64>,
+    telling: Arc<AtomicBool>,
     indexed: Arc<OnceCell<BTreeSet<String>>>,
 }
 
@@ -143,7 +146,7 @@ pub struct Listened {
 }
 
 /// The numbered changes of the schema, in order, for each database.
-const MIGRATIONS: [(i64, &str, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 9] = [
     (
         1,
         "house",
@@ -191,6 +194,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 8] = [
         "by_hand",
         include_str!("../migrations/postgres/0009_by_hand.sql"),
         include_str!("../migrations/sqlite/0009_by_hand.sql"),
+    ),
+    (
+        10,
+        "life",
+        include_str!("../migrations/postgres/0010_life.sql"),
+        include_str!("../migrations/sqlite/0010_life.sql"),
     ),
 ];
 
@@ -406,6 +415,7 @@ impl Store {
             dialect,
             listened: Arc::default(),
             indexed: Arc::default(),
+            telling: Arc::default(),
         })
     }
 

@@ -9,6 +9,8 @@ mod asking;
 mod brokers;
 #[path = "commands/declared.rs"]
 mod declared;
+#[path = "commands/life.rs"]
+mod life;
 #[path = "commands/tasks.rs"]
 mod tasks;
 
@@ -43,4 +45,7 @@ on_both!(
         an_organisation_declares_and_sees_only_what_is_its_own,
         an_event_is_explained_and_nothing_is_stored,
         two_at_once_with_one_id_make_one_schedule_and_hear_the_same;
+    life:
+        what_happens_is_told_once_each_in_the_order_of_each_task,
+        where_nobody_wants_to_be_told_nothing_is_written;
 );

@@ -53,6 +53,7 @@ const FLOORS: [(u8, &[&str]); 5] = [
             "expansion",
             "dispatch",
             "reaper",
+            "life",
             "worker",
             "processor",
         ],

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
+use muster::answer::answer;
 use muster::bus::lines::Lines;
 use muster::cli::rules::rules;
 use muster::declaration::{Variables, read_file};
@@ -20,10 +21,11 @@ use muster::moment::{Moment, Span};
 use muster::rules::Rules;
 use muster::settings::Settings;
 use muster::store::{Applied, Edit, Page, Store};
+use muster::wire::Requested;
 use muster::{dispatch, expansion, reaper, ticker};
 use serde_json::{Value, json};
 use support::broker::{Broker, OnRabbit};
-use support::process::{House, until};
+use support::process::{Database, House, until};
 use support::servers::{Folder, Postgres, Rabbit};
 use tokio::io::AsyncWrite;
 use tokio_util::sync::CancellationToken;
@@ -105,8 +107,13 @@ impl Kat {
     }
 
     async fn opened(folder: Folder) -> Kat {
+        Kat::opened_with(folder, |_| {}).await
+    }
+
+    async fn opened_with(folder: Folder, change: impl FnOnce(&mut Rules)) -> Kat {
         let settings = settings(&folder);
-        let rules = rules(&settings).expect("rules");
+        let mut rules = rules(&settings).expect("rules");
+        change(&mut rules);
         let store = Store::open(settings.store.url.expose())
             .await
             .expect("a store");
@@ -185,6 +192,19 @@ impl Kat {
         let applied = self.ground.store.apply(&edits, revision, now).await;
         assert_ne!(applied.expect("applied"), Applied::Stale);
         self.ground.load_catalogue().await.expect("the catalogue");
+    }
+
+    /// A person asks for something.
+    async fn ask(&self, organization: Option<&str>, command: &str, args: Value) -> Value {
+        let requested = Requested {
+            id: None,
+            command: command.to_owned(),
+            organization: organization.map(str::to_owned),
+            args: args.as_object().cloned().unwrap_or_default(),
+        };
+        let answered = answer(&self.ground, &requested, "person").await;
+        let answered = answered.expect("the store answers");
+        answered.unwrap_or_else(|refused| panic!("{command}: {refused:?}"))
     }
 
     async fn put(&self, queue: &str, bodies: &[String]) -> Handled {
@@ -768,6 +788,127 @@ async fn fault_6_an_object_whose_level_fell_and_rose_is_scanned_again() {
         "expected level 0 not to be scanned"
     );
     kat.profile("update", WWW, 1).await;
+    assert_eq!(kat.named().await, pairs(&[("dns-records", WWW)]));
+}
+
+#[tokio::test]
+async fn fault_7_a_full_queue_holds_up_neither_events_nor_what_goes_out_and_empties() {
+    const LIMIT: usize = 5;
+    let mut kat = Kat::opened_with(Folder::new("kat"), |rules| {
+        let boefje = rules.workers.get_mut("boefje").expect("boefjes");
+        boefje.stored_limit = LIMIT as u64;
+    })
+    .await;
+    kat.ground.store.migrate().await.expect("migrated");
+    kat.at(Kat::START);
+    kat.apply(CATALOGUE).await;
+    let hosts: Vec<String> = (0..20)
+        .map(|at| profile("create", "acme", &format!("Hostname|internet|h{at}"), 1))
+        .collect();
+    kat.put(PROFILES, &hosts).await;
+    for task in kat.tasks().await {
+        kat.say(&task, "completed").await;
+    }
+    // A boefje that becomes enabled runs on all twenty, and there is room for five.
+    let late = json!({"plugin_id": "late", "worker_type": "boefje", "scan_level": 1, "consumes": ["Hostname"]});
+    kat.ask(None, "plugin.apply", late).await;
+    expansion::step(&kat.ground).await.expect("an expansion");
+    let queued = |states: Vec<String>| states.iter().filter(|state| *state == "queued").count();
+    assert_eq!(queued(kat.states().await), LIMIT, "the rest of it waits");
+    // An event does not wait for room, and what is there goes out.
+    let handled = kat.profile("create", WWW, 1).await;
+    assert!(handled.tasks > 0, "{handled:?}");
+    let mut late: Vec<(String, String)> = Vec::new();
+    for _ in 0..6 {
+        // They are spread over some hours.
+        kat.later("5h");
+        let tasks = kat.tasks().await;
+        late.extend(
+            names(&tasks)
+                .into_iter()
+                .filter(|(plugin, _)| plugin == "late"),
+        );
+    }
+    late.sort();
+    late.dedup();
+    assert_eq!(late.len(), 21, "each object once");
+}
+
+#[tokio::test]
+async fn fault_8_a_persons_request_goes_before_a_batch_for_several_organisations() {
+    let mut kat = Kat::new().await;
+    kat.profile("create", WWW, 1).await;
+    let task = kat.one().await;
+    kat.say(&task, "completed").await;
+    let batch: Vec<String> = ["acme", "bravo", "charlie"]
+        .iter()
+        .flat_map(|organization| {
+            (0..20).map(move |at| {
+                profile(
+                    "create",
+                    organization,
+                    &format!("Hostname|internet|h{at}"),
+                    1,
+                )
+            })
+        })
+        .collect();
+    kat.put(PROFILES, &batch).await;
+    let start = json!({"plugin": "dns-records", "objects": [WWW]});
+    let started = kat.ask(Some("acme"), "run.start", start).await;
+    assert_eq!(started["tasks"], 1, "a person does not wait for the grace");
+    let tasks = kat.tasks().await;
+    assert_eq!(tasks.len(), 61);
+    assert_eq!(
+        tasks[0]["data"]["input_ooi"], WWW,
+        "the person's goes first"
+    );
+    assert_eq!(tasks[0]["organisation"], "acme");
+}
+
+#[tokio::test]
+async fn fault_11_what_cannot_be_decided_for_an_error_is_neither_acknowledged_nor_lost() {
+    let mut kat = Kat::new().await;
+    let database = Database::at(&format!(
+        "sqlite:{}",
+        kat.folder.path().join("kat.db").display()
+    ));
+    let event = Incoming {
+        intake: kat
+            .ground
+            .intakes
+            .iter()
+            .position(|rule| rule.queue == PROFILES)
+            .expect("the intake"),
+        queue: PROFILES.to_owned(),
+        body: profile("create", "acme", WWW, 1).into_bytes(),
+        ..Incoming::default()
+    };
+    // Whatever the decision asks, the answer is an error: the message is not settled as done.
+    database
+        .execute("ALTER TABLE open_input RENAME TO elsewhere")
+        .await;
+    let failed = handle(&kat.ground, std::slice::from_ref(&event)).await;
+    let kept = match &failed {
+        Err(_) => false,
+        Ok(handled) => handled.dead.len() == 1,
+    };
+    assert!(
+        failed.is_err() || kept,
+        "it comes again or is kept with its bytes: {failed:?}"
+    );
+    assert_eq!(kat.states().await, Vec::<String>::new());
+    database
+        .execute("ALTER TABLE elsewhere RENAME TO open_input")
+        .await;
+    if kept {
+        let all = json!({"all": true, "yes": true});
+        let redriven = kat.ask(None, "dead_letter.redrive", all).await;
+        assert_eq!(redriven["redriven"], 1);
+    } else {
+        // What was not settled the broker delivers again.
+        handle(&kat.ground, &[event]).await.expect("handled");
+    }
     assert_eq!(kat.named().await, pairs(&[("dns-records", WWW)]));
 }
 

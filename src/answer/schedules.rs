@@ -63,7 +63,11 @@ impl Clerk<'_> {
         let schedule = &scheduled.schedule;
         // What was due by now belongs to the pause.
         decide_due(self.ground, Some(&BTreeSet::from([schedule.id.clone()]))).await?;
-        let resumed = self.ground.store.resume(&schedule.id).await?;
+        let resumed = self
+            .ground
+            .store
+            .resume(&schedule.id, self.who, self.ground.clock.now())
+            .await?;
         self.ground.load_catalogue().await?;
         Ok(Ok(json!({
             "schedule_id": schedule.id, "schedule": schedule.name, "changed": resumed, "paused": null,

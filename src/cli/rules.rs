@@ -116,6 +116,7 @@ pub fn rules(settings: &Settings) -> Result<Rules, Vec<Complaint>> {
 pub(super) async fn ground(settings: &Settings) -> Result<Arc<Ground>, Failure> {
     let rules = rules(settings).map_err(|complaints| Failure::of_complaints(&complaints))?;
     let store = Store::open(settings.store.url.expose()).await?;
+    store.tell_life(settings.lifecycle.enabled);
     let intakes = settings
         .bus
         .intake

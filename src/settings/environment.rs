@@ -50,6 +50,7 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("metrics.file", Kind::Text),
     ("metrics.push", Kind::Text),
     ("metrics.every", Kind::Text),
+    ("lifecycle.enabled", Kind::Bool),
     ("workers.*.queue", Kind::Text),
     ("workers.*.split", Kind::FileOnly),
     ("workers.*.split[].queue", Kind::FileOnly),

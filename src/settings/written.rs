@@ -47,6 +47,10 @@ pub(super) fn read(root: &Node, settings: &mut Settings, complaints: &mut Compla
     if let Some(table) = t.table("metrics") {
         metrics(table, &mut settings.metrics);
     }
+    if let Some(mut table) = t.table("lifecycle") {
+        set(&mut settings.lifecycle.enabled, table.bool("enabled"));
+        table.finish();
+    }
     let workers = t.entries("workers", |key, field| {
         let mut worker = WorkerSettings::for_type(&key.name);
         worker_type(&key.name, field, &mut worker);

@@ -118,6 +118,12 @@ impl Store {
             deed.now.micros()
         );
         write_rows(&mut transaction, sql, &rows).await?;
+        self.tell_tasks(
+            &mut transaction,
+            hurried.iter().map(String::as_str),
+            deed.now,
+        )
+        .await?;
         self.keep_deed(&mut transaction, hurried.iter(), deed)
             .await?;
         if !self

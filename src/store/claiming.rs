@@ -733,6 +733,8 @@ impl Store {
             self.dialect.rows("$1", "id text, number bigint")
         );
         write_rows(connection, sql, &offers).await?;
+        self.tell_tasks(connection, offers.iter().map(|offer| offer.id), now)
+            .await?;
         Ok(claimed)
     }
 }

@@ -600,6 +600,8 @@ impl Store {
             })
             .collect();
         self.insert_tasks(connection, &rows).await?;
+        self.tell_tasks(connection, rows.iter().map(|row| row.id), commit.now)
+            .await?;
         Ok(true)
     }
 
@@ -813,6 +815,8 @@ impl Store {
                 .execute(&mut *connection)
                 .await?;
         }
+        self.tell_tasks(connection, gone.iter().map(String::as_str), now)
+            .await?;
         self.end_runs(connection, &names, now).await?;
         Ok(gone)
     }

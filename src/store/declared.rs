@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::commit::Commit;
+use super::life::Told;
 use super::requests::Answered;
 use super::world::read_map;
 use super::{Store, StoreError, json_rows, moment};
@@ -253,6 +254,11 @@ impl Store {
                     .fetch_one(&mut *transaction)
                     .await?;
                     let id: String = row.try_get("id")?;
+                    if *kind == Kind::Schedule {
+                        let state = "applied";
+                        self.tell_schedule(&mut transaction, &id, edit, state, revision + 1, now)
+                            .await?;
+                    }
                     let clock = match kind {
                         Kind::Schedule => Some(id),
                         Kind::Plugin => Some(format!("plugin:{name}")),
@@ -278,6 +284,29 @@ impl Store {
                     organization,
                     name,
                 } => {
+                    if *kind == Kind::Schedule {
+                        let known = sqlx::query(
+                            "SELECT id FROM declared WHERE kind = $1 AND organization = $2 AND name = $3",
+                        )
+                        .bind(kind.word())
+                        .bind(organization)
+                        .bind(name)
+                        .fetch_optional(&mut *transaction)
+                        .await?;
+                        if let Some(known) = known {
+                            let id: String = known.try_get("id")?;
+                            let state = "deleted";
+                            self.tell_schedule(
+                                &mut transaction,
+                                &id,
+                                edit,
+                                state,
+                                revision + 1,
+                                now,
+                            )
+                            .await?;
+                        }
+                    }
                     sqlx::query(
                         "DELETE FROM schedule_cursor WHERE schedule_id IN \
                          (SELECT id FROM declared WHERE kind = $1 AND organization = $2 AND name = $3) \
@@ -326,6 +355,28 @@ impl Store {
         }
         transaction.commit().await?;
         Ok(Applied::Revision(revision + 1))
+    }
+
+    async fn tell_schedule(
+        &self,
+        connection: &mut AnyConnection,
+        id: &str,
+        edit: &Edit,
+        state: &'static str,
+        revision: i64,
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        let change = edit.changes();
+        let told = Told {
+            about: id,
+            number: revision,
+            kind: "schedule.changed",
+            organization: change.organization,
+            state: Some(state),
+            reason: None,
+            detail: json!({"schedule_id": id, "schedule": change.name}).to_string(),
+        };
+        self.tell(connection, &[told], now).await
     }
 
     /// The schedules that name a calendar which changes go on from now: what it left out stays left out.

@@ -139,6 +139,10 @@ impl Store {
             self.dialect.rows("$1", "id text, inputs text")
         );
         write_rows(connection, sql, &rows).await?;
+        if offered == Offered::Void {
+            self.tell_tasks(connection, goes_on.iter().copied(), now)
+                .await?;
+        }
         let rows: Vec<LeavingRow<'_>> = leaving
             .iter()
             .filter(|(id, _)| goes_on.contains(id))

@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
+use super::life::Told;
 use super::{Store, StoreError, moment};
 use crate::moment::Moment;
 
@@ -84,6 +85,31 @@ impl Store {
             .bind(letter.seen.micros())
             .execute(&mut *connection)
             .await?;
+        }
+        let details: Vec<(&DeadLetter, String)> = letters
+            .iter()
+            .map(|letter| {
+                let told = json!({
+                    "id": letter.id, "intake": letter.intake, "routing_key": letter.routing_key,
+                    "message_id": letter.message_id, "message": without_nul(&letter.message),
+                });
+                (letter, told.to_string().replace("\\u0000", "\\ufffd"))
+            })
+            .collect();
+        let told: Vec<Told<'_>> = details
+            .into_iter()
+            .map(|(letter, detail)| Told {
+                about: &letter.id,
+                number: 0,
+                kind: "event.rejected",
+                organization: "",
+                state: Some("rejected"),
+                reason: Some(&letter.reason),
+                detail,
+            })
+            .collect();
+        if let Some(first) = letters.first() {
+            self.tell(connection, &told, first.seen).await?;
         }
         Ok(())
     }

@@ -140,7 +140,10 @@ impl Store {
                 .execute(&mut *connection)
                 .await;
             match done {
-                Ok(done) if done.rows_affected() == 1 => {}
+                Ok(done) if done.rows_affected() == 1 => {
+                    self.tell_begun(connection, [run.id.as_str()].into_iter(), commit.now)
+                        .await?;
+                }
                 Ok(_) => return Ok(false),
                 // Somebody came into the scope at the same time.
                 Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
@@ -208,6 +211,8 @@ impl Store {
             .execute(&mut *connection)
             .await?
             .rows_affected();
+        self.tell_ended(connection, [run_id].into_iter(), now)
+            .await?;
         Ok(ended == 1)
     }
 
@@ -363,14 +368,16 @@ impl Store {
         let sql = format!(
             "UPDATE run SET state = 'expired', reason = 'expired', finished_at = $1, \
              completed_at = CASE WHEN with_descendants = 0 THEN $1 END, unannounced = {noted}, {LETS_GO} \
-             WHERE id IN (SELECT id FROM run WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)"
+             WHERE id IN (SELECT id FROM run WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2) RETURNING id"
         );
         let waited = sqlx::query(AssertSqlSafe(sql))
             .bind(now.micros())
             .bind(limit)
-            .execute(&mut *transaction)
-            .await?
-            .rows_affected();
+            .fetch_all(&mut *transaction)
+            .await?;
+        let waited = ids_of(&waited)?;
+        self.tell_ended(&mut transaction, waited.iter().map(String::as_str), now)
+            .await?;
         // What has not ended is in this table, in the order of its making.
         let rows = sqlx::query(
             "SELECT DISTINCT t.id FROM open_input i JOIN task t ON t.id = i.task_id \
@@ -389,7 +396,7 @@ impl Store {
             .close_in(&mut transaction, &ids, &EXPIRED, "expired", now)
             .await?;
         transaction.commit().await?;
-        Ok(waited + ended.len() as u64)
+        Ok((waited.len() + ended.len()) as u64)
     }
 
     /// Waiting tasks become part of the run of a person who asked for them; false where one no longer waits.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
 use sqlx::{AnyConnection, Row};
 
 use super::declared::ChangeRow;
+use super::life::Told;
 use super::{Store, StoreError, moment};
 use crate::moment::{Moment, Span};
 
@@ -79,7 +81,13 @@ impl Store {
     /// so every replica hears of it.
     pub async fn pause(&self, schedule_id: &str, pause: &Pause) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
-        self.raise_for_pauses(&mut transaction, schedule_id).await?;
+        let told = (
+            "paused",
+            Some(pause.reason.as_str()),
+            Some(pause.who.as_str()),
+        );
+        self.raise_for_pauses(&mut transaction, schedule_id, told, pause.at)
+            .await?;
         let paused = sqlx::query(
             "INSERT INTO pause (schedule_id, reason, who, paused_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
         )
@@ -99,9 +107,16 @@ impl Store {
     }
 
     /// A schedule fires again from now on; false where it was not paused.
-    pub async fn resume(&self, schedule_id: &str) -> Result<bool, StoreError> {
+    pub async fn resume(
+        &self,
+        schedule_id: &str,
+        who: &str,
+        now: Moment,
+    ) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
-        self.raise_for_pauses(&mut transaction, schedule_id).await?;
+        let told = ("resumed", None, Some(who));
+        self.raise_for_pauses(&mut transaction, schedule_id, told, now)
+            .await?;
         let resumed = sqlx::query("DELETE FROM pause WHERE schedule_id = $1")
             .bind(schedule_id)
             .execute(&mut *transaction)
@@ -120,6 +135,8 @@ impl Store {
         &self,
         connection: &mut AnyConnection,
         schedule_id: &str,
+        (state, reason, who): (&'static str, Option<&str>, Option<&str>),
+        now: Moment,
     ) -> Result<(), StoreError> {
         let raised = sqlx::query(
             "UPDATE revision SET value = value + 1 WHERE name = 'catalogue' RETURNING value",
@@ -131,8 +148,18 @@ impl Store {
             organization: "",
             name: schedule_id,
         };
-        self.write_changes(connection, raised.try_get("value")?, &[change])
-            .await
+        let revision = raised.try_get("value")?;
+        self.write_changes(connection, revision, &[change]).await?;
+        let told = Told {
+            about: schedule_id,
+            number: revision,
+            kind: "schedule.changed",
+            organization: "",
+            state: Some(state),
+            reason,
+            detail: json!({"schedule_id": schedule_id, "who": who}).to_string(),
+        };
+        self.tell(connection, &[told], now).await
     }
 
     /// Schedules that are paused, by their ids.

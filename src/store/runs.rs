@@ -325,7 +325,10 @@ impl Store {
             picked.join(", "),
             self.dialect.rows("$1", RUN_COLUMNS)
         );
-        if write_rows(connection, sql, &rows).await? == rows.len() as u64 {
+        let stored = write_rows(connection, sql, &rows).await?;
+        self.tell_begun(connection, rows.iter().map(|row| row.id), commit.now)
+            .await?;
+        if stored == rows.len() as u64 {
             return Ok(Some(HashSet::new()));
         }
         self.decided_before(connection, &commit.plan.runs).await
@@ -420,6 +423,8 @@ impl Store {
             .bind(gap.count)
             .execute(&mut *connection)
             .await?;
+            self.tell_ended(connection, [gap.id.as_str()].into_iter(), now)
+                .await?;
         }
         Ok(())
     }
@@ -432,6 +437,7 @@ impl Store {
         now: Moment,
     ) -> Result<(), StoreError> {
         let rows: Vec<IdRow<'_>> = runs.iter().map(|id| IdRow { id }).collect();
+        let at = now;
         let now = now.micros();
         let noted = self.noting(self.listened().runs, now);
         // A run that found nothing to do because others did it was suppressed by them.
@@ -451,7 +457,8 @@ impl Store {
             self.dialect.rows("$1", "id text")
         );
         write_rows(connection, sql, &rows).await?;
-        Ok(())
+        self.tell_ended(connection, runs.iter().map(String::as_str), at)
+            .await
     }
 
     /// Runs as people look at them, the newest first.

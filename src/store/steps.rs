@@ -233,6 +233,10 @@ impl Store {
         );
         write_rows(transaction, sql, &taken).await?;
         self.hear(transaction, &taken, now).await?;
+        // A heartbeat changes no state.
+        let moved = taken.iter().filter(|row| row.was != row.state);
+        self.tell_tasks(transaction, moved.map(|row| row.id), now)
+            .await?;
         let ended: Vec<&StepRow<'_>> = taken
             .iter()
             .copied()

@@ -282,6 +282,10 @@ impl Store {
             );
             write_rows(&mut transaction, sql, &rows).await?;
         }
+        if accepted {
+            self.tell_tasks(&mut transaction, rows.iter().map(|row| row.id), now)
+                .await?;
+        }
         transaction.commit().await?;
         Ok(())
     }
@@ -368,6 +372,8 @@ impl Store {
             now.micros()
         );
         write_rows(&mut transaction, sql, &rows).await?;
+        let buried = ids.iter().map(String::as_str);
+        self.tell_tasks(&mut transaction, buried, now).await?;
         self.end_runs(&mut transaction, &runs, now).await?;
         transaction.commit().await?;
         Ok(())

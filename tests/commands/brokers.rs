@@ -23,6 +23,8 @@ const DECLARED: &str = r#"
 - {name: feeds, recurrences: yearly, plugins: "plugin_id = 'feed'", input: {}, overlap: allow}
 "#;
 
+const LIFE: &str = "[lifecycle]\nenabled = true\n";
+
 /// So long a reply may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -32,11 +34,14 @@ trait Asker {
     async fn ask(&self, body: &[u8]) -> Vec<u8>;
     /// What workers are told next.
     async fn told(&mut self) -> Value;
+    /// What is told next of the life of runs, tasks and schedules: under which word, and what.
+    async fn life(&mut self) -> (String, Value);
 }
 
 struct RabbitAsker {
     url: String,
     control: Consumer,
+    life: Consumer,
     _connection: Connection,
 }
 
@@ -76,9 +81,19 @@ impl RabbitAsker {
             FieldTable::default(),
         );
         bound.await.expect("bound");
+        let (queue, life) = own_queue(&channel).await;
+        let bound = channel.queue_bind(
+            queue.as_str().into(),
+            "muster.lifecycle".into(),
+            "#".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        );
+        bound.await.expect("bound");
         RabbitAsker {
             url: url.to_owned(),
             control,
+            life,
             _connection: connection,
         }
     }
@@ -115,24 +130,38 @@ impl Asker for RabbitAsker {
         let told = told.expect("in time").expect("a word").expect("a word");
         serde_json::from_slice(&told.data).expect("JSON")
     }
+
+    async fn life(&mut self) -> (String, Value) {
+        let told = tokio::time::timeout(PATIENCE, self.life.next()).await;
+        let told = told.expect("in time").expect("an event").expect("an event");
+        let body = serde_json::from_slice(&told.data).expect("JSON");
+        (told.routing_key.to_string(), body)
+    }
 }
 
 struct NatsAsker {
     client: async_nats::Client,
     control: async_nats::Subscriber,
+    life: async_nats::Subscriber,
 }
 
 impl NatsAsker {
     async fn connect(url: &str) -> NatsAsker {
         let client = async_nats::connect(url).await.expect("a connection");
         let control = client.subscribe("muster.control").await.expect("heard");
+        let life = client.subscribe("muster.lifecycle.>").await;
+        let life = life.expect("heard");
         // A request that nobody listens to is answered with that at once.
         until("muster listens for commands", async || {
             let asked = client.request("muster.commands", "{\"command\":\"stats\"}".into());
             asked.await.ok()
         })
         .await;
-        NatsAsker { client, control }
+        NatsAsker {
+            client,
+            control,
+            life,
+        }
     }
 }
 
@@ -147,6 +176,14 @@ impl Asker for NatsAsker {
         let told = tokio::time::timeout(PATIENCE, self.control.next()).await;
         let told = told.expect("in time").expect("a word");
         serde_json::from_slice(&told.payload).expect("JSON")
+    }
+
+    async fn life(&mut self) -> (String, Value) {
+        let told = tokio::time::timeout(PATIENCE, self.life.next()).await;
+        let told = told.expect("in time").expect("an event");
+        let word = told.subject.trim_start_matches("muster.lifecycle.");
+        let body = serde_json::from_slice(&told.payload).expect("JSON");
+        (word.to_owned(), body)
     }
 }
 
@@ -314,6 +351,30 @@ async fn conversation<B: Broker>(house: &House, broker: &B, mut asker: impl Aske
     })
     .await;
 
+    // All of it is told, in its order, by events whose ids tell them apart.
+    let mut kinds: Vec<String> = Vec::new();
+    while kinds.last().map(String::as_str) != Some("task.finished") {
+        let (word, event) = asker.life().await;
+        assert_eq!(event["type"], json!(word), "{event}");
+        assert_eq!(event["specversion"], "1.0");
+        if event["subject"] != json!(task) {
+            continue;
+        }
+        let number = event["data"]["attempt"].clone();
+        assert_eq!(event["id"], json!(format!("{task}:{number}:{word}")));
+        assert_eq!(event["data"]["organization"], "acme");
+        assert_eq!(event["data"]["plugin_id"], "dns");
+        assert_eq!(event["data"]["schedule"], "hosts");
+        kinds.push(word);
+    }
+    let wanted = ["queued", "dispatched", "accepted", "finished"];
+    assert_eq!(kinds, wanted.map(|word| format!("task.{word}")));
+    let database = house.database().await;
+    until("nothing is left to tell", async || {
+        (database.count("SELECT count(*) FROM life").await? == 0).then_some(())
+    })
+    .await;
+
     // The command line sees the same.
     let seen = house.json(&["task", "get", &task]);
     assert_eq!(seen["state"], "cancelled");
@@ -323,7 +384,7 @@ async fn conversation<B: Broker>(house: &House, broker: &B, mut asker: impl Aske
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_rabbitmq_commands_are_answered_where_reply_to_says_with_their_correlation_id() {
     let (postgres, rabbit) = (Postgres::with(&["fsync=off"]), Rabbit::start());
-    let house = House::new(&postgres.url(), &rabbit.url(), "");
+    let house = House::new(&postgres.url(), &rabbit.url(), LIFE);
     house.apply("declared.yaml", DECLARED);
     let service = house.service();
     let broker = OnRabbit::connect(&rabbit.url()).await;
@@ -335,7 +396,7 @@ async fn on_rabbitmq_commands_are_answered_where_reply_to_says_with_their_correl
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_nats_commands_are_answered_by_request_and_reply() {
     let (postgres, nats) = (Postgres::with(&["fsync=off"]), Nats::start());
-    let house = House::new(&postgres.url(), &nats.url(), "");
+    let house = House::new(&postgres.url(), &nats.url(), LIFE);
     house.apply("declared.yaml", DECLARED);
     let service = house.service();
     let broker = OnNats::connect(&nats.url()).await;
