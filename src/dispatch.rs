@@ -74,16 +74,12 @@ async fn side<B: Bus>(ground: Arc<Ground>, bus: Arc<B>) -> Result<(), StoreError
         if bus.condition().connected {
             let offered = persist!(ground, "dispatch", round(&ground, bus.as_ref()));
             match offered {
-                Ok(Round { moved: 0, next }) => {
+                Ok(_) if ground.stop.is_cancelled() => return Ok(()),
+                Ok(Round { more: true, .. }) => continue,
+                Ok(Round { next, .. }) => {
                     // A rate says when it allows the next; whatever else holds tasks back calls.
                     let wait = |next: Moment| next.since(ground.clock.now()).as_duration();
                     pause = next.map_or(LOOK, wait).min(LOOK);
-                }
-                Ok(_) => {
-                    if ground.stop.is_cancelled() {
-                        return Ok(());
-                    }
-                    continue;
                 }
                 Err(error) if error.passing() && ground.stop.is_cancelled() => return Ok(()),
                 Err(error @ StoreError::Statement(_)) => {
@@ -106,6 +102,8 @@ async fn side<B: Bus>(ground: Arc<Ground>, bus: Arc<B>) -> Result<(), StoreError
 pub struct Round {
     /// Tasks that it offered.
     pub moved: usize,
+    /// There may be more to offer at once.
+    pub more: bool,
     /// When a rate allows the next.
     pub next: Option<Moment>,
 }
@@ -139,6 +137,7 @@ pub async fn round<B: Bus>(ground: &Ground, bus: &B) -> Result<Round, StoreError
         round.next = round.next.into_iter().chain(claims.next).min();
         if claims.more {
             // The other side may have it.
+            round.more = true;
             ground.dispatch.notify_one();
         }
         offer(ground, bus, claims.tasks).await?;
@@ -149,6 +148,7 @@ pub async fn round<B: Bus>(ground: &Ground, bus: &B) -> Result<Round, StoreError
         .claim_again(CHUNK, now, now.plus(LEASE))
         .await?;
     round.moved += again.len();
+    round.more |= again.len() as i64 == CHUNK;
     offer(ground, bus, again).await?;
     Ok(round)
 }

@@ -225,7 +225,7 @@ impl Store {
             .await?;
         transaction.commit().await?;
         // With all credit spent, whoever accepts something calls.
-        let full = ask.credit.is_none() && chosen.len() as i64 == most;
+        let full = chosen.len() as i64 == ask.most;
         Ok(Claims {
             tasks: self.complete(claimed).await?,
             more: full || backlog.stopped() || ripened == RIPE as u64,
