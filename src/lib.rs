@@ -32,8 +32,9 @@
 //!    [`decide::gates`]. All of it is one [`decide::Plan`].
 //! 5. [`store::Store::commit`] stores inbox, inventory, runs and tasks in one transaction, if what was read still
 //!    holds; else the batch is read and decided again. Then the receipts are settled.
-//! 6. [`dispatch::run`], woken, claims tasks ([`store::Store::claim`]: a lease), looks again at what may have changed,
-//!    publishes, waits for the confirms and marks them.
+//! 6. [`dispatch::run`], woken, claims the tasks whose turn it is ([`store::Store::claim_turns`]: a lease; the
+//!    [`backlog`] says whose turn, within credit and limits), looks again at what may have changed, publishes, waits for
+//!    the confirms and marks them.
 //!
 //! # A declaration
 //!
