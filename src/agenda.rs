@@ -56,8 +56,25 @@ impl Agenda {
         !same
     }
 
-    /// Takes over the schedules of a catalogue. `cursors` says until when each has been decided; one that has none yet
-    /// is left out.
+    /// The ids of a catalogue's schedules that are not as they are here.
+    pub fn unknown<'a>(&self, catalogue: &'a Catalogue) -> Vec<&'a str> {
+        let known: HashMap<&str, &Arc<Scheduled>> = self
+            .entries
+            .iter()
+            .map(|entry| (entry.scheduled.schedule.id.as_str(), &entry.scheduled))
+            .collect();
+        timed(catalogue)
+            .filter(|scheduled| {
+                known
+                    .get(scheduled.schedule.id.as_str())
+                    .is_none_or(|known| !Arc::ptr_eq(known, scheduled))
+            })
+            .map(|scheduled| scheduled.schedule.id.as_str())
+            .collect()
+    }
+
+    /// Takes over the schedules of a catalogue. `cursors` says until when each that is [unknown](Agenda::unknown) has
+    /// been decided; one that has none yet is left out.
     pub fn follow(&mut self, catalogue: &Catalogue, cursors: &HashMap<String, Moment>) {
         let before = std::mem::take(&mut self.entries);
         let known: HashMap<&str, &Entry> = before
@@ -66,9 +83,14 @@ impl Agenda {
             .collect();
         self.entries = timed(catalogue)
             .filter_map(|scheduled| {
-                let cursor = *cursors.get(&scheduled.schedule.id)?;
+                let known = known.get(scheduled.schedule.id.as_str());
+                // Somebody else may have moved it since; whoever decides looks again.
+                let mine = known.filter(|known| Arc::ptr_eq(&known.scheduled, scheduled));
+                let cursor = match cursors.get(&scheduled.schedule.id) {
+                    Some(cursor) => *cursor,
+                    None => mine?.cursor,
+                };
                 let known = known
-                    .get(scheduled.schedule.id.as_str())
                     .filter(|known| known.cursor == cursor && same_clock(known, scheduled));
                 let (next, last) = match known {
                     Some(known) => (known.next, known.last),

@@ -22,6 +22,9 @@ use crate::trigger::Scheduled;
 /// Schedules that one transaction decides, at most.
 const AT_ONCE: usize = 200;
 
+/// So many cursors are asked for by name; where more are needed, all are read.
+const FEW: usize = 1000;
+
 /// A schedule with what is due of it.
 struct Turn {
     place: Place,
@@ -41,7 +44,9 @@ pub async fn decide_due(
         let revision = ground.store.catalogue_revision().await?;
         let catalogue = ground.catalogue_at(revision).await?;
         if agenda.is_behind(&catalogue) {
-            let cursors = ground.store.cursors(None).await?.into_iter().collect();
+            let unknown = agenda.unknown(&catalogue);
+            let some = (unknown.len() <= FEW).then_some(unknown.as_slice());
+            let cursors = ground.store.cursors(some).await?.into_iter().collect();
             agenda.follow(&catalogue, &cursors);
         }
         let waiting: Vec<&str> = agenda.waiting().collect();
