@@ -90,8 +90,8 @@ impl Agenda {
                     Some(cursor) => *cursor,
                     None => mine?.cursor,
                 };
-                let known = known
-                    .filter(|known| known.cursor == cursor && same_clock(known, scheduled));
+                let known =
+                    known.filter(|known| known.cursor == cursor && same_clock(known, scheduled));
                 let (next, last) = match known {
                     Some(known) => (known.next, known.last),
                     None => (
