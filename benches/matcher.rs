@@ -1,7 +1,8 @@
 //! What an event costs among ten schedules and among a million: the index beside our own compiled scan and the crate
 //! a-tree, over the same rules and events in the same run.
 //!
-//! `cargo bench --bench matcher -- [--quick] [--most N] [--tree N]`
+//! `cargo bench --bench matcher -- [--quick] [--most N] [--tree N]`, or `--one N [--events N] [--rounds N]` for one number
+//! of rules, whose memory is then told rightly: a process that had more before gives it out again.
 //!
 //! Times are CPU time of this thread, from the bytes of an event to the numbers of its rules. They move with the
 //! machine; candidates, matches and these instruction counts do not:

@@ -7,11 +7,12 @@
 //!
 //! - `formula` turns what is asked into predicates on single attributes, with the constants of `literal`; `attributes`
 //!   numbers what is read of an event.
-//! - `register`, the writer, chooses where a schedule waits, by what `statistics` has learned from events, and writes
-//!   the rest as a `program`. `lists` holds what waits under one key, and splits what grows long.
-//! - `dictionary` finds keys, on the `pages` and `pieces` of which a reader keeps its own copy for nothing: a `picture`.
+//! - `register`, the writer, names constants and chooses where a schedule waits, by what `statistics` has learned from
+//!   events, and writes the rest as a `program`. `lists` holds what waits under one key, and splits what grows long.
+//! - `dictionary` finds keys, in `pieces` of which a reader keeps its own copy for nothing: a `picture`. It looks for all
+//!   that an event leads to before it needs any of it, as memory is what a million schedules cost.
 //! - `event` holds the values of one event, from an object or, by `reader`, from bytes of JSON in one pass.
-//! - `roll` has the schedules themselves, by number and by id. `scan` is the plain way, to compare with.
+//! - `roll` has the schedules themselves, by number and by id on `pages`. `scan` is the plain way, to compare with.
 
 pub(crate) mod attributes;
 pub(crate) mod dictionary;

@@ -1,6 +1,6 @@
 //! What is declared: made, changed, deleted and listed, one at a time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 
@@ -560,7 +560,15 @@ fn enabling(
 
 /// What is declared once the edits are made.
 fn edited(stored: &[Stored], edits: &[Edit], revision: i64, now: Moment) -> Vec<Stored> {
-    let mut after: Vec<Stored> = stored.to_vec();
+    let mut after: Vec<Option<Stored>> = stored.iter().cloned().map(Some).collect();
+    let mut places: HashMap<(Kind, &str, &str), usize> = stored
+        .iter()
+        .enumerate()
+        .map(|(at, known)| {
+            let organization = known.organization.as_str();
+            ((known.kind, organization, known.name.as_str()), at)
+        })
+        .collect();
     for edit in edits {
         let (Edit::Put {
             kind,
@@ -573,11 +581,13 @@ fn edited(stored: &[Stored], edits: &[Edit], revision: i64, now: Moment) -> Vec<
             organization,
             name,
         }) = edit;
-        after.retain(|known| {
-            !(known.kind == *kind && known.organization == *organization && known.name == *name)
-        });
+        let key = (*kind, organization.as_str(), name.as_str());
+        if let Some(place) = places.remove(&key).and_then(|at| after.get_mut(at)) {
+            *place = None;
+        }
         if let Edit::Put { id, definition, .. } = edit {
-            after.push(Stored {
+            places.insert(key, after.len());
+            after.push(Some(Stored {
                 kind: *kind,
                 id: id.clone(),
                 name: name.clone(),
@@ -585,10 +595,10 @@ fn edited(stored: &[Stored], edits: &[Edit], revision: i64, now: Moment) -> Vec<
                 definition: definition.clone(),
                 revision,
                 created_at: now,
-            });
+            }));
         }
     }
-    after
+    after.into_iter().flatten().collect()
 }
 
 /// What would be out of use by these edits, and is not now.
