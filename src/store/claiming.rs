@@ -475,9 +475,9 @@ impl Store {
     ) -> Result<Vec<Waiting>, StoreError> {
         let most = usize::try_from(most).unwrap_or(0);
         let every = usize::try_from(ask.lower_class_every).unwrap_or(0);
-        if every > 0 {
+        if let Some(shares) = most.checked_div(every) {
             for room in rooms.iter().skip(1) {
-                let many = (most / every + 1) as i64;
+                let many = shares as i64 + 1;
                 let oldest = self.oldest(connection, ask.queue, room.class, many);
                 for waiting in oldest.await? {
                     backlog.put_old(&waiting);
