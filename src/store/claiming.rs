@@ -715,26 +715,25 @@ impl Store {
             .map(|(at, waiting)| (waiting.id.as_str(), at))
             .collect();
         claimed.sort_by_key(|task| order.get(task.task_id.as_str()).copied());
-        if self.dialect == Dialect::Postgres {
-            return Ok(claimed);
+        if self.dialect == Dialect::Sqlite {
+            let offers: Vec<OfferRow<'_>> = claimed
+                .iter()
+                .map(|task| OfferRow {
+                    id: &task.task_id,
+                    number: task.attempt,
+                })
+                .collect();
+            let sql = format!(
+                "INSERT INTO attempt (task_id, number, offered_at, claimed_until) \
+                 SELECT r.id, r.number, {}, {} FROM {}",
+                now.micros(),
+                lease.micros(),
+                self.dialect.rows("$1", "id text, number bigint")
+            );
+            write_rows(&mut *connection, sql, &offers).await?;
         }
-        let offers: Vec<OfferRow<'_>> = claimed
-            .iter()
-            .map(|task| OfferRow {
-                id: &task.task_id,
-                number: task.attempt,
-            })
-            .collect();
-        let sql = format!(
-            "INSERT INTO attempt (task_id, number, offered_at, claimed_until) \
-             SELECT r.id, r.number, {}, {} FROM {}",
-            now.micros(),
-            lease.micros(),
-            self.dialect.rows("$1", "id text, number bigint")
-        );
-        write_rows(connection, sql, &offers).await?;
-        self.tell_tasks(connection, offers.iter().map(|offer| offer.id), now)
-            .await?;
+        let taken = claimed.iter().map(|task| task.task_id.as_str());
+        self.tell_tasks(connection, taken, now).await?;
         Ok(claimed)
     }
 }
