@@ -31,6 +31,8 @@ const CHUNK: i64 = 500;
 const LEASE: Span = Span::seconds(30);
 /// Who has accepted nothing for so long is not counted on.
 const HEARD: Span = Span::seconds(300);
+/// RabbitMQ refuses messages that are to expire later than this (49 days).
+const LONGEST_EXPIRY_MS: u64 = 4_294_967_295;
 /// How long an offer waits that no queue takes.
 const UNROUTABLE_PAUSE: Span = Span::seconds(5);
 /// How long an offer waits whose confirm did not come.
@@ -447,10 +449,19 @@ fn arguments(catalogue: &Catalogue, plugin: &Plugin, task: &Claimed) -> Vec<Stri
 }
 
 fn letter(catalogue: &Catalogue, offer: &Offer) -> Letter {
-    let body = match catalogue.rules.worker(&offer.worker_type).format {
+    let worker = catalogue.rules.worker(&offer.worker_type);
+    let body = match worker.format {
         Envelope::Muster => wire::task_message(offer),
         Envelope::Openkat => wire::openkat_task_message(offer),
     };
+    // What nobody accepts in time is offered again, and the old message is not to pile up beside the new one. Where the
+    // confirm is the acceptance, there is nothing to wait for.
+    let waits = offer.expires_at.since(offer.offered_at).micros() / 1000;
+    let expires = (worker.acknowledge == Acknowledge::Status).then(|| {
+        u64::try_from(waits)
+            .unwrap_or(0)
+            .clamp(1, LONGEST_EXPIRY_MS)
+    });
     Letter {
         address: Address::Tasks(task_queue(catalogue, &offer.worker_type, &offer.queue)),
         message_id: format!("{}:{}", offer.task_id, offer.attempt),
@@ -463,7 +474,7 @@ fn letter(catalogue: &Catalogue, offer: &Offer) -> Letter {
             .collect(),
         // For information: 9 is the most urgent there, 0 the least.
         priority: u8::try_from(9 - offer.priority.clamp(0, 9)).unwrap_or(0),
-        expires_in_ms: None,
+        expires_in_ms: expires,
         body,
     }
 }

@@ -190,16 +190,16 @@ const MIGRATIONS: [(i64, &str, &str, &str); 9] = [
         include_str!("../migrations/sqlite/0007_backlog.sql"),
     ),
     (
-        9,
+        8,
         "by_hand",
-        include_str!("../migrations/postgres/0009_by_hand.sql"),
-        include_str!("../migrations/sqlite/0009_by_hand.sql"),
+        include_str!("../migrations/postgres/0008_by_hand.sql"),
+        include_str!("../migrations/sqlite/0008_by_hand.sql"),
     ),
     (
-        10,
+        9,
         "life",
-        include_str!("../migrations/postgres/0010_life.sql"),
-        include_str!("../migrations/sqlite/0010_life.sql"),
+        include_str!("../migrations/postgres/0009_life.sql"),
+        include_str!("../migrations/sqlite/0009_life.sql"),
     ),
 ];
 

@@ -316,6 +316,33 @@ impl Worker {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offers_that_nobody_accepts_do_not_pile_up_at_the_broker() {
+    let rabbit = Rabbit::start();
+    let house = House::embedded("");
+    house.set(&rabbit.url(), "[workers.scanner]\n");
+    let catalogue = CATALOGUE.replace(
+        "consumes: [hostname]",
+        "consumes: [hostname], timeouts: {queue: 1s}",
+    );
+    house.apply("catalogue.yaml", &catalogue);
+    let service = house.service();
+    let broker = OnRabbit::connect(&rabbit.url()).await;
+    broker.publish(&[host(1, 1)]).await;
+    until("it was offered three times", async || {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let attempts = house.json(&["attempt", "list"]);
+        (attempts.as_array().map_or(0, Vec::len) >= 3).then_some(())
+    })
+    .await;
+    // The one before may go a moment after the next has come.
+    until("the older ones are gone", async || {
+        (broker.ready(QUEUE).await <= 1).then_some(())
+    })
+    .await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_tasks_among_workers_that_die_hang_decline_repeat_and_answer_late_end_in_the_truth()
  {
     let (postgres, rabbit) = (Postgres::start(), Rabbit::start());
