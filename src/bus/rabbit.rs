@@ -76,6 +76,10 @@ struct Connected {
     known: Mutex<HashSet<TaskQueue>>,
     /// Consumers that keep their queue from others, and do not read it any more.
     resting: Mutex<Vec<(Arc<Lane>, Consumer)>>,
+    /// All lanes, until the connection is closed. The client closes a channel that nobody holds any more; where it does
+    /// that while the connection closes, it takes it for an error and hangs up, or never closes, with what was
+    /// acknowledged still unsent.
+    lanes: Mutex<Vec<Arc<Lane>>>,
     end: End,
 }
 
@@ -179,14 +183,8 @@ impl Session for Connected {
     }
 
     async fn farewell(&self) {
-        // A channel whose last receipt was just settled is about to be closed by the client. Where the connection closes
-        // first, the client takes that for an error and hangs up, with what was acknowledged still unsent. It works in
-        // order: once it has opened a channel, what came before is done.
-        let close = async {
-            let _last = self.connection.create_channel().await?;
-            // Frames go out in order, so what was acknowledged before this is known to the broker before it.
-            self.connection.close(200, ShortString::default()).await
-        };
+        // Frames go out in order, so what was acknowledged before this is known to the broker before it.
+        let close = self.connection.close(200, ShortString::default());
         if !matches!(timeout(FAREWELL, close).await, Ok(Ok(()))) {
             debug!("the connection ended without a farewell");
         }
@@ -201,6 +199,7 @@ impl Connected {
             spare: Mutex::default(),
             known: Mutex::default(),
             resting: Mutex::default(),
+            lanes: Mutex::default(),
             end: End::open(),
         });
         tokio::spawn(watch(Arc::clone(&shared), Arc::clone(&session)));
@@ -233,9 +232,7 @@ impl Connected {
         if topology.role == Role::Worker {
             return self.consume_as_worker(shared, channel).await;
         }
-        let lane = Lane::on(channel, topology.prefetch, false)
-            .await
-            .map_err(lost)?;
+        let lane = self.lane(channel, topology.prefetch, false).await?;
         let mut sources = vec![
             (names::STATUS, Source::Status),
             (names::COMMANDS, Source::Commands),
@@ -268,6 +265,17 @@ impl Connected {
         Ok(())
     }
 
+    async fn lane(
+        &self,
+        channel: Channel,
+        prefetch: u16,
+        exclusive: bool,
+    ) -> Result<Arc<Lane>, BusError> {
+        let lane = Lane::on(channel, prefetch, exclusive).await.map_err(lost)?;
+        lock(&self.lanes).push(Arc::clone(&lane));
+        Ok(lane)
+    }
+
     /// The task queues, each with so many messages on the way as the topology says, and what all workers are told, by
     /// a queue of our own that goes with the connection.
     async fn consume_as_worker(
@@ -277,9 +285,7 @@ impl Connected {
     ) -> Result<(), BusError> {
         let topology = &shared.topology;
         let told = control_queue(&channel).await?;
-        let lane = Lane::on(channel, CONTROL_PREFETCH, false)
-            .await
-            .map_err(lost)?;
+        let lane = self.lane(channel, CONTROL_PREFETCH, false).await?;
         let consumer = lane.consume(&told).await.map_err(lost)?;
         let session = Arc::clone(self);
         shared
@@ -287,9 +293,7 @@ impl Connected {
             .pump(session.pump(Arc::clone(shared), lane, consumer, Source::Control));
         for TaskQueue { queue, .. } in &topology.task_queues {
             let channel = self.connection.create_channel().await.map_err(lost)?;
-            let lane = Lane::on(channel, topology.prefetch, false)
-                .await
-                .map_err(lost)?;
+            let lane = self.lane(channel, topology.prefetch, false).await?;
             let session = Arc::clone(self);
             shared
                 .buffer
@@ -372,11 +376,15 @@ impl Connected {
             .queue_declare(short(queue), passive, FieldTable::default())
             .await?;
         if state.consumer_count() > 0 {
+            channel.close(200, ShortString::default()).await?;
             return Ok(None);
         }
         let lane = Lane::on(channel, prefetch, true).await?;
         match lane.consume(queue).await {
-            Ok(consumer) => Ok(Some((lane, consumer))),
+            Ok(consumer) => {
+                lock(&self.lanes).push(Arc::clone(&lane));
+                Ok(Some((lane, consumer)))
+            }
             Err(error) if code(&error) == Some(ACCESS_REFUSED) => Ok(None),
             Err(error) => Err(error),
         }

@@ -146,10 +146,12 @@ impl Connected {
             .iter()
             .all(|answer| !matches!(answer, Some(Err(Undelivered::Unconfirmed(_)))));
         // A channel with confirms still out would give them to the next publication.
-        if sound && channel.status().connected() {
+        if channel.status().connected() {
             let mut spare = lock(&self.spare);
-            if spare.len() < SPARE {
+            if sound && spare.len() < SPARE {
                 spare.push(channel);
+            } else {
+                tokio::spawn(async move { channel.close(200, ShortString::default()).await });
             }
         }
         match complaint {
