@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Answer, Clerk};
 use crate::command::{Filter, Listing, Rows};
+use crate::moment::Moment;
 use crate::store::{self, Page, Store, StoreError};
 
 /// Rows that one look reads where each has to be judged.
@@ -26,6 +27,7 @@ pub async fn rows(
     store: &Store,
     listing: &Listing,
     organization: Option<&str>,
+    now: Moment,
 ) -> Result<Shown, StoreError> {
     let wanted = usize::try_from(listing.limit).unwrap_or(usize::MAX);
     let judges = listing.filter.judges();
@@ -40,7 +42,7 @@ pub async fn rows(
             limit: if judges { AT_ONCE } else { listing.limit + 1 },
             offset: if judges { 0 } else { listing.offset },
             after: after.clone(),
-            only: listing.filter.only.clone(),
+            only: listing.filter.only(listing.rows, now),
         };
         let limit = page.limit;
         let found = store.list(listing.rows.noun(), &page).await?;
@@ -54,7 +56,7 @@ pub async fn rows(
                 return Ok(shown);
             }
             after = store::Listing::position(&row);
-            if !listing.filter.wants(&row) {
+            if !listing.filter.wants(&row, now) {
                 continue;
             }
             if judges && left_out < listing.offset {
@@ -75,7 +77,13 @@ pub async fn rows(
 
 impl Clerk<'_> {
     pub(super) async fn list(&self, listing: &Listing) -> Result<Answer, StoreError> {
-        let shown = rows(&self.ground.store, listing, self.bound).await?;
+        let shown = rows(
+            &self.ground.store,
+            listing,
+            self.bound,
+            self.ground.clock.now(),
+        )
+        .await?;
         let mut answer = Map::new();
         answer.insert(listing.rows.plural().to_owned(), json!(shown.rows));
         answer.insert("next".to_owned(), json!(shown.next));
@@ -97,7 +105,13 @@ impl Clerk<'_> {
         };
         let mut found = Vec::new();
         loop {
-            let shown = self::rows(&self.ground.store, &listing, self.bound).await?;
+            let shown = self::rows(
+                &self.ground.store,
+                &listing,
+                self.bound,
+                self.ground.clock.now(),
+            )
+            .await?;
             found.extend(shown.rows);
             match shown.next {
                 Some(next) => listing.after = next,

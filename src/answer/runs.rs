@@ -165,7 +165,13 @@ impl Clerk<'_> {
             let scheduled = allowed!(self.find(&catalogue, name));
             listing.filter = listing.filter.with("schedule_id", &scheduled.schedule.id);
         }
-        let shown = super::rows(&self.ground.store, &listing, self.bound).await?;
+        let shown = super::rows(
+            &self.ground.store,
+            &listing,
+            self.bound,
+            self.ground.clock.now(),
+        )
+        .await?;
         let ids = shown.rows.iter().map(store::Listing::position).collect();
         let filter = RunFilter {
             ids: Some(ids),

@@ -65,7 +65,13 @@ impl Clerk<'_> {
             offset: 0,
             after: String::new(),
         };
-        let attempts = super::rows(&self.ground.store, &attempts, self.bound).await?;
+        let attempts = super::rows(
+            &self.ground.store,
+            &attempts,
+            self.bound,
+            self.ground.clock.now(),
+        )
+        .await?;
         let run_id = task.get("run_id").and_then(Value::as_str);
         let run_id = run_id.unwrap_or_default().to_owned();
         let (deeds, from, to) = self.ground.store.deeds(task_id, &run_id).await?;

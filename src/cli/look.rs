@@ -60,7 +60,9 @@ pub async fn list(
     ground.store.migrate().await?;
     let organization = filter.organization.as_deref();
     let shown = match &listing {
-        Some(listing) => answer::rows(&ground.store, listing, organization).await?,
+        Some(listing) => {
+            answer::rows(&ground.store, listing, organization, ground.clock.now()).await?
+        }
         None => {
             let page = Page {
                 organization: filter.organization.clone(),

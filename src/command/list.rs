@@ -153,14 +153,14 @@ pub struct Listing {
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     query: Option<Query>,
-    /// Columns that must have one of these values.
-    pub only: BTreeMap<String, Vec<String>>,
+    /// Columns that must have this value beside.
+    said: BTreeMap<String, String>,
 }
 
 impl PartialEq for Filter {
     fn eq(&self, other: &Filter) -> bool {
         let text = |filter: &Filter| filter.query.as_ref().map(|query| query.text().to_owned());
-        text(self) == text(other) && self.only == other.only
+        text(self) == text(other) && self.said == other.said
     }
 }
 
@@ -173,25 +173,29 @@ impl Filter {
             let said: Vec<String> = found.iter().map(ToString::to_string).collect();
             said.join("\n")
         })?;
-        let mut only = BTreeMap::new();
-        let nothing = Map::new();
-        pinned(&narrow(&query, &facts(&nothing, &nothing)), rows, &mut only);
         Ok(Filter {
             query: Some(query),
-            only,
+            said: BTreeMap::new(),
         })
+    }
+
+    /// Columns that must have one of these values: what the store need not bring at all.
+    pub fn only(&self, rows: Rows, now: Moment) -> BTreeMap<String, Vec<String>> {
+        let mut only = BTreeMap::new();
+        if let Some(query) = &self.query {
+            let nothing = Map::new();
+            let narrow = narrow(query, &facts(&nothing, &nothing, now));
+            pinned(&narrow, rows, &mut only);
+        }
+        for (column, value) in &self.said {
+            only.insert(column.clone(), vec![value.clone()]);
+        }
+        only
     }
 
     /// The same, of those alone that have this value.
     pub fn with(mut self, column: &str, value: &str) -> Filter {
-        let values = self.only.entry(column.to_owned()).or_default();
-        if !values.is_empty() && !values.iter().any(|known| known == value) {
-            // Two conditions that cannot both be.
-            values.clear();
-            values.push(String::new());
-        } else {
-            *values = vec![value.to_owned()];
-        }
+        self.said.insert(column.to_owned(), value.to_owned());
         self
     }
 
@@ -201,22 +205,25 @@ impl Filter {
     }
 
     /// Whether a row is wanted; one that costs too much to look at is not.
-    pub fn wants(&self, row: &Map<String, Value>) -> bool {
+    pub fn wants(&self, row: &Map<String, Value>, now: Moment) -> bool {
         let nothing = Map::new();
         self.query
             .as_ref()
-            .is_none_or(|query| query.answers(&facts(row, &nothing)).unwrap_or(false))
+            .is_none_or(|query| query.answers(&facts(row, &nothing, now)).unwrap_or(false))
     }
 }
 
-fn facts<'a>(row: &'a Map<String, Value>, parameters: &'a Map<String, Value>) -> Facts<'a> {
+fn facts<'a>(
+    row: &'a Map<String, Value>,
+    parameters: &'a Map<String, Value>,
+    now: Moment,
+) -> Facts<'a> {
     Facts {
         subject: row,
         trigger: None,
         previous: None,
         parameters,
-        // Rows are compared with instants that are written down.
-        now: Moment::from_micros(0),
+        now,
         world: &Nowhere,
     }
 }

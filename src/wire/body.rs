@@ -249,6 +249,12 @@ impl Section {
         self.members.remove(name).ok_or_else(|| self.missing(name))
     }
 
+    /// The first member that is none of these.
+    pub(super) fn beside(&self, known: &[&str]) -> Option<&str> {
+        let mut names = self.members.keys().map(String::as_str);
+        names.find(|name| !known.contains(name))
+    }
+
     pub(super) fn rest(self) -> Map<String, Value> {
         self.members
     }

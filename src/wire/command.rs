@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::body;
-use super::{LONGEST_ID, LONGEST_ORGANIZATION, Unreadable};
+use super::{Flaw, LONGEST_ID, LONGEST_ORGANIZATION, Unreadable};
+use crate::document::nearest;
 
 /// A request, as it was sent; what its arguments mean is read elsewhere.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -48,6 +49,13 @@ pub fn read_request(text: &[u8]) -> Result<Requested, (Option<String>, Refused)>
         .optional_key("id", LONGEST_ID)
         .map_err(unreadable(None))?;
     let mut rest = || -> Result<Requested, Unreadable> {
+        // Misspelt, it would be asked of everybody.
+        if let Some(unknown) = said.beside(&["command", "organization", "args"]) {
+            let near = nearest(unknown, ["id", "command", "organization", "args"]);
+            let help = near.first().map(|near| format!("; did you mean `{near}`?"));
+            let message = format!("unknown field `{unknown}`{}", help.unwrap_or_default());
+            return Err(Unreadable::new(Flaw::BadValue, message));
+        }
         Ok(Requested {
             id: id.clone(),
             command: said.key("command", LONGEST_ID)?,

@@ -258,6 +258,12 @@ async fn conversation<B: Broker>(house: &House, broker: &B, mut asker: impl Aske
             "wrong_type",
             "args",
         ),
+        (
+            b"{\"id\":\"b-9\",\"command\":\"task.list\",\"organisation\":\"acme\",\"args\":{}}"
+                .to_vec(),
+            "bad_value",
+            "`organization`",
+        ),
         (b"no JSON".to_vec(), "not_json", "command"),
         (
             request(&"x".repeat(5000), None, "stats", json!({})),

@@ -242,6 +242,20 @@ pub async fn lists_answer_queries_in_pages(house: House) {
         }
         assert_eq!(paged, all_ids, "{condition}");
     }
+    // The clock of a list is that of the house, also where other conditions stand beside it.
+    for (condition, many) in [
+        ("created_at > now()", 0),
+        ("created_at > now() + 365d", 0),
+        ("created_at <= now()", 5),
+        ("created_at > now() - 1h", 5),
+        ("created_at < now() - 7d", 0),
+        ("state = 'dead' or created_at > now() - 1h", 5),
+        ("state = 'queued' and created_at > now()", 0),
+    ] {
+        let found = house.done("task.list", json!({"where": condition})).await;
+        let found = found["tasks"].as_array().map(Vec::len);
+        assert_eq!(found, Some(many), "{condition}");
+    }
     let one = json!({"where": "any(inputs: primary_key = 'h3') and created_at > '2026-11-21'"});
     let one = house.done("task.list", one).await;
     assert_eq!(one["tasks"].as_array().map(Vec::len), Some(1));
