@@ -94,7 +94,7 @@ const fn seconds(name: &'static str, help: &'static str) -> Metric {
 }
 
 /// Everything that is measured. A name that is counted and not listed here has no help text, and a test complains.
-pub const METRICS: [Metric; 33] = [
+pub const METRICS: [Metric; 34] = [
     counter(
         "muster_events_total",
         "Events that were taken in, by type and outcome.",
@@ -149,6 +149,10 @@ pub const METRICS: [Metric; 33] = [
     counter(
         "muster_ends_told_total",
         "Ends of runs and tasks of which those were told who wait for such ends.",
+    ),
+    counter(
+        "muster_life_told_total",
+        "Events of the life of runs, tasks and schedules that the broker confirmed.",
     ),
     gauge(
         "muster_queue_tasks",
