@@ -792,6 +792,48 @@ fn a_database_out_of_reach_is_3_and_a_wrong_one_is_2() {
     assert_eq!(notes, "these are notes, and no database at all");
 }
 
+#[test]
+fn no_command_waits_for_a_database_that_is_away() {
+    let folder = Folder::new("cli");
+    fs::write(folder.path().join("event.json"), EVENT).expect("written");
+    let entry = "{id: acme, name: Acme}";
+    fs::write(folder.path().join("organization.yaml"), entry).expect("written");
+    let url = format!("postgres://127.0.0.1:{}/muster", free_port());
+    // All at once: each of them tries for a while.
+    let going: Vec<_> = [
+        "stats",
+        "queue list",
+        "run start nightly",
+        "run get x",
+        "run cancel x",
+        "task get x",
+        "task cancel x",
+        "explain event.json",
+        "dead-letter show x",
+        "dead-letter drop x",
+        "schedule pause nightly --reason none",
+        "target list",
+        "organization apply organization.yaml",
+        "query root=True --against objects --type hostname",
+    ]
+    .into_iter()
+    .map(|line| {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        let mut command = newcomer(&folder, &arguments);
+        command
+            .env("MUSTER_STORE_URL", &url)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        (line, command.spawn().expect("muster runs"))
+    })
+    .collect();
+    for (line, child) in going {
+        let (code, _, err) = told(&child.wait_with_output().expect("muster ends"));
+        assert_eq!(code, 3, "{line}: {err}");
+        assert!(err.contains("out of reach"), "{line}: {err}");
+    }
+}
+
 // --- Slips and worse ------------------------------------------------------------------------------------------------
 
 #[test]

@@ -255,7 +255,7 @@ async fn start(settings: &Settings, start: Start, output: Output) -> Result<(), 
         args["plugin"] = json!(plugin);
     }
     let ground = rules::ground(settings).await?;
-    serve::prepare(&ground).await?;
+    serve::ready(&ground).await?;
     let asked = request("run.start", start.request_id, start.organization, args);
     let answered = said(&ground, &asked).await?;
     if !start.wait {
@@ -383,7 +383,7 @@ pub(super) async fn ask(
     output: Output,
 ) -> Result<(), Failure> {
     let ground = rules::ground(settings).await?;
-    serve::prepare(&ground).await?;
+    serve::ready(&ground).await?;
     let answered = said(&ground, &request(command, None, organization, args)).await?;
     show(&answered, output);
     ground.store.close().await;

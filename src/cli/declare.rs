@@ -240,7 +240,7 @@ pub async fn declare(
     ground: &Arc<crate::ground::Ground>,
     texts: &[(&str, &str)],
 ) -> Result<(), Failure> {
-    serve::prepare(ground).await?;
+    serve::ready(ground).await?;
     let mut declared = Vec::new();
     for (name, text) in texts {
         let (read, complaints) =

@@ -22,7 +22,7 @@ pub struct Explain {
 
 pub async fn run(settings: &Settings, explain: &Explain, output: Output) -> Result<(), Failure> {
     let ground = rules::ground(settings).await?;
-    serve::prepare(&ground).await?;
+    serve::ready(&ground).await?;
     let intake = match &explain.queue {
         None => 0,
         Some(queue) => ground

@@ -78,7 +78,7 @@ pub async fn run(settings: &Settings, verb: Verb, output: Output) -> Result<(), 
         ),
     };
     let ground = rules::ground(settings).await?;
-    serve::prepare(&ground).await?;
+    serve::ready(&ground).await?;
     let asked = request(command, None, organization, args);
     let answered = match &verb {
         Verb::Show { .. } => said(&ground, &asked).await?,

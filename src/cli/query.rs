@@ -273,7 +273,7 @@ impl Asked {
         output: Output,
     ) -> Result<(), Failure> {
         let ground = rules::ground(settings).await?;
-        serve::prepare(&ground).await?;
+        serve::ready(&ground).await?;
         let catalogue = ground.catalogue();
         for object_type in self.query.histories().difference(&catalogue.historied) {
             eprintln!(

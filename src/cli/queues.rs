@@ -50,7 +50,7 @@ async fn list(
     output: Output,
 ) -> Result<(), Failure> {
     let ground = rules::ground(settings).await?;
-    serve::prepare(&ground).await?;
+    serve::ready(&ground).await?;
     let asked = request("queue.list", None, organization, json!({}));
     let answered = said(&ground, &asked).await?;
     ground.store.close().await;

@@ -113,7 +113,7 @@ async fn many(
     output: Output,
 ) -> Result<(), Failure> {
     let ground = rules::ground(settings).await?;
-    serve::prepare(&ground).await?;
+    serve::ready(&ground).await?;
     let answered = said_surely(&ground, request(command, None, organization, args)).await?;
     show(&answered, output);
     ground.store.close().await;
