@@ -1,5 +1,6 @@
 //! The command line: what each command is called, and how it ends.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -322,20 +323,20 @@ pub fn main() -> ExitCode {
     let done = runtime.block_on(dispatch(arguments));
     // A reader of standard input may still sit in its thread; it must not hold up the end.
     runtime.shutdown_background();
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            let (text, code) = match failure {
-                Failure::Found(text) => (text, 1),
-                Failure::Usage(text) => (text, 2),
-                Failure::Reach(text) => (text, 3),
-            };
-            if !text.is_empty() {
-                eprintln!("error: {}", output::shown(&text, true));
-            }
-            ExitCode::from(code)
+    let unwritten = output::unwritten();
+    let (text, code) = match done {
+        Ok(()) => (String::new(), u8::from(unwritten.is_some())),
+        Err(Failure::Found(text)) => (text, 1),
+        Err(Failure::Usage(text)) => (text, 2),
+        Err(Failure::Reach(text)) => (text, 3),
+    };
+    for text in [text].into_iter().chain(unwritten) {
+        if !text.is_empty() {
+            // Where that cannot be written either, the exit code says it.
+            let _ = writeln!(std::io::stderr(), "error: {}", output::shown(&text, true));
         }
     }
+    ExitCode::from(code)
 }
 
 async fn dispatch(arguments: Arguments) -> Result<(), Failure> {

@@ -1062,3 +1062,29 @@ fn a_reader_that_goes_away_ends_no_command_with_a_panic() {
     let (code, _, err) = told(&child.wait_with_output().expect("muster ends"));
     assert_eq!((code, err.as_str()), (0, ""));
 }
+
+#[test]
+fn output_that_cannot_be_written_is_told_and_exits_with_1() {
+    let house = embedded();
+    house.apply("more.yaml", "{kind: organization, id: other, name: Other}");
+    for line in [
+        "export",
+        "plugin list",
+        "object list --output json",
+        "stats",
+        "check more.yaml",
+        "demo",
+    ] {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        let full = fs::File::options().write(true).open("/dev/full");
+        let mut command = house.command(&arguments);
+        command.stdout(full.expect("opened")).stderr(Stdio::piped());
+        let child = command.spawn().expect("muster runs");
+        let (code, _, err) = told(&child.wait_with_output().expect("muster ends"));
+        assert_eq!(code, 1, "{line}: {err}");
+        assert!(
+            err.contains("error: standard output cannot be written: "),
+            "{line}: {err}"
+        );
+    }
+}

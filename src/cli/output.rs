@@ -1,6 +1,8 @@
 //! Tables for people, JSON for scripts.
 
 use std::borrow::Cow;
+use std::io::{ErrorKind, Write};
+use std::sync::OnceLock;
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{ContentArrangement, Table};
@@ -78,10 +80,32 @@ pub fn shown(text: &str, lines: bool) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Prints to standard output; a reader that went away is no error.
+/// Why something could not be printed, the first time.
+static UNWRITTEN: OnceLock<std::io::Error> = OnceLock::new();
+
+/// Prints to standard output. What cannot be written is told at the end of the command ([`unwritten`]), which does its
+/// work all the same.
 pub fn print(text: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stdout().lock(), "{}", shown(text, true));
+    written(writeln!(std::io::stdout().lock(), "{}", shown(text, true)));
+}
+
+/// Notes what went wrong with writing to standard output; a reader that went away is no error. Whether to go on.
+pub fn written(done: std::io::Result<()>) -> bool {
+    match done {
+        Ok(()) => true,
+        Err(error) => {
+            if error.kind() != ErrorKind::BrokenPipe {
+                let _ = UNWRITTEN.set(error);
+            }
+            false
+        }
+    }
+}
+
+/// What to say of output that could not be written.
+pub fn unwritten() -> Option<String> {
+    let why = UNWRITTEN.get()?;
+    Some(format!("standard output cannot be written: {why}"))
 }
 
 pub fn print_json(value: &Value) {

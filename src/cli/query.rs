@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use super::output::{listing, print, print_json};
+use super::output::{listing, print, print_json, written};
 use super::{Failure, Output, declare, rules, serve};
 use crate::catalogue::Catalogue;
 use crate::document::nearest;
@@ -406,11 +406,11 @@ fn batch(rules: &Rules) -> Result<(), Failure> {
             continue;
         }
         let answer = answer(rules, &line);
-        if writeln!(out, "{answer}").is_err() {
+        if !written(writeln!(out, "{answer}")) {
             return Ok(());
         }
     }
-    let _ = out.flush();
+    written(out.flush());
     Ok(())
 }
 
