@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use crate::document::{Complaint, Complaints, Document, Node, Place, Value, about, join, utf8};
@@ -260,14 +261,14 @@ fn open(path: Option<&Path>, variables: &[(String, String)]) -> Result<Document,
         });
     };
     let name = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|error| {
+    let bytes = std::fs::File::open(path).and_then(whole).map_err(|error| {
         let complaint = Complaint::error(
             name.as_str(),
             None,
             "",
             format!("the settings cannot be read: {error}"),
         );
-        match path.is_file() {
+        match path.is_file() || error.kind() == ErrorKind::FileTooLarge {
             true => complaint,
             false => complaint.with_help(format!(
                 "a file that --config or {} names must be there",
@@ -276,6 +277,22 @@ fn open(path: Option<&Path>, variables: &[(String, String)]) -> Result<Document,
         }
     })?;
     Document::toml(&name, utf8(&name, &bytes)?)
+}
+
+/// The most bytes of a file that people write.
+const LONGEST_FILE: u64 = 20_000_000;
+
+/// All that is in a file that people write; one without an end is not read to it.
+pub fn whole(file: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = file.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(read).is_ok_and(|read| read <= LONGEST_FILE) {
+        return Ok(bytes);
+    }
+    Err(std::io::Error::new(
+        ErrorKind::FileTooLarge,
+        format!("it is longer than {LONGEST_FILE} bytes, the most that a file may have"),
+    ))
 }
 
 /// Where each value came from.

@@ -1014,6 +1014,30 @@ fn hostile_files_are_findings_and_nothing_worse() {
 }
 
 #[test]
+fn a_file_without_an_end_is_refused_with_2() {
+    let folder = Folder::new("cli");
+    for (line, name) in [
+        ("explain /dev/zero", "/dev/zero"),
+        ("check /dev/zero", "/dev/zero"),
+        ("apply /dev/zero", "/dev/zero"),
+        ("apply -", "-"),
+        ("test /dev/zero", "/dev/zero"),
+        ("query root=True --object /dev/zero", "/dev/zero"),
+        ("schedule apply /dev/zero", "/dev/zero"),
+        ("--config /dev/zero stats", "/dev/zero"),
+    ] {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        let mut command = newcomer(&folder, &arguments);
+        command.stdin(fs::File::open("/dev/zero").expect("opened"));
+        let (code, _, err) = ended(command);
+        assert_eq!(code, 2, "{line}: {err}");
+        assert!(err.contains(&format!(" {name}: ")), "{line}: {err}");
+        let words = "it is longer than 20000000 bytes";
+        assert!(err.contains(words), "{line}: {err}");
+    }
+}
+
+#[test]
 fn hostile_lines_become_dead_letters_and_the_end_is_orderly() {
     let house = embedded();
     let mut input: Vec<u8> = Vec::new();

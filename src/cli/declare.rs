@@ -1,7 +1,7 @@
 //! Files of declarations: checked, applied with a diff, exported.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::catalogue::{Ahead, Stored, look_ahead};
 use crate::declaration::{Compiled, Declared, Kind, RunOnce, Variables, read_file};
 use crate::document::Complaint;
 use crate::rules::Rules;
-use crate::settings::Settings;
+use crate::settings::{Settings, whole};
 use crate::store::{Applied, Edit};
 
 #[derive(Debug, Args)]
@@ -142,12 +142,11 @@ pub fn read(
 
 /// The bytes of a file, or of standard input.
 pub fn bytes_of(file: &Path) -> Result<Vec<u8>, Failure> {
-    if file == Path::new("-") {
-        let mut bytes = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut bytes)?;
-        return Ok(bytes);
-    }
-    std::fs::read(file).map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))
+    let read = match file == Path::new("-") {
+        true => whole(std::io::stdin().lock()),
+        false => std::fs::File::open(file).and_then(whole),
+    };
+    read.map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))
 }
 
 /// One line of a diff.
