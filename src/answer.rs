@@ -49,6 +49,18 @@ pub async fn answer(
     requested: &Requested,
     who: &str,
 ) -> Result<Answer, StoreError> {
+    // An empty id would be that of everything that came to be without a request.
+    if requested
+        .id
+        .as_deref()
+        .is_some_and(|id| id.trim().is_empty())
+    {
+        return Ok(Err(Refused::new(
+            "wrong_argument",
+            "an id is not empty",
+            "leave the id of the request out, or give one that no other request has",
+        )));
+    }
     let bound = requested.organization.clone().unwrap_or_default();
     if let Some(id) = &requested.id
         && let Some(kept) = ground.store.answer_of(&bound, id).await?

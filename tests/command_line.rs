@@ -1074,6 +1074,15 @@ fn hostile_lines_become_dead_letters_and_the_end_is_orderly() {
 }
 
 #[test]
+fn an_empty_id_of_a_request_is_a_usage_error() {
+    let house = embedded();
+    let start = ["run", "start", "nightly", "--request-id", ""];
+    let (code, out, err) = ended(house.command(&start));
+    assert_eq!((code, out.as_str()), (2, ""), "{err}");
+    assert!(err.contains("an id is not empty"), "{err}");
+}
+
+#[test]
 fn a_reader_that_goes_away_ends_no_command_with_a_panic() {
     let house = embedded();
     let mut child = house

@@ -37,6 +37,7 @@ on_both!(
         an_organisation_neither_sees_nor_touches_tasks_of_another,
         dead_letters_are_messages_and_tasks_and_go_one_by_one,
         the_same_request_is_done_once_also_when_it_comes_twice_at_once,
+        a_request_with_an_empty_id_is_refused_and_starts_nothing,
         wrong_arguments_are_refused_with_what_would_be_right;
     declared:
         a_schedule_is_applied_with_ids_revision_and_its_next_five_instants,

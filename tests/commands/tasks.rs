@@ -408,6 +408,22 @@ pub async fn the_same_request_is_done_once_also_when_it_comes_twice_at_once(hous
     beside.store.close().await;
 }
 
+pub async fn a_request_with_an_empty_id_is_refused_and_starts_nothing(house: House) {
+    // Its run came to be without a request.
+    house.host("acme", "h1").await;
+    for id in ["", " "] {
+        for schedule in ["feeds", "nosuch"] {
+            let start = json!({"schedule": schedule});
+            let refused = house.ask_as(Some(id), None, "run.start", start).await;
+            let refused = refused.expect_err("an id is not empty");
+            assert_eq!(refused.code, "wrong_argument");
+            assert_eq!(refused.message, "an id is not empty");
+        }
+    }
+    let runs = house.done("run.list", json!({})).await;
+    assert_eq!(column(&runs["runs"], "cause"), ["event"]);
+}
+
 pub async fn wrong_arguments_are_refused_with_what_would_be_right(house: House) {
     for (command, args, code, said) in [
         ("task.lisst", json!({}), "unknown_command", "task.list"),
