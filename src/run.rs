@@ -43,12 +43,12 @@ impl Cause {
             .map(|(_, cause)| *cause)
     }
 
-    /// The class in the queue: manual requests first, then events, then what recurs.
+    /// The class in the queue: what people ask for first, then events, then what recurs.
     pub fn class(self) -> i64 {
         match self {
-            Cause::Manual => 0,
+            Cause::Manual | Cause::Retry => 0,
             Cause::Event | Cause::Chained => 1,
-            Cause::OnTime | Cause::CatchUp | Cause::Backfill | Cause::Retry => 2,
+            Cause::OnTime | Cause::CatchUp | Cause::Backfill => 2,
         }
     }
 }

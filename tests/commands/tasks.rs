@@ -130,6 +130,11 @@ pub async fn a_dead_task_is_made_anew_once_with_its_lineage(house: House) {
     let task = house.task(&new).await;
     assert_eq!(task["redrive_of"], json!(dead));
     assert_eq!(task["cause"], "retry");
+    // A person asked for it: it goes before events and what recurs.
+    assert_eq!(task["priority"], 1);
+    let queues = house.done("queue.list", json!({})).await;
+    let waiting = &queues["queues"][0]["waiting"];
+    assert_eq!(*waiting, json!({"manual": 1, "event": 0, "recurring": 0}));
     assert_eq!(task["inputs"][0]["primary_key"], "h1");
     assert_eq!(house.task(&dead).await["redriven_as"], made["run_id"]);
     assert_eq!(house.task(&dead).await["state"], "dead");
