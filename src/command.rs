@@ -19,7 +19,7 @@ mod task;
 
 pub use declared::{Apply, DeclaredCommand, IfExists};
 pub use letter::LetterCommand;
-pub use list::{Filter, Listing, Rows, Which};
+pub use list::{Filter, Listing, Rows, Which, position};
 pub use queue::QueueCommand;
 pub use run::{RunCommand, Start};
 pub use schedule::{Backfill, Preview, ScheduleCommand};

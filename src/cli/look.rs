@@ -109,12 +109,15 @@ fn asked_of(rows: Rows, filter: &Filter) -> Result<Listing, Failure> {
     if let Some(state) = filter.state.as_deref().filter(|_| !open) {
         asked = asked.with(column, state);
     }
+    let after = filter.after.as_deref().map(command::position).transpose();
     Ok(Listing {
         rows,
         filter: asked,
         limit: filter.limit,
         offset: filter.offset,
-        after: filter.after.clone().unwrap_or_default(),
+        after: after
+            .map_err(|wrong| Failure::Usage(format!("--after: {wrong}")))?
+            .unwrap_or_default(),
     })
 }
 

@@ -270,6 +270,18 @@ fn pinned(narrow: &Narrow, rows: Rows, only: &mut BTreeMap<String, Vec<String>>)
     }
 }
 
+/// Reads what a page comes after: an id, with a number where it is an attempt's. The row itself may be gone by now.
+pub fn position(text: &str) -> Result<String, String> {
+    let (id, number) = text.split_once(':').unwrap_or((text, "0"));
+    let known = uuid::Uuid::try_parse(id).is_ok_and(|read| read.to_string() == id);
+    if known && number.parse::<u32>().is_ok() {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "`{text}` is no place in a list; give `next` of the page before, or the id of a row"
+    ))
+}
+
 /// Reads what every list takes: `where`, `limit`, `after`, and columns by their names.
 pub(super) fn listing(rows: Rows, table: &mut Table<'_, '_>, columns: &[&str]) -> Listing {
     let mut filter = filter(rows, table);
@@ -283,7 +295,7 @@ pub(super) fn listing(rows: Rows, table: &mut Table<'_, '_>, columns: &[&str]) -
         filter,
         limit: table.int_in("limit", 1..=1000).unwrap_or(50),
         offset: table.int_in("offset", 0..=i64::MAX).unwrap_or(0),
-        after: table.word("after").unwrap_or_default(),
+        after: table.parsed("after", position).unwrap_or_default(),
     }
 }
 

@@ -455,6 +455,18 @@ pub async fn wrong_arguments_are_refused_with_what_would_be_right(house: House) 
             "1000",
         ),
         ("task.list", json!({"limt": 5}), "wrong_argument", "limit"),
+        (
+            "task.list",
+            json!({"after": "nosuch"}),
+            "wrong_argument",
+            "`next` of the page before",
+        ),
+        (
+            "attempt.list",
+            json!({"after": "nosuch:1"}),
+            "wrong_argument",
+            "`next` of the page before",
+        ),
         ("task.cancel", json!({}), "wrong_argument", "task_id"),
         (
             "task.cancel",
