@@ -100,7 +100,7 @@ pub async fn run<B: Bus>(
                             command = Some((asking, delivery.receipt));
                         }
                         Sorted::Message => {
-                            let (incoming, receipt) = incoming(&ground, delivery);
+                            let (incoming, receipt) = incoming(&ground, delivery, lines);
                             batch.push(incoming);
                             receipts.push(receipt);
                         }
@@ -295,7 +295,7 @@ fn sort<R>(delivery: &Delivery<R>, lines: bool) -> Sorted {
     Sorted::Message
 }
 
-fn incoming<R>(ground: &Ground, delivery: Delivery<R>) -> (Incoming, R) {
+fn incoming<R>(ground: &Ground, delivery: Delivery<R>, line: bool) -> (Incoming, R) {
     let (intake, status) = match delivery.source {
         Source::Events(intake) => (intake, false),
         _ => (0, true),
@@ -313,6 +313,7 @@ fn incoming<R>(ground: &Ground, delivery: Delivery<R>) -> (Incoming, R) {
         headers: delivery.headers,
         body: delivery.body,
         status,
+        line,
     };
     (incoming, delivery.receipt)
 }

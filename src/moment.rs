@@ -51,6 +51,12 @@ impl Moment {
             })
     }
 
+    /// Whether a text is written as an instant, and no calendar has such a one.
+    pub fn is_beyond(text: &str) -> bool {
+        let read = text.parse::<jiff::Timestamp>();
+        read.is_err_and(|wrong| wrong.is_range())
+    }
+
     pub fn timestamp(self) -> jiff::Timestamp {
         jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
     }

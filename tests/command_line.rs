@@ -1083,6 +1083,22 @@ fn an_empty_id_of_a_request_is_a_usage_error() {
 }
 
 #[test]
+fn a_line_that_sets_the_clock_to_no_instant_is_a_dead_letter_that_says_so() {
+    let house = embedded();
+    let input = b"{\"now\":\"yesterday\"}\n{\"now\":5}\n".to_vec();
+    let (status, _, log) = house.lines_and_end(input);
+    assert!(status.success(), "{log}");
+    let letters = house.json(&["dead-letter", "list"]);
+    let letters = letters.as_array().expect("letters");
+    assert_eq!(letters.len(), 2, "{letters:?}");
+    for letter in letters {
+        let said = letter["message"].as_str().expect("a text");
+        assert!(said.starts_with("now is "), "{said}");
+        assert!(said.contains("2026-11-21T09:30:00Z"), "{said}");
+    }
+}
+
+#[test]
 fn a_reader_that_goes_away_ends_no_command_with_a_panic() {
     let house = embedded();
     let mut child = house

@@ -129,6 +129,7 @@ impl Clerk<'_> {
             headers: letter.headers.clone(),
             body: letter.body.clone(),
             status,
+            line: false,
         };
         let handled = intake::handle(ground, std::slice::from_ref(&incoming)).await?;
         Ok(match handled.dead.first() {

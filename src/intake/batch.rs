@@ -28,6 +28,8 @@ pub struct Incoming {
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
     pub status: bool,
+    /// It says itself what it is.
+    pub line: bool,
 }
 
 /// What became of the messages of one batch.
@@ -194,7 +196,12 @@ fn read(ground: &Ground, message: &Incoming, now: Moment) -> Result<Told, Unread
             })?;
         return Ok(Told::Status(wire::read_status(&message.body, now)?));
     }
-    let event = wire::read_event(&as_message(message), &reading(ground, message.intake, now))?;
+    let event = wire::read_event(&as_message(message), &reading(ground, message.intake, now));
+    let event = event.map_err(|wrong| match wire::read_line(&message.body) {
+        // It was to set the clock, and is no event at all.
+        Err(wrong) if message.line => wrong,
+        _ => wrong,
+    })?;
     match conforms(ground, &event) {
         Ok(()) => Ok(Told::Event(Box::new(event))),
         Err(text) => Err(Unreadable {

@@ -336,8 +336,10 @@ impl Section {
     }
 
     pub(super) fn instant(&mut self, name: &str) -> Result<Moment, Unreadable> {
-        let text = self.text(name)?;
-        self.as_instant(name, &text)
+        match self.required(name)? {
+            Value::String(text) => self.as_instant(name, &text),
+            other => Err(self.wrong(name, &other, "an instant such as \"2026-11-21T09:30:00Z\"")),
+        }
     }
 
     pub(super) fn optional_instant(&mut self, name: &str) -> Result<Option<Moment>, Unreadable> {
@@ -355,8 +357,13 @@ impl Section {
 /// Reads an instant; `way` names the field where it is not one.
 pub(super) fn instant(text: &str, way: impl FnOnce() -> String) -> Result<Moment, Unreadable> {
     Moment::parse(text).map_err(|_| {
+        let flaw = if Moment::is_beyond(text) {
+            "no day or time, or later than 9999-12-30T22:00:00Z"
+        } else {
+            "not an instant"
+        };
         let message = format!(
-            "{} is `{}`, which is not an instant; write it as \"2026-11-21T09:30:00Z\"",
+            "{} is `{}`, which is {flaw}; write it as \"2026-11-21T09:30:00Z\"",
             way(),
             excerpt(text)
         );

@@ -237,6 +237,21 @@ fn lines_are_told_apart_by_their_shape() {
     }
     let wrong = read_line(br#"{"now":"noon"}"#).unwrap_err();
     assert_eq!(wrong.reason, Flaw::BadValue);
+    for (line, said) in [
+        (
+            r#"{"now":"noon"}"#,
+            "now is `noon`, which is not an instant;",
+        ),
+        (r#"{"now":5}"#, "now is the number 5; it must be an instant"),
+        (
+            r#"{"now":"9999-12-31T23:59:59Z"}"#,
+            "now is `9999-12-31T23:59:59Z`, which is no day or time, or later than 9999-12-30T22:00:00Z",
+        ),
+    ] {
+        let wrong = read_line(line.as_bytes()).unwrap_err();
+        assert!(wrong.message.starts_with(said), "{wrong}");
+        assert!(wrong.message.contains("2026-11-21T09:30:00Z"), "{wrong}");
+    }
     let deep = format!(
         "{{\"now\":{}1{}}}",
         "[".repeat(100_000),
