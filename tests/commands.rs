@@ -45,6 +45,7 @@ on_both!(
         organisations_plugins_sets_and_calendars_are_made_listed_and_deleted,
         an_organisation_declares_and_sees_only_what_is_its_own,
         an_event_is_explained_and_nothing_is_stored,
+        what_is_paused_already_keeps_a_new_reason_with_who_and_when,
         two_at_once_with_one_id_make_one_schedule_and_hear_the_same;
     life:
         what_happens_is_told_once_each_in_the_order_of_each_task,

@@ -88,12 +88,12 @@ impl Store {
         Ok(queues.into_values().collect())
     }
 
-    /// Nothing more is offered from the queue until it is resumed; false where it is paused already.
+    /// Nothing more is offered from the queue until it is resumed; false where it is paused already for the same reason.
     pub async fn pause_queue(&self, queue: &str, pause: &Pause) -> Result<bool, StoreError> {
         let paused = sqlx::query(
             "INSERT INTO queue AS q (name, paused_at, reason, who) VALUES ($1, $2, $3, $4) ON CONFLICT (name) \
              DO UPDATE SET paused_at = excluded.paused_at, reason = excluded.reason, who = excluded.who \
-             WHERE q.paused_at IS NULL",
+             WHERE q.paused_at IS NULL OR coalesce(q.reason, '') <> excluded.reason",
         )
         .bind(queue)
         .bind(pause.at.micros())

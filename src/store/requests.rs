@@ -77,8 +77,8 @@ impl Store {
         Ok(kept)
     }
 
-    /// A schedule does not fire until it is resumed; false where it is paused already. The catalogue's revision rises,
-    /// so every replica hears of it.
+    /// A schedule does not fire until it is resumed; false where it is paused already for the same reason. The catalogue's
+    /// revision rises, so every replica hears of it.
     pub async fn pause(&self, schedule_id: &str, pause: &Pause) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
         let told = (
@@ -89,7 +89,9 @@ impl Store {
         self.raise_for_pauses(&mut transaction, schedule_id, told, pause.at)
             .await?;
         let paused = sqlx::query(
-            "INSERT INTO pause (schedule_id, reason, who, paused_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            "INSERT INTO pause AS p (schedule_id, reason, who, paused_at) VALUES ($1, $2, $3, $4) ON CONFLICT (schedule_id) \
+             DO UPDATE SET paused_at = excluded.paused_at, reason = excluded.reason, who = excluded.who \
+             WHERE p.reason <> excluded.reason",
         )
         .bind(schedule_id)
         .bind(&pause.reason)

@@ -365,3 +365,26 @@ pub async fn two_at_once_with_one_id_make_one_schedule_and_hear_the_same(house: 
     assert_eq!(one, other);
     beside.store.close().await;
 }
+
+pub async fn what_is_paused_already_keeps_a_new_reason_with_who_and_when(house: House) {
+    for (noun, name) in [("schedule", "feeds"), ("queue", "muster.tasks.reader")] {
+        let command = format!("{noun}.pause");
+        let pause = |reason: &str| json!({noun: name, "reason": reason});
+        let first = house.done(&command, pause("the feed is down")).await;
+        let same = house.done(&command, pause("the feed is down")).await;
+        assert_eq!(same["changed"], false, "{noun}");
+        assert_eq!(same["paused"], first["paused"]);
+        let other = house.done(&command, pause("it is moved")).await;
+        assert_eq!(other["changed"], true, "{noun}");
+        assert_eq!(other["paused"]["reason"], "it is moved");
+        assert_eq!(other["paused"]["who"], "tester");
+        assert_eq!(
+            other["paused"]["at"],
+            house.ground.clock.now().to_string(),
+            "since the one who said it last"
+        );
+        let command = format!("{noun}.resume");
+        let resumed = house.done(&command, json!({noun: name})).await;
+        assert_eq!(resumed["changed"], true);
+    }
+}
