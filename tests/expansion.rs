@@ -753,7 +753,7 @@ async fn runs_of_organizations_are_claimed_in_turns_each_by_one_replica(house: H
     let third = claim("", now, until).await.expect("the other of acme");
     assert_eq!(third.organization, "acme");
     assert!(
-        third.id > first.id,
+        third.scheduled_for > first.scheduled_for,
         "the one that waited longest went first"
     );
     assert!(claim("", now, until).await.is_none(), "all are somebody's");
