@@ -64,7 +64,7 @@ impl Namespace {
             .told(
                 "registry",
                 REGISTRY,
-                json!({"uri": "https://registry-1.docker.io", "repositories": ["repo1", "repo2"]}),
+                json!({"uri": "https://registry.example.org", "repositories": ["repo1", "repo2"]}),
             )
             .await;
         there
@@ -256,7 +256,7 @@ async fn a_registry_is_discovered_by_the_clock_and_its_images_are_scanned_after_
     let name = running["run_name"].as_str().expect("a name");
     assert_eq!(
         said,
-        format!("https://registry-1.docker.io {name} on_time with credentials\n")
+        format!("https://registry.example.org {name} on_time with credentials\n")
     );
 
     for (registry, image) in [(REGISTRY, "a"), (REGISTRY, "b"), ("another", "c")] {
