@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::moment::{Moment, Span};
-use crate::object::{FILE, Object, TypeNames};
+use crate::object::{Change, FILE, Object, TypeNames, Word};
 use crate::plugin::{Plugin, is_type_name};
 use crate::policy::{Defaults, WorkerSettings};
 use crate::query::schema::Field;
@@ -82,6 +82,20 @@ impl Rules {
                 self.types.schema(declared)
             }
             open => Schema::open(open),
+        }
+    }
+
+    /// Whether what a change says of an object is as its type declares it.
+    pub fn takes(&self, change: &Change) -> Result<(), String> {
+        match (&change.object_type, &change.word) {
+            (
+                Some(object_type),
+                Word::Object {
+                    attributes: Some(attributes),
+                    ..
+                },
+            ) => self.conforms(object_type, attributes),
+            _ => Ok(()),
         }
     }
 

@@ -14,7 +14,7 @@ use super::{Failure, Output, rules};
 use crate::ground::Ground;
 use crate::intake::{Imported, import};
 use crate::moment::Moment;
-use crate::object::{Told, Word};
+use crate::object::Told;
 use crate::policy::{Format, Order};
 use crate::rules::Rules;
 use crate::settings::Settings;
@@ -246,17 +246,7 @@ fn told(line: &[u8], rules: &Rules) -> Result<Told, String> {
         arrival: 0,
     };
     let event = wire::read_event(&message, &reading).map_err(|wrong| wrong.to_string())?;
-    let change = &event.told.change;
-    if let (
-        Some(object_type),
-        Word::Object {
-            attributes: Some(attributes),
-            ..
-        },
-    ) = (&change.object_type, &change.word)
-    {
-        rules.conforms(object_type, attributes)?;
-    }
+    rules.takes(&event.told.change)?;
     Ok(event.told)
 }
 

@@ -9,7 +9,7 @@ use super::beyond::Beyond;
 use crate::decide::{Desk, Impossible, Plan, change};
 use crate::ground::{Ground, count_plan, persist, terms_of};
 use crate::moment::Moment;
-use crate::object::{FILE, ObjectKey, Word};
+use crate::object::{FILE, ObjectKey};
 use crate::policy::Acknowledge;
 use crate::progress::{Step, progress};
 use crate::store::{Commit, Committed, DeadLetter, Known, Reported, StoreError, Wanted};
@@ -202,7 +202,7 @@ fn read(ground: &Ground, message: &Incoming, now: Moment) -> Result<Told, Unread
         Err(wrong) if message.line => wrong,
         _ => wrong,
     })?;
-    match conforms(ground, &event) {
+    match ground.rules.takes(&event.told.change) {
         Ok(()) => Ok(Told::Event(Box::new(event))),
         Err(text) => Err(Unreadable {
             reason: "wrong_type",
@@ -303,20 +303,6 @@ async fn bury(ground: &Ground, letters: &[DeadLetter]) -> Result<(), StoreError>
 }
 
 /// Whether the attributes of an event are what their type declares.
-pub(super) fn conforms(ground: &Ground, event: &Event) -> Result<(), String> {
-    let change = &event.told.change;
-    match (&change.object_type, &change.word) {
-        (
-            Some(object_type),
-            Word::Object {
-                attributes: Some(attributes),
-                ..
-            },
-        ) => ground.rules.conforms(object_type, attributes),
-        _ => Ok(()),
-    }
-}
-
 pub(super) fn as_message(message: &Incoming) -> Message<'_> {
     Message {
         body: &message.body,

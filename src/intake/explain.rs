@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::batch::{Incoming, Read, as_message, conforms, reading, wanted};
+use super::batch::{Incoming, Read, as_message, reading, wanted};
 use super::beyond::Beyond;
 use crate::catalogue::Catalogue;
 use crate::decide::{Desk, Finding, Impossible, Plan, World, change};
@@ -23,7 +23,7 @@ pub async fn explain(
         Ok(event) => event,
         Err(unreadable) => return Ok(Err(unreadable)),
     };
-    let nonconforming = conforms(ground, &event).err();
+    let nonconforming = ground.rules.takes(&event.told.change).err();
     let read = Read { at: 0, event };
     let mut beyond = Beyond::default();
     let mut wanted = wanted(std::slice::from_ref(&read));

@@ -6,7 +6,7 @@ use super::{Before, Case, Cue, Refused, Wanted};
 use crate::declaration::{Variables, entries, is_case};
 use crate::document::{Complaint, Complaints, Document, Field, Node, Table};
 use crate::moment::{Moment, Span};
-use crate::object::{Object, Told, Word, merge};
+use crate::object::{Object, Told, merge};
 use crate::policy::{Format, Order};
 use crate::rules::Rules;
 use crate::run::Reason;
@@ -174,16 +174,7 @@ fn read_told(event: &Json, rules: &Rules, now: Moment) -> Result<Told, String> {
     let told = wire::read_event(&message, &reading)
         .map_err(|unreadable| unreadable.to_string())?
         .told;
-    if let (
-        Some(object_type),
-        Word::Object {
-            attributes: Some(attributes),
-            ..
-        },
-    ) = (&told.change.object_type, &told.change.word)
-    {
-        rules.conforms(object_type, attributes)?;
-    }
+    rules.takes(&told.change)?;
     Ok(told)
 }
 
