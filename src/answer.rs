@@ -86,7 +86,7 @@ pub async fn answer(
         Command::Attempts(listing) => clerk.list(&listing).await?,
         Command::DeadLetter(asked) => clerk.of_letters(asked).await?,
         Command::Declared(asked) => clerk.of_declared(asked).await?,
-        Command::Explain { event, queue } => clerk.explain(&event, queue.as_deref()).await?,
+        Command::Explain(asked) => clerk.explain(asked).await?,
         Command::Stats => clerk.stats().await?,
     };
     if requested.id.is_some()

@@ -9,6 +9,7 @@ use crate::document::{Complaints, Node, Table, nearest};
 use crate::wire::Refused;
 
 mod declared;
+mod explain;
 mod letter;
 mod list;
 mod queue;
@@ -18,6 +19,7 @@ mod target;
 mod task;
 
 pub use declared::{Apply, DeclaredCommand, IfExists};
+pub use explain::ExplainCommand;
 pub use letter::LetterCommand;
 pub use list::{Filter, Listing, Rows, Which, position};
 pub use queue::QueueCommand;
@@ -37,11 +39,7 @@ pub enum Command {
     Attempts(Listing),
     DeadLetter(LetterCommand),
     Declared(DeclaredCommand),
-    Explain {
-        event: String,
-        /// The queue that it would come from.
-        queue: Option<String>,
-    },
+    Explain(ExplainCommand),
     Stats,
 }
 
@@ -72,7 +70,7 @@ const NOUNS: [(&str, &[&str], Read); 13] = [
     ("task", &task::VERBS, task::read),
     ("attempt", &task::ATTEMPT_VERBS, task::read_attempt),
     ("dead_letter", &letter::VERBS, letter::read),
-    ("explain", &[""], explain),
+    ("explain", &[""], explain::read),
     ("stats", &[""], |_, _| Some(Command::Stats)),
 ];
 
@@ -138,19 +136,6 @@ fn unknown(name: &str) -> Refused {
         near => format!("did you mean {}?", near.join(" or ")),
     };
     Refused::new("unknown_command", format!("`{name}` is no command"), help)
-}
-
-/// An event as the bus would bring it: a text, or JSON as it is.
-fn explain(_: &str, table: &mut Table<'_, '_>) -> Option<Command> {
-    let queue = table.word("queue");
-    if !table.require("event") {
-        return None;
-    }
-    let event = match table.node("event")?.to_json() {
-        Value::String(text) => text,
-        other => other.to_string(),
-    };
-    Some(Command::Explain { event, queue })
 }
 
 /// A word without which the command means nothing.

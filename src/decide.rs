@@ -195,8 +195,12 @@ pub struct Desk<'a> {
     pub findings: Option<&'a mut Vec<Finding>>,
 }
 
-/// A change becomes part of the world, and what it triggers part of the plan.
-pub fn change(desk: &mut Desk<'_>, world: &mut World, told: &Told) -> Result<(), Impossible> {
+/// A change becomes part of the world, and what it triggers part of the plan; answers with what it did to its object.
+pub fn change(
+    desk: &mut Desk<'_>,
+    world: &mut World,
+    told: &Told,
+) -> Result<Vec<Operation>, Impossible> {
     let key = &told.change.key;
     let catalogue = desk.catalogue;
     let organization = match catalogue.organizations.get(&key.organization) {
@@ -273,7 +277,7 @@ pub fn change(desk: &mut Desk<'_>, world: &mut World, told: &Told) -> Result<(),
             .any(|mime| mime.starts_with("error/"));
     if merged.operations.is_empty() || spoiled {
         desk.plan.unchanged += u64::from(merged.operations.is_empty());
-        return Ok(());
+        return Ok(merged.operations);
     }
     trigger(
         desk,
@@ -284,7 +288,7 @@ pub fn change(desk: &mut Desk<'_>, world: &mut World, told: &Told) -> Result<(),
         before.as_ref(),
         &merged.operations,
     );
-    Ok(())
+    Ok(merged.operations)
 }
 
 fn note(desk: &mut Desk<'_>, scheduled: &Scheduled, outcome: FindingOutcome) {

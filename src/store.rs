@@ -23,6 +23,7 @@ mod claiming;
 mod columns;
 mod commit;
 mod declared;
+mod events;
 mod expanding;
 mod history;
 mod indexes;
@@ -46,6 +47,7 @@ pub use by_hand::{Deed, Ended, HandDone, Past, Redrive};
 pub use claiming::{Ask, Busy, Claims};
 pub use commit::{Commit, Committed, CursorMove};
 pub use declared::{Applied, Edit, Since};
+pub use events::{EventsOf, KeptEvent, RunOfEvent};
 pub use expanding::{ExpandingRun, Expansion, Held};
 pub use leaving::Leaving;
 pub use letters::{DeadLetter, StoredLetter};
@@ -146,7 +148,7 @@ pub struct Listened {
 }
 
 /// The numbered changes of the schema, in order, for each database.
-const MIGRATIONS: [(i64, &str, &str, &str); 9] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 10] = [
     (
         1,
         "house",
@@ -200,6 +202,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 9] = [
         "life",
         include_str!("../migrations/postgres/0009_life.sql"),
         include_str!("../migrations/sqlite/0009_life.sql"),
+    ),
+    (
+        10,
+        "events",
+        include_str!("../migrations/postgres/0010_events.sql"),
+        include_str!("../migrations/sqlite/0010_events.sql"),
     ),
 ];
 

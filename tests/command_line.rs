@@ -530,6 +530,50 @@ fn explain_says_the_same_in_json() {
 }
 
 #[test]
+fn explain_tells_of_a_handled_event_what_was_made_of_it() {
+    let house = embedded();
+    house.lines(format!("{EVENT}\n").into_bytes());
+    let out = house.done(&["explain", "--event", "e-1"]);
+    for words in [
+        "from muster.events: the object was created",
+        "of new hosts: running",
+        "of dns-records: dispatched",
+        "What would be made of it now:",
+        "- dns-records: duplicate",
+    ] {
+        assert!(out.contains(words), "expected `{words}` in:\n{out}");
+    }
+    for (arguments, code, words) in [
+        (
+            &["explain", "--event", "e-9"] as &[&str],
+            1,
+            "no event `e-9` is kept",
+        ),
+        (
+            &["explain", "--event", "e-1", "--source", "/else"],
+            1,
+            "of the source `/else`",
+        ),
+        (
+            &["explain", "--event", "e-1", "-"],
+            2,
+            "cannot be used with",
+        ),
+        (
+            &["explain", "-", "--source", "/else"],
+            2,
+            "cannot be used with",
+        ),
+        (&["explain"], 2, "--event"),
+    ] {
+        let output = house.run(arguments);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {err}");
+        assert!(err.contains(words), "expected `{words}` in:\n{err}");
+    }
+}
+
+#[test]
 fn explain_tells_why_a_message_would_be_a_dead_letter() {
     let house = embedded();
     for (event, words) in [

@@ -9,6 +9,8 @@ mod asking;
 mod brokers;
 #[path = "commands/declared.rs"]
 mod declared;
+#[path = "commands/explain.rs"]
+mod explain;
 #[path = "commands/life.rs"]
 mod life;
 #[path = "commands/tasks.rs"]
@@ -47,6 +49,9 @@ on_both!(
         an_event_is_explained_and_nothing_is_stored,
         what_is_paused_already_keeps_a_new_reason_with_who_and_when,
         two_at_once_with_one_id_make_one_schedule_and_hear_the_same;
+    explain:
+        an_event_that_was_handled_is_explained_with_what_was_made_of_it,
+        an_event_that_is_not_kept_or_not_ones_own_is_not_explained;
     life:
         what_happens_is_told_once_each_in_the_order_of_each_task,
         where_nobody_wants_to_be_told_nothing_is_written;

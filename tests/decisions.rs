@@ -122,7 +122,7 @@ impl Case {
             plan: &mut plan,
             findings: None,
         };
-        change(&mut desk, &mut self.world, told).map(|()| plan)
+        change(&mut desk, &mut self.world, told).map(|_| plan)
     }
 
     fn explain(&mut self, told: &Told) -> Vec<Finding> {

@@ -3,51 +3,60 @@
 use serde_json::{Map, Value, json};
 
 use super::{Answer, Clerk};
+use crate::command::ExplainCommand;
 use crate::decide::FindingOutcome;
 use crate::intake::{self, Explained, Incoming};
 use crate::object::Object;
 use crate::query::{Facts, Fields, Nowhere};
 use crate::run::Turn;
-use crate::store::StoreError;
+use crate::store::{RunOfEvent, StoreError};
 use crate::trigger::Untouched;
 use crate::wire::Refused;
 
 impl Clerk<'_> {
-    /// What would be decided about an event now. Nothing is stored.
-    pub(super) async fn explain(
-        &self,
-        event: &str,
-        queue: Option<&str>,
-    ) -> Result<Answer, StoreError> {
-        let ground = self.ground;
-        let intake = match queue {
-            None => 0,
-            Some(queue) => {
-                let known = ground.intakes.iter();
-                match known.clone().position(|rule| rule.queue == queue) {
-                    Some(intake) => intake,
-                    None => {
-                        let names: Vec<&str> = known.map(|rule| rule.queue.as_str()).collect();
-                        return Ok(Err(Refused::new(
-                            "not_found",
-                            format!("no intake reads `{queue}`"),
-                            format!("known: {}", names.join(", ")),
-                        )));
-                    }
-                }
+    pub(super) async fn explain(&self, asked: ExplainCommand) -> Result<Answer, StoreError> {
+        match asked {
+            ExplainCommand::Event { event, queue } => {
+                let intake = match queue {
+                    None => 0,
+                    Some(queue) => allowed!(self.intake_of(&queue)),
+                };
+                let message = Incoming {
+                    intake,
+                    queue: self.queue_of(intake),
+                    body: event.into_bytes(),
+                    ..Incoming::default()
+                };
+                self.event(&message).await
             }
-        };
-        let message = Incoming {
-            intake,
-            queue: ground
-                .intakes
-                .get(intake)
-                .map(|rule| rule.queue.clone())
-                .unwrap_or_default(),
-            body: event.as_bytes().to_vec(),
-            ..Incoming::default()
-        };
-        Ok(match intake::explain(ground, &message).await? {
+            ExplainCommand::Kept { event_id, source } => {
+                self.kept(&event_id, source.as_deref().unwrap_or_default())
+                    .await
+            }
+        }
+    }
+
+    fn intake_of(&self, queue: &str) -> Result<usize, Refused> {
+        let known = self.ground.intakes.iter();
+        let at = known.clone().position(|rule| rule.queue == queue);
+        at.ok_or_else(|| {
+            let names: Vec<&str> = known.map(|rule| rule.queue.as_str()).collect();
+            Refused::new(
+                "not_found",
+                format!("no intake reads `{queue}`"),
+                format!("known: {}", names.join(", ")),
+            )
+        })
+    }
+
+    fn queue_of(&self, intake: usize) -> String {
+        let rule = self.ground.intakes.get(intake);
+        rule.map(|rule| rule.queue.clone()).unwrap_or_default()
+    }
+
+    /// What would be decided about an event now. Nothing is stored.
+    async fn event(&self, message: &Incoming) -> Result<Answer, StoreError> {
+        Ok(match intake::explain(self.ground, message).await? {
             Err(unreadable) => Err(Refused::new(
                 unreadable.reason.word(),
                 unreadable.message,
@@ -78,6 +87,84 @@ impl Clerk<'_> {
             }
         })
     }
+
+    /// An event that was handled: what would be made of it now, and what was made of it then.
+    async fn kept(&self, event_id: &str, source: &str) -> Result<Answer, StoreError> {
+        let store = &self.ground.store;
+        let bound = self.bound.unwrap_or_default();
+        let found = store.events_named(event_id, source, bound).await?;
+        let Some(event) = found.first() else {
+            return Ok(Err(self.not_kept(event_id, source).await?));
+        };
+        let mut sources: Vec<&str> = found.iter().map(|event| event.source.as_str()).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        if sources.len() > 1 {
+            return Ok(Err(Refused::new(
+                "ambiguous",
+                format!("several sources sent an event `{event_id}`"),
+                format!("name the source too: {}", sources.join(", ")),
+            )));
+        }
+        let message = Incoming {
+            intake: allowed!(self.intake_of(&event.queue)),
+            queue: event.queue.clone(),
+            routing_key: event.routing_key.clone(),
+            content_type: event.content_type.clone(),
+            message_id: event.message_id.clone(),
+            headers: event.headers.clone(),
+            body: event.body.as_bytes().to_vec(),
+            ..Incoming::default()
+        };
+        let mut told = allowed!(self.event(&message).await?);
+        let primary_key = told["primary_key"].as_str().unwrap_or_default().to_owned();
+        let runs = store.runs_of_event(event, &primary_key).await?;
+        let operations: Vec<&str> = event.operations.iter().map(|op| op.word()).collect();
+        told["kept"] = json!({
+            "id": event.id, "source": event.source, "queue": event.queue,
+            "handled_at": event.handled_at.to_string(), "operations": operations,
+        });
+        told["made"] = runs.iter().map(run_as).collect();
+        Ok(Ok(told))
+    }
+
+    /// What is not kept any more, or never was, and what would be right.
+    async fn not_kept(&self, event_id: &str, source: &str) -> Result<Refused, StoreError> {
+        let of = match source {
+            "" => String::new(),
+            source => format!(" of the source `{source}`"),
+        };
+        let oldest = match self.bound {
+            None => self.ground.store.oldest_event().await?,
+            Some(_) => None,
+        };
+        let since = oldest.map_or(String::new(), |at| {
+            format!(", the oldest of now since {at}")
+        });
+        Ok(Refused::new(
+            "not_found",
+            format!("no event `{event_id}`{of} is kept"),
+            format!(
+                "events are kept for as long as retention.events says{since}; \
+                 give the event itself: muster explain FILE, or the argument event"
+            ),
+        ))
+    }
+}
+
+/// What an event set off when it was handled.
+fn run_as(run: &RunOfEvent) -> Value {
+    let tasks: Vec<Value> = run
+        .tasks
+        .iter()
+        .map(|(id, plugin, state, reason)| {
+            json!({"id": id, "plugin": plugin, "state": state, "reason": reason})
+        })
+        .collect();
+    json!({
+        "run_id": run.run_id, "schedule": run.schedule, "state": run.state, "reason": run.reason,
+        "refused": run.refused, "tasks": tasks,
+    })
 }
 
 /// A decision as people are told of it.

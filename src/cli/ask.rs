@@ -382,12 +382,23 @@ pub(super) async fn ask(
     args: Value,
     output: Output,
 ) -> Result<(), Failure> {
+    let answered = answered(settings, command, organization, args).await?;
+    show(&answered, output);
+    Ok(())
+}
+
+/// The answer to what can be asked on the bus too.
+pub(super) async fn answered(
+    settings: &Settings,
+    command: &str,
+    organization: Option<String>,
+    args: Value,
+) -> Result<Value, Failure> {
     let ground = rules::ground(settings).await?;
     serve::ready(&ground).await?;
     let answered = said(&ground, &request(command, None, organization, args)).await?;
-    show(&answered, output);
     ground.store.close().await;
-    Ok(())
+    Ok(answered)
 }
 
 /// One entry a line, lists below it.

@@ -2,25 +2,39 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
-use serde_json::{Value, json};
+use clap::{ArgGroup, Args};
+use serde_json::{Map, Value, json};
 
 use super::output::{print, print_json};
-use super::{Failure, Output, declare, rules, serve};
+use super::{Failure, Output, ask, declare, rules, serve};
 use crate::answer::explained_as;
-use crate::intake::{self, Explained, Incoming};
+use crate::intake::{self, Incoming};
 use crate::settings::Settings;
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).args(["file", "event"]))]
 pub struct Explain {
     /// A file with one event, as the bus would bring it; `-` is standard input
-    event: PathBuf,
-    /// The queue that it would come from, where that decides its format
-    #[arg(long, value_name = "QUEUE")]
+    #[arg(value_name = "EVENT_FILE")]
+    file: Option<PathBuf>,
+    /// The id of an event that was handled: what was made of it, and what would be now
+    #[arg(long, value_name = "ID")]
+    event: Option<String>,
+    /// The source of that event, where several have sent one with that id
+    #[arg(long, value_name = "SOURCE", conflicts_with = "file")]
+    source: Option<String>,
+    /// The queue that the event of a file would come from, where that decides its format
+    #[arg(long, value_name = "QUEUE", conflicts_with = "event")]
     queue: Option<String>,
+    /// Only where it is of this organisation
+    #[arg(long, value_name = "ID", conflicts_with = "file")]
+    organization: Option<String>,
 }
 
 pub async fn run(settings: &Settings, explain: &Explain, output: Output) -> Result<(), Failure> {
+    let Some(file) = &explain.file else {
+        return asked(settings, explain, output).await;
+    };
     let ground = rules::ground(settings).await?;
     serve::ready(&ground).await?;
     let intake = match &explain.queue {
@@ -48,7 +62,7 @@ pub async fn run(settings: &Settings, explain: &Explain, output: Output) -> Resu
             .get(intake)
             .map(|rule| rule.queue.clone())
             .unwrap_or_default(),
-        body: declare::bytes_of(&explain.event)?,
+        body: declare::bytes_of(file)?,
         ..Incoming::default()
     };
     let explained = match intake::explain(&ground, &message).await? {
@@ -64,15 +78,38 @@ pub async fn run(settings: &Settings, explain: &Explain, output: Output) -> Resu
         }
     };
     let told = explained_as(&explained);
-    match output {
-        Output::Json => print_json(&told),
-        Output::Table => as_text(&explained, &told),
-    }
     ground.store.close().await;
+    show_event(&told, output)
+}
+
+/// What can be asked on the bus too.
+async fn asked(settings: &Settings, explain: &Explain, output: Output) -> Result<(), Failure> {
+    let mut args = Map::new();
+    let said = [("event_id", &explain.event), ("source", &explain.source)];
+    for (name, value) in said {
+        if let Some(value) = value {
+            args.insert(name.to_owned(), json!(value));
+        }
+    }
+    let told = ask::answered(
+        settings,
+        "explain",
+        explain.organization.clone(),
+        Value::Object(args),
+    )
+    .await?;
+    show_event(&told, output)
+}
+
+fn show_event(told: &Value, output: Output) -> Result<(), Failure> {
+    match output {
+        Output::Json => print_json(told),
+        Output::Table => as_text(told),
+    }
     // A dead letter is a no, whoever finds it to be one.
-    match explained.impossible {
-        Some(_) => Err(Failure::Found(String::new())),
-        None => Ok(()),
+    match told["impossible"] {
+        Value::Null => Ok(()),
+        _ => Err(Failure::Found(String::new())),
     }
 }
 
@@ -85,63 +122,64 @@ fn indent(text: &str, by: usize) -> String {
         .join("\n")
 }
 
-fn as_text(explained: &Explained, told: &Value) {
-    let change = &explained.event.told.change;
-    let text = |value: &Value, name: &str| {
-        value
-            .get(name)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
+fn text<'v>(value: &'v Value, name: &str) -> &'v str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn items<'v>(value: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
+    value
+        .get(name)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+fn as_text(told: &Value) {
     print(&format!(
         "{} on {} of {}",
-        explained.event.told.event_type, change.key.primary_key, change.key.organization
+        text(&told["event"], "type"),
+        text(told, "primary_key"),
+        text(told, "organization")
     ));
-    if explained.handled_before {
-        print("it was handled before: the same message again does nothing");
+    match told.get("kept") {
+        Some(kept) => as_it_was(kept, told),
+        None if told["handled_before"] == json!(true) => {
+            print("it was handled before: the same message again does nothing");
+        }
+        None => {}
     }
-    if let Some(impossible) = &explained.impossible {
+    if !told["impossible"].is_null() {
         print(&format!(
             "it would become a dead letter: {}",
-            impossible.message
+            text(told, "impossible")
         ));
         return;
     }
-    if explained.plan.late > 0 {
+    if told["late"] == json!(true) {
         print("something newer is known: what is older of it overwrites nothing");
     }
-    if explained.as_new {
+    if told["unchanged"] == json!(true) {
         print("it leaves the object as it is, so it triggers nothing now. If the object were new:");
     }
-    for withdrawal in &explained.plan.withdrawn {
+    for withdrawal in items(told, "withdraws") {
         print(&format!(
             "withdraws task {} ({})",
-            withdrawal.task_id, withdrawal.reason
+            text(withdrawal, "task"),
+            text(withdrawal, "reason")
         ));
     }
-    let schedules = told
-        .get("schedules")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    for finding in &schedules {
+    for finding in items(told, "schedules") {
         let name = text(finding, "schedule");
         if finding.get("triggered") == Some(&json!(false)) {
             print(&format!("\n- {name}: not triggered"));
-            print(&indent(&text(finding, "why"), 4));
+            print(&indent(text(finding, "why"), 4));
             continue;
         }
         print(&format!("\n+ {name}: triggered"));
         if finding.get("why").is_some() {
-            print(&indent(&text(finding, "why"), 4));
+            print(&indent(text(finding, "why"), 4));
         }
-        for plugin in finding
-            .get("plugins")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
+        for plugin in items(finding, "plugins") {
             let id = text(plugin, "plugin");
             if plugin.get("task") == Some(&json!(true)) {
                 print(&format!("    + {id}: a task"));
@@ -154,26 +192,60 @@ fn as_text(explained: &Explained, told: &Value) {
                 ));
             }
         }
-        for plugin in finding
-            .get("not_selected")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
+        for plugin in items(finding, "not_selected") {
             print(&format!(
                 "    - {}: not selected by `plugins`",
                 text(plugin, "plugin")
             ));
-            print(&indent(&text(plugin, "query"), 8));
+            print(&indent(text(plugin, "query"), 8));
         }
     }
-    let looked = explained.plan.looked;
+    let looked = &told["matching"];
     print(&format!(
         "\n{} tasks would be made. Of {} schedules, {} were candidates, {} of which were checked further; {} matched",
-        explained.plan.tasks.len(),
-        explained.catalogue.schedules.len(),
-        looked.candidates,
-        looked.checks,
-        looked.matches
+        told["tasks"],
+        looked["schedules"],
+        looked["candidates"],
+        looked["checks"],
+        looked["matches"]
     ));
+}
+
+/// What was made of an event when it was handled.
+fn as_it_was(kept: &Value, told: &Value) {
+    let operations: Vec<&str> = items(kept, "operations")
+        .filter_map(Value::as_str)
+        .collect();
+    print(&format!(
+        "handled at {}, from {}: {}",
+        text(kept, "handled_at"),
+        text(kept, "queue"),
+        match operations.as_slice() {
+            [] => "it left the object as it was".to_owned(),
+            words => format!("the object was {}", words.join(" and ")),
+        }
+    ));
+    let mut runs = 0;
+    for run in items(told, "made") {
+        runs += 1;
+        print(&format!(
+            "  run {} of {}: {}",
+            text(run, "run_id"),
+            text(run, "schedule"),
+            text(run, "state")
+        ));
+        for task in items(run, "tasks") {
+            print(&format!(
+                "    task {} of {}: {} {}",
+                text(task, "id"),
+                text(task, "plugin"),
+                text(task, "state"),
+                text(task, "reason")
+            ));
+        }
+    }
+    if runs == 0 {
+        print("  it set off no run that is still kept");
+    }
+    print("What would be made of it now:");
 }

@@ -9,10 +9,10 @@ use super::beyond::Beyond;
 use crate::decide::{Desk, Impossible, Plan, change};
 use crate::ground::{Ground, count_plan, persist, terms_of};
 use crate::moment::Moment;
-use crate::object::{FILE, ObjectKey};
+use crate::object::{FILE, ObjectKey, Operation};
 use crate::policy::Acknowledge;
 use crate::progress::{Step, progress};
-use crate::store::{Commit, Committed, DeadLetter, Known, Reported, StoreError, Wanted};
+use crate::store::{Commit, Committed, DeadLetter, KeptEvent, Known, Reported, StoreError, Wanted};
 use crate::task::{Ending, Status, StatusWord};
 use crate::wire::{self, Event, Message, Reading};
 
@@ -313,6 +313,35 @@ pub(super) fn as_message(message: &Incoming) -> Message<'_> {
     }
 }
 
+/// An event as it is kept, for whoever asks later why it did what it did.
+fn keep(
+    id: String,
+    incoming: &Incoming,
+    event: &Event,
+    operations: Vec<Operation>,
+    now: Moment,
+) -> KeptEvent {
+    let (source, event_id) = match &event.inbox {
+        Some((source, id)) => (source.clone(), Some(id.clone())),
+        None => (String::new(), event.told.event_id.clone()),
+    };
+    KeptEvent {
+        id,
+        event_id,
+        source,
+        organization: event.told.change.key.organization.clone(),
+        handled_at: now,
+        queue: incoming.queue.clone(),
+        routing_key: incoming.routing_key.clone(),
+        content_type: incoming.content_type.clone(),
+        message_id: incoming.message_id.clone(),
+        headers: incoming.headers.clone(),
+        // What was read is UTF-8.
+        body: String::from_utf8_lossy(&incoming.body).into_owned(),
+        operations,
+    }
+}
+
 fn letter(
     ground: &Ground,
     message: &Incoming,
@@ -369,6 +398,7 @@ async fn take_events(
         let mut plan = Plan::default();
         let mut ids = ground.ids();
         let mut inbox = Vec::with_capacity(wanted.inbox.len());
+        let mut kept = Vec::with_capacity(events.len());
         let mut seen: HashSet<&(String, String)> = HashSet::new();
         let mut duplicates = 0;
         let mut dead = Vec::new();
@@ -387,7 +417,13 @@ async fn take_events(
                 findings: None,
             };
             match change(&mut desk, &mut gathered.world, &read.event.told) {
-                Ok(()) => inbox.extend(read.event.inbox.clone()),
+                Ok(operations) => {
+                    inbox.extend(read.event.inbox.clone());
+                    if let Some(incoming) = batch.get(read.at) {
+                        let id = ids.next(now);
+                        kept.push(keep(id, incoming, &read.event, operations, now));
+                    }
+                }
                 // Not in the inbox: once it is possible, the same message is to be taken.
                 Err(Impossible { reason, message }) => {
                     if let Some(incoming) = batch.get(read.at) {
@@ -407,6 +443,7 @@ async fn take_events(
         }
         let commit = Commit {
             inbox: &inbox,
+            events: &kept,
             rests: beyond.rests(),
             dead: &dead,
             world: &gathered.world,

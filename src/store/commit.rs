@@ -11,6 +11,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use super::by_hand::Redrive;
 use super::columns::Columns;
 use super::declared::ChangeRow;
+use super::events::KeptEvent;
 use super::expanding::Expansion;
 use super::leaving::Offered;
 use super::letters::DeadLetter;
@@ -30,6 +31,8 @@ pub struct Commit<'a> {
     pub revision: i64,
     /// Strong ids of the messages whose effects these are.
     pub inbox: &'a [(String, String)],
+    /// The messages themselves, as they are kept.
+    pub events: &'a [KeptEvent],
     pub dead: &'a [DeadLetter],
     pub world: &'a World,
     /// Versions of the objects as they were read; absent: there was none.
@@ -59,6 +62,7 @@ impl Commit<'static> {
             now,
             revision,
             inbox: &[],
+            events: &[],
             dead: &[],
             world: &WORLD,
             versions: &VERSIONS,
@@ -314,6 +318,7 @@ impl Store {
         if !self.announce(connection, commit.announced).await? {
             return Ok(Committed::Stale("ends"));
         }
+        self.write_events(connection, commit.events).await?;
         self.write_dead_letters(connection, commit.dead).await?;
         if !self.move_cursors(connection, commit.cursors).await? {
             return Ok(Committed::Stale("cursor"));

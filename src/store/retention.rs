@@ -59,9 +59,20 @@ impl Store {
                 .await?
                 .rows_affected();
         }
+        gone += self.forget_events(older.events, limit).await?;
         gone += self.forget_tasks(older.tasks, limit).await?;
         gone += self.forget_runs(older.runs, limit).await?;
         Ok(gone)
+    }
+
+    async fn forget_events(&self, before: Moment, limit: i64) -> Result<u64, StoreError> {
+        let sql = "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE id < $1 ORDER BY id LIMIT $2)";
+        let gone = sqlx::query(sql)
+            .bind(first_id_of(before))
+            .bind(limit)
+            .execute(&self.pool)
+            .await?;
+        Ok(gone.rows_affected())
     }
 
     /// Ids begin with the instant of their making, and nothing ends before it was made: so the oldest come first

@@ -1,0 +1,72 @@
+//! What can be asked to be explained.
+
+use serde_json::Value;
+
+use super::Command;
+use crate::document::Table;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum ExplainCommand {
+    /// An event as the bus would bring it, by this queue.
+    Event {
+        event: String,
+        queue: Option<String>,
+    },
+    /// One that was handled.
+    Kept {
+        event_id: String,
+        source: Option<String>,
+    },
+}
+
+/// What each way takes besides.
+const WAYS: [(&str, &[&str]); 2] = [("event", &["queue"]), ("event_id", &["source"])];
+
+pub(super) fn read(_: &str, table: &mut Table<'_, '_>) -> Option<Command> {
+    let said = |table: &mut Table<'_, '_>, name: &str| {
+        table.node(name).is_some_and(|node| !node.is_null())
+    };
+    let event = match table.node("event") {
+        Some(node) if !node.is_null() => Some(match node.to_json() {
+            Value::String(text) => text,
+            other => other.to_string(),
+        }),
+        _ => None,
+    };
+    let event_id = table.word("event_id");
+    let (queue, source) = (table.word("queue"), table.word("source"));
+    let mut ways = Vec::new();
+    for (way, _) in WAYS {
+        if said(table, way) {
+            ways.push(way);
+        }
+    }
+    let [way] = ways.as_slice() else {
+        let names: Vec<String> = WAYS.iter().map(|(way, _)| format!("`{way}`")).collect();
+        table.complain(
+            "event",
+            format!(
+                "say what is to be explained in one way: {}",
+                names.join(", ")
+            ),
+        );
+        return None;
+    };
+    for (other, takes) in WAYS {
+        for name in takes {
+            if other != *way && said(table, name) {
+                table.complain(
+                    name,
+                    format!("`{name}` goes with `{other}`, not with `{way}`"),
+                );
+            }
+        }
+    }
+    Some(Command::Explain(match (event, event_id) {
+        (Some(event), _) => ExplainCommand::Event { event, queue },
+        (None, event_id) => ExplainCommand::Kept {
+            event_id: event_id?,
+            source,
+        },
+    }))
+}
