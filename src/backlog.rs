@@ -39,6 +39,15 @@ pub enum Key {
 }
 
 impl Key {
+    /// The plugin and the organisation that it is of.
+    pub fn parts(&self) -> (Option<&str>, Option<&str>) {
+        match self {
+            Key::Plugin(plugin) => (Some(plugin), None),
+            Key::Organization(organization) => (None, Some(organization)),
+            Key::Both(plugin, organization) => (Some(plugin), Some(organization)),
+        }
+    }
+
     /// As the store keeps it; names cannot hold the character between the parts.
     pub fn text(&self) -> String {
         match self {

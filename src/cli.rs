@@ -110,7 +110,7 @@ enum Command {
     Health,
     /// What would be decided about an event now, and why; nothing is stored
     #[command(
-        after_help = "Examples:\n  muster explain event.json\n  muster explain --event e-1\n  echo '{\"specversion\":\"1.0\",…}' | muster explain -\n  muster explain mutation.json --queue scan_profile_mutations"
+        after_help = "Examples:\n  muster explain event.json\n  muster explain --event e-1\n  muster explain --task TASK_ID\n  echo '{\"specversion\":\"1.0\",…}' | muster explain -\n  muster explain mutation.json --queue scan_profile_mutations"
     )]
     Explain(explain::Explain),
     /// Test rules like code: play the cases (`kind: test`) that stand in FILES with what is declared there.

@@ -20,8 +20,9 @@ use crate::moment::{Moment, Span};
 use crate::object::{FILE, Object, ObjectKey};
 use crate::plugin::{Plugin, fill};
 use crate::policy::{Acknowledge, Envelope};
+use crate::progress::HEARD;
 use crate::schedule::{SaidTimeouts, timeouts};
-use crate::store::{Ask, Busy, Claimed, ClaimedInput, Leaving, Published, StoreError};
+use crate::store::{Ask, Busy, Claimed, ClaimedInput, Leaving, Published, PutOff, StoreError};
 use crate::task::{Offer, OfferedInput};
 use crate::wire;
 
@@ -29,8 +30,6 @@ use crate::wire;
 const CHUNK: i64 = 500;
 /// How long a claim is this replica's alone.
 const LEASE: Span = Span::seconds(30);
-/// Who has accepted nothing for so long is not counted on.
-const HEARD: Span = Span::seconds(300);
 /// RabbitMQ refuses messages that are to expire later than this (49 days).
 const LONGEST_EXPIRY_MS: u64 = 4_294_967_295;
 /// How long an offer waits that no queue takes.
@@ -253,7 +252,11 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
                         "a task was not published: {undelivered}"
                     );
                 }
-                list.push(offer);
+                list.push(PutOff {
+                    task_id: offer.0,
+                    attempt: offer.1,
+                    why: undelivered.to_string(),
+                });
             }
         }
     }
@@ -294,7 +297,7 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
         )?;
     }
     if !too_large.is_empty() {
-        let ids: Vec<String> = too_large.into_iter().map(|(id, _)| id).collect();
+        let ids: Vec<String> = too_large.into_iter().map(|offer| offer.task_id).collect();
         persist!(
             ground,
             "dispatch",

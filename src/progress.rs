@@ -160,6 +160,8 @@ impl Clock {
     }
 }
 
+/// Who has accepted nothing for so long is not counted on.
+pub const HEARD: Span = Span::seconds(300);
 /// So long a worker is avoided that declined, failed or fell silent.
 const AVOID: Span = Span::seconds(300);
 /// A worker ends by itself what overruns, and tells it with its log: so long it has for that before the clock ends it.

@@ -39,6 +39,7 @@ mod reading;
 mod requests;
 mod retention;
 mod runs;
+mod standing;
 mod steps;
 mod tasks;
 mod world;
@@ -52,6 +53,7 @@ pub use expanding::{ExpandingRun, Expansion, Held};
 pub use leaving::Leaving;
 pub use letters::{DeadLetter, StoredLetter};
 pub use life::{Life, LifeOfRun, LifeOfTask};
+pub use limits::LimitNow;
 pub use listing::{Listing, Page};
 pub use pending::Cancel;
 pub use queues::{Depth, QueueRecord};
@@ -59,8 +61,9 @@ pub use reading::Reading;
 pub use requests::{Answered, Pause};
 pub use retention::Older;
 pub use runs::{Pointers, RunFilter, RunRecord};
+pub use standing::{AttemptRecord, Place, TaskRecord};
 pub use steps::{Known, Reported, Written};
-pub use tasks::{Claimed, ClaimedInput, Published};
+pub use tasks::{Claimed, ClaimedInput, Published, PutOff};
 pub use world::{Gathered, Wanted};
 
 /// Which database it is, and the few fragments in which they differ.

@@ -574,6 +574,36 @@ fn explain_tells_of_a_handled_event_what_was_made_of_it() {
 }
 
 #[test]
+fn explain_tells_of_a_task_why_it_is_there_and_what_it_waits_for() {
+    let house = embedded();
+    house.lines(format!("{EVENT}\n").into_bytes());
+    let id = ids(&house.json(&["task", "list"])).remove(0);
+    let out = house.done(&["explain", "--task", &id]);
+    for words in [
+        "of dns-records for acme: dispatched",
+        "Why it is there:\n  the event e-1 (object.created) triggered the schedule new hosts (revision 1)",
+        "Why it is not running yet:\n  attempt 1 is in",
+        "no worker of the type boefje has ever accepted a task",
+        "the offer is void, and it is offered again",
+    ] {
+        assert!(out.contains(words), "expected `{words}` in:\n{out}");
+    }
+    let told = house.json(&["explain", "--task", &id, "--organization", "acme"]);
+    assert_eq!(told["task"]["state"], "dispatched");
+    for organization in ["acme", "other"] {
+        let id = if organization == "acme" {
+            "nothing"
+        } else {
+            &id
+        };
+        let output = house.run(&["explain", "--task", id, "--organization", organization]);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{err}");
+        assert!(err.contains(&format!("no task `{id}` is known")), "{err}");
+    }
+}
+
+#[test]
 fn explain_tells_why_a_message_would_be_a_dead_letter() {
     let house = embedded();
     for (event, words) in [

@@ -51,7 +51,9 @@ on_both!(
         two_at_once_with_one_id_make_one_schedule_and_hear_the_same;
     explain:
         an_event_that_was_handled_is_explained_with_what_was_made_of_it,
-        an_event_that_is_not_kept_or_not_ones_own_is_not_explained;
+        an_event_that_is_not_kept_or_not_ones_own_is_not_explained,
+        a_task_tells_why_it_is_there_and_what_keeps_it_from_running,
+        a_task_tells_who_goes_before_it_and_an_organisation_nothing_of_others;
     life:
         what_happens_is_told_once_each_in_the_order_of_each_task,
         where_nobody_wants_to_be_told_nothing_is_written;

@@ -1,4 +1,6 @@
-//! Why an event would start what it starts, and not the rest.
+//! Why an event would start what it starts, and not the rest; and why a task is there.
+
+mod task;
 
 use serde_json::{Map, Value, json};
 
@@ -33,6 +35,7 @@ impl Clerk<'_> {
                 self.kept(&event_id, source.as_deref().unwrap_or_default())
                     .await
             }
+            ExplainCommand::Task { task_id } => self.task_explained(&task_id).await,
         }
     }
 

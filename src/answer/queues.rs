@@ -12,7 +12,7 @@ use crate::store::{Pause, QueueRecord, StoreError};
 use crate::wire::Refused;
 
 /// The classes by their numbers.
-const CLASSES: [&str; 3] = ["manual", "event", "recurring"];
+pub(super) const CLASSES: [&str; 3] = ["manual", "event", "recurring"];
 
 impl Clerk<'_> {
     pub(super) async fn of_queues(&self, asked: QueueCommand) -> Result<Answer, StoreError> {

@@ -12,7 +12,7 @@ use crate::intake::{self, Incoming};
 use crate::settings::Settings;
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").required(true).args(["file", "event"]))]
+#[command(group = ArgGroup::new("what").required(true).args(["file", "event", "task"]))]
 pub struct Explain {
     /// A file with one event, as the bus would bring it; `-` is standard input
     #[arg(value_name = "EVENT_FILE")]
@@ -20,11 +20,14 @@ pub struct Explain {
     /// The id of an event that was handled: what was made of it, and what would be now
     #[arg(long, value_name = "ID")]
     event: Option<String>,
+    /// The id of a task: why it is there, and why it is not running yet
+    #[arg(long, value_name = "ID")]
+    task: Option<String>,
     /// The source of that event, where several have sent one with that id
-    #[arg(long, value_name = "SOURCE", conflicts_with = "file")]
+    #[arg(long, value_name = "SOURCE", conflicts_with_all = ["file", "task"])]
     source: Option<String>,
     /// The queue that the event of a file would come from, where that decides its format
-    #[arg(long, value_name = "QUEUE", conflicts_with = "event")]
+    #[arg(long, value_name = "QUEUE", conflicts_with_all = ["event", "task"])]
     queue: Option<String>,
     /// Only where it is of this organisation
     #[arg(long, value_name = "ID", conflicts_with = "file")]
@@ -85,7 +88,11 @@ pub async fn run(settings: &Settings, explain: &Explain, output: Output) -> Resu
 /// What can be asked on the bus too.
 async fn asked(settings: &Settings, explain: &Explain, output: Output) -> Result<(), Failure> {
     let mut args = Map::new();
-    let said = [("event_id", &explain.event), ("source", &explain.source)];
+    let said = [
+        ("event_id", &explain.event),
+        ("source", &explain.source),
+        ("task", &explain.task),
+    ];
     for (name, value) in said {
         if let Some(value) = value {
             args.insert(name.to_owned(), json!(value));
@@ -98,7 +105,49 @@ async fn asked(settings: &Settings, explain: &Explain, output: Output) -> Result
         Value::Object(args),
     )
     .await?;
-    show_event(&told, output)
+    match (output, &explain.task) {
+        (Output::Json, Some(_)) => print_json(&told),
+        (Output::Table, Some(_)) => task_as_text(&told),
+        (_, None) => return show_event(&told, output),
+    }
+    Ok(())
+}
+
+fn task_as_text(told: &Value) {
+    let task = &told["task"];
+    print(&format!(
+        "task {} of {} for {}: {}",
+        text(task, "id"),
+        text(task, "plugin_id"),
+        text(task, "organization"),
+        text(task, "state")
+    ));
+    print("\nWhy it is there:");
+    for because in items(told, "exists_because").filter_map(Value::as_str) {
+        print(&indent(because, 2));
+    }
+    print(match text(task, "state") {
+        "queued" | "dispatched" | "waiting" => "\nWhy it is not running yet:",
+        "running" => "\nHow it stands:",
+        _ => "\nHow it ended:",
+    });
+    for stand in items(told, "stands") {
+        let until = match text(stand, "until") {
+            "" => String::new(),
+            until => format!(", until {until}"),
+        };
+        print(&indent(&format!("{}{until}", text(stand, "says")), 2));
+    }
+    let mut clocks = items(told, "clocks").peekable();
+    if clocks.peek().is_some() {
+        print("\nWhat will end that, at the latest:");
+    }
+    for clock in clocks {
+        print(&indent(
+            &format!("{}: {}", text(clock, "at"), text(clock, "then")),
+            2,
+        ));
+    }
 }
 
 fn show_event(told: &Value, output: Output) -> Result<(), Failure> {

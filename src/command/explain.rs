@@ -17,10 +17,16 @@ pub enum ExplainCommand {
         event_id: String,
         source: Option<String>,
     },
+    /// Why it is there, and why it is not running yet.
+    Task { task_id: String },
 }
 
 /// What each way takes besides.
-const WAYS: [(&str, &[&str]); 2] = [("event", &["queue"]), ("event_id", &["source"])];
+const WAYS: [(&str, &[&str]); 3] = [
+    ("event", &["queue"]),
+    ("event_id", &["source"]),
+    ("task", &[]),
+];
 
 pub(super) fn read(_: &str, table: &mut Table<'_, '_>) -> Option<Command> {
     let said = |table: &mut Table<'_, '_>, name: &str| {
@@ -33,7 +39,7 @@ pub(super) fn read(_: &str, table: &mut Table<'_, '_>) -> Option<Command> {
         }),
         _ => None,
     };
-    let event_id = table.word("event_id");
+    let (event_id, task) = (table.word("event_id"), table.word("task"));
     let (queue, source) = (table.word("queue"), table.word("source"));
     let mut ways = Vec::new();
     for (way, _) in WAYS {
@@ -62,11 +68,16 @@ pub(super) fn read(_: &str, table: &mut Table<'_, '_>) -> Option<Command> {
             }
         }
     }
-    Some(Command::Explain(match (event, event_id) {
-        (Some(event), _) => ExplainCommand::Event { event, queue },
-        (None, event_id) => ExplainCommand::Kept {
+    let asked = match *way {
+        "event" => ExplainCommand::Event {
+            event: event?,
+            queue,
+        },
+        "event_id" => ExplainCommand::Kept {
             event_id: event_id?,
             source,
         },
-    }))
+        _ => ExplainCommand::Task { task_id: task? },
+    };
+    Some(Command::Explain(asked))
 }

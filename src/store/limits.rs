@@ -12,6 +12,18 @@ use crate::catalogue::Catalogue;
 use crate::moment::{Moment, Span};
 use crate::schedule::Limit;
 
+/// A limit that the tasks of a plugin and an organisation are under, and what is spent of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitNow {
+    pub key: Key,
+    pub limit: Limit,
+    pub used: Used,
+    /// How many more may go now.
+    pub left: i64,
+    /// When its rate allows the next, where it allows none now.
+    pub next: Option<Moment>,
+}
+
 /// The limits that some groups are under, with what is spent of them.
 #[derive(Debug, Default)]
 pub(super) struct Limits {
@@ -194,11 +206,22 @@ impl Store {
              WHERE t.id = limited_offer.task_id AND t.attempt = limited_offer.attempt \
              AND t.state IN ('dispatched', 'running'))"
         );
-        write_rows(connection, sql, &keys).await?;
+        write_rows(&mut *connection, sql, &keys).await?;
+        self.count_used(connection, limits).await
+    }
+
+    /// Counts what is under way of all keys.
+    async fn count_used(
+        &self,
+        connection: &mut AnyConnection,
+        limits: &mut Limits,
+    ) -> Result<(), StoreError> {
+        let keys: Vec<NameRow<'_>> = limits.keys.keys().map(|name| NameRow { name }).collect();
         let sql = format!(
             "SELECT h.key AS name, count(*) AS under_way, sum(CASE WHEN t.state = 'dispatched' THEN 1 ELSE 0 END) AS offered \
-             FROM {source} JOIN limited_offer h ON h.key = r.name JOIN task t ON t.id = h.task_id \
-             AND t.attempt = h.attempt AND t.state IN ('dispatched', 'running') GROUP BY h.key"
+             FROM {} JOIN limited_offer h ON h.key = r.name JOIN task t ON t.id = h.task_id \
+             AND t.attempt = h.attempt AND t.state IN ('dispatched', 'running') GROUP BY h.key",
+            self.dialect.rows("$1", "name text")
         );
         let counted = sqlx::query(AssertSqlSafe(sql))
             .bind(json_rows(&keys))
@@ -214,6 +237,70 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// The limits that the tasks of a plugin and an organisation are under, as they stand; nothing is held.
+    pub async fn limits_now(
+        &self,
+        catalogue: &Catalogue,
+        organization: &str,
+        plugin_id: &str,
+        now: Moment,
+    ) -> Result<Vec<LimitNow>, StoreError> {
+        let group = (organization.to_owned(), plugin_id.to_owned());
+        let mut limits = Limits::of(catalogue, std::iter::once(&group));
+        if limits.keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.pool.acquire().await?;
+        self.count_used(&mut connection, &mut limits).await?;
+        let mut standing = Vec::new();
+        for (name, limited) in &mut limits.keys {
+            // A key that nobody has used yet counts what is under way already, as it will once it is used.
+            let begun = sqlx::query("SELECT 1 AS one FROM allowance WHERE name = $1")
+                .bind(name)
+                .fetch_optional(&mut *connection)
+                .await?;
+            if begun.is_none() {
+                let (plugin, organization) = limited.key.parts();
+                let row = sqlx::query(
+                    "SELECT count(*) AS under_way, coalesce(sum(CASE WHEN state = 'dispatched' THEN 1 ELSE 0 END), 0) AS offered \
+                     FROM task WHERE state IN ('dispatched', 'running') AND ($1 = '' OR plugin_id = $1) \
+                     AND ($2 = '' OR organization = $2)",
+                )
+                .bind(plugin.unwrap_or(""))
+                .bind(organization.unwrap_or(""))
+                .fetch_one(&mut *connection)
+                .await?;
+                limited.used = Used {
+                    under_way: row.try_get("under_way")?,
+                    offered: row.try_get("offered")?,
+                };
+            }
+            for limit in &limited.limits {
+                if let Some(rate) = limit.rate {
+                    let bucket = bucket_name(name, rate);
+                    let row = sqlx::query("SELECT full_at FROM allowance WHERE name = $1")
+                        .bind(&bucket)
+                        .fetch_optional(&mut *connection)
+                        .await?;
+                    if let Some(row) = row {
+                        limited.full_at.insert(bucket, moment(&row, "full_at")?);
+                    }
+                }
+            }
+            for limit in &limited.limits {
+                let full_at = limited.full_at(name, limit);
+                standing.push(LimitNow {
+                    key: limited.key.clone(),
+                    limit: limit.clone(),
+                    used: limited.used,
+                    left: left(limit, limited.used, full_at, now),
+                    next: limit.rate.and_then(|rate| bucket(rate).next(full_at, now)),
+                });
+            }
+        }
+        Ok(standing)
     }
 
     /// Keys that are new count what is under way already.
@@ -238,13 +325,7 @@ impl Store {
             .iter()
             .filter(|(name, _)| !known.contains(*name))
             .map(|(name, limited)| {
-                let (p, o) = match &limited.key {
-                    Key::Plugin(plugin) => (Some(plugin.as_str()), None),
-                    Key::Organization(organization) => (None, Some(organization.as_str())),
-                    Key::Both(plugin, organization) => {
-                        (Some(plugin.as_str()), Some(organization.as_str()))
-                    }
-                };
+                let (p, o) = limited.key.parts();
                 SeedRow { name, p, o }
             })
             .collect();

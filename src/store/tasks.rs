@@ -57,6 +57,14 @@ pub struct Published {
     pub expires_at: Moment,
 }
 
+/// An offer that could not be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutOff {
+    pub task_id: String,
+    pub attempt: i64,
+    pub why: String,
+}
+
 /// What an offer tells of its run: the schedule, its id, and what set it off.
 type KnownRun = (String, String, Arc<Map<String, Value>>);
 
@@ -74,6 +82,13 @@ struct PublishedRow<'a> {
     id: &'a str,
     number: i64,
     expires_at: i64,
+}
+
+#[derive(Serialize)]
+struct PutOffRow<'a> {
+    id: &'a str,
+    number: i64,
+    message: &'a str,
 }
 
 #[derive(Serialize)]
@@ -261,7 +276,7 @@ impl Store {
             self.begin_lightly().await?
         };
         let sql = format!(
-            "UPDATE attempt SET claimed_until = NULL, published_at = {}, expires_at = r.expires_at FROM {} \
+            "UPDATE attempt SET claimed_until = NULL, message = NULL, published_at = {}, expires_at = r.expires_at FROM {} \
              WHERE attempt.task_id = r.id AND attempt.number = r.number AND claimed_until IS NOT NULL",
             now.micros(),
             self.dialect
@@ -301,20 +316,22 @@ impl Store {
         Ok(())
     }
 
-    /// Puts off offers that could not be published: nobody tries them before `until`.
-    pub async fn put_off(&self, offers: &[(String, i64)], until: Moment) -> Result<(), StoreError> {
-        let rows: Vec<OfferRow<'_>> = offers
+    /// Puts off offers that could not be published, and keeps why: nobody tries them before `until`.
+    pub async fn put_off(&self, offers: &[PutOff], until: Moment) -> Result<(), StoreError> {
+        let rows: Vec<PutOffRow<'_>> = offers
             .iter()
-            .map(|(id, number)| OfferRow {
-                id,
-                number: *number,
+            .map(|offer| PutOffRow {
+                id: &offer.task_id,
+                number: offer.attempt,
+                message: &offer.why,
             })
             .collect();
         let sql = format!(
-            "UPDATE attempt SET claimed_until = {} FROM {} \
+            "UPDATE attempt SET claimed_until = {}, message = r.message FROM {} \
              WHERE attempt.task_id = r.id AND attempt.number = r.number AND claimed_until IS NOT NULL",
             until.micros(),
-            self.dialect.rows("$1", "id text, number bigint")
+            self.dialect
+                .rows("$1", "id text, number bigint, message text")
         );
         let mut connection = self.pool.acquire().await?;
         write_rows(&mut connection, sql, &rows).await?;

@@ -103,3 +103,183 @@ pub async fn an_event_that_is_not_kept_or_not_ones_own_is_not_explained(house: H
     assert_eq!(code, "not_found");
     assert!(said.contains("muster explain FILE"), "{said}");
 }
+
+/// What a task is told to stand at, by its word.
+fn stand<'v>(told: &'v Value, kind: &str) -> Option<&'v Value> {
+    let stands = told["stands"].as_array().expect("stands").iter();
+    stands.clone().find(|stand| stand["kind"] == kind)
+}
+
+fn says<'v>(told: &'v Value, kind: &str) -> &'v str {
+    let found = stand(told, kind).unwrap_or_else(|| panic!("no `{kind}` in {told:#}"));
+    found["says"].as_str().expect("a sentence")
+}
+
+async fn only_task(house: &House) -> String {
+    let tasks = house.done("task.list", json!({})).await;
+    tasks["tasks"][0]["id"].as_str().expect("a task").to_owned()
+}
+
+pub async fn a_task_tells_why_it_is_there_and_what_keeps_it_from_running(house: House) {
+    house
+        .declare("- {kind: plugin, plugin_id: dns, worker_type: reader, consumes: [hostname], limits: {concurrency: 1}}")
+        .await;
+    house
+        .event(&created("e1", "/t", "acme", "h1").to_string())
+        .await;
+    let id = only_task(&house).await;
+    let ask = |id: &str| json!({"task": id});
+    let told = house.done("explain", ask(&id)).await;
+    let because = told["exists_because"].to_string();
+    for words in [
+        "the event e1 (object.created) triggered the schedule hosts",
+        "on h1",
+    ] {
+        assert!(because.contains(words), "{because}");
+    }
+    assert!(says(&told, "no_worker").contains("has ever accepted"));
+    assert!(says(&told, "nobody_offers").contains("muster run"));
+    assert!(says(&told, "place").contains("class event, priority 2"));
+    assert_eq!(told["place"]["before_of_organization"], 0);
+    assert_eq!(told["clocks"][0]["clock"], "task");
+    assert_eq!(told["limits"][0]["reached"], false);
+    // Somebody pauses the queue, and says why.
+    let queue = json!({"queue": "muster.tasks.reader", "reason": "new workers"});
+    house.done("queue.pause", queue.clone()).await;
+    let told = house.done("explain", ask(&id)).await;
+    assert!(says(&told, "queue_paused").contains("by tester: new workers"));
+    house
+        .done("queue.resume", json!({"queue": "muster.tasks.reader"}))
+        .await;
+    // Offered, and nobody has accepted it; another one is held back by the limit.
+    assert_eq!(house.offer().await.len(), 1);
+    let told = house.done("explain", ask(&id)).await;
+    assert_eq!(told["task"]["state"], "dispatched");
+    assert!(says(&told, "claimed").contains("attempt 1 was claimed"));
+    house
+        .event(&created("e2", "/t", "acme", "h2").to_string())
+        .await;
+    let other = only_task(&house).await;
+    assert_ne!(other, id);
+    let told = house.done("explain", ask(&other)).await;
+    let limit = says(&told, "limit");
+    assert!(
+        limit.contains("the limit of dns is reached: 1 of 1 at once"),
+        "{limit}"
+    );
+    // A worker has it, and says how far it is.
+    house.say(&id, 1, json!({"status": "accepted"})).await;
+    house.later(5);
+    let beat = json!({"status": "heartbeat", "done": 3, "total": 9, "stage": "reading"});
+    house.say(&id, 1, beat).await;
+    let told = house.done("explain", ask(&id)).await;
+    assert!(says(&told, "running").contains("w1 has it"));
+    assert!(says(&told, "progress").contains("reading, 3 of 9 done"));
+    assert_eq!(told["clocks"][0]["clock"], "silence");
+    // It fails: it waits for its next attempt, not for the same worker.
+    let failed = json!({"status": "failed", "class": "retryable", "message": "no answer"});
+    house.say(&id, 1, failed.clone()).await;
+    let told = house.done("explain", ask(&id)).await;
+    assert_eq!(told["task"]["state"], "queued");
+    let why = stand(&told, "not_before").or_else(|| stand(&told, "again"));
+    let why = why.expect("the last attempt")["says"].to_string();
+    assert!(
+        why.contains("attempt 1 ended by w1: failed: no answer"),
+        "{why}"
+    );
+    assert!(says(&told, "avoided").contains("w1 until"));
+    // Its object goes: it does not pass its gates any more.
+    let gone = json!({
+        "specversion": "1.0", "id": "e3", "source": "/t", "type": "object.updated", "time": "2026-11-21T11:00:00Z",
+        "data": {"organization": "acme", "object_type": "hostname", "primary_key": "h1", "attributes": {"name": "h1"}},
+    });
+    house.event(&gone.to_string()).await;
+    house
+        .declare("- {kind: plugin, plugin_id: dns, worker_type: reader, consumes: [hostname], enabled: false}")
+        .await;
+    let told = house.done("explain", ask(&id)).await;
+    assert!(says(&told, "gate").contains("not enabled"), "{told:#}");
+    house
+        .done("task.cancel", json!({"task_id": id, "reason": "no more"}))
+        .await;
+    let told = house.done("explain", ask(&id)).await;
+    assert!(says(&told, "ended").contains("cancelled: somebody cancelled it"));
+    assert!(says(&told, "by_hand").contains("cancel by tester"));
+    assert_eq!(told["clocks"], json!([]), "what has ended has no clock");
+}
+
+pub async fn a_task_tells_who_goes_before_it_and_an_organisation_nothing_of_others(house: House) {
+    house
+        .declare("- {kind: plugin, plugin_id: dns, worker_type: reader, consumes: [hostname], limits: {concurrency: 2}}")
+        .await;
+    for (organization, key) in [
+        ("acme", "h1"),
+        ("other", "h2"),
+        ("acme", "h3"),
+        ("other", "h4"),
+        ("acme", "h5"),
+    ] {
+        house.host(organization, key).await;
+    }
+    let id = only_task(&house).await;
+    let told = house.done("explain", json!({"task": id})).await;
+    assert_eq!(told["place"]["before_of_organization"], 2);
+    assert_eq!(told["place"]["of_others"], 2);
+    let place = says(&told, "place");
+    assert!(
+        place.contains("2 of acme go before it") && place.contains("1 organisations more have 2"),
+        "{place}"
+    );
+    let own = house
+        .ask_of("acme", "explain", json!({"task": id}))
+        .await
+        .expect("it");
+    assert_eq!(own["place"]["before_of_organization"], 2);
+    assert_eq!(own["place"]["of_others"], Value::Null);
+    assert!(!says(&own, "place").contains("organisations"), "{own}");
+    assert_eq!(
+        house.offer().await.len(),
+        5,
+        "the plain claim asks no limit"
+    );
+    let list = house
+        .done("task.list", json!({"where": "organization = 'other'"}))
+        .await;
+    let theirs = list["tasks"][0]["id"].clone();
+    let (code, said) = refusal(&house, Some("acme"), json!({"task": theirs})).await;
+    assert_eq!(code, "not_found");
+    assert_eq!(
+        said,
+        format!("no task `{}` is known; ", theirs.as_str().expect("an id"))
+    );
+    // A task that waits while all credit is taken: by whom is told to the operator alone.
+    for number in 0..80 {
+        house.host("other", &format!("x{number}")).await;
+    }
+    let queue = house.ground.rules.worker("reader").queue.clone();
+    let now = house.ground.clock.now();
+    let lease = now.plus(muster::moment::Span::seconds(30));
+    let claimed = house.ground.store.claim(&queue, 59, now, lease).await;
+    assert_eq!(claimed.expect("claimed").len(), 59);
+    house.host("acme", "h6").await;
+    let id = only_task(&house).await;
+    let told = house.done("explain", json!({"task": id})).await;
+    let credit = says(&told, "credit");
+    assert!(
+        credit.contains("the credit of muster.tasks.reader is taken: 64 tasks"),
+        "{credit}"
+    );
+    assert!(credit.contains("of other"), "{credit}");
+    let own = house
+        .ask_of("acme", "explain", json!({"task": id}))
+        .await
+        .expect("it");
+    assert!(!says(&own, "credit").contains("other"), "{own}");
+    assert_eq!(own["credit"]["by"]["other"], Value::Null);
+    assert_eq!(
+        own["limits"][0]["under_way"],
+        Value::Null,
+        "others use it too"
+    );
+    assert_eq!(own["limits"][0]["reached"], told["limits"][0]["reached"]);
+}
