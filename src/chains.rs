@@ -111,7 +111,7 @@ async fn tell(ground: &Ground, ends: &[End]) -> Result<(), StoreError> {
         match ground.store.commit(&commit).await? {
             Committed::Done => {
                 counter!("muster_ends_told_total").increment(ends.len() as u64);
-                count_plan(&plan, &catalogue.rules);
+                count_plan(&plan);
                 ground.wake(&plan);
                 return Ok(());
             }

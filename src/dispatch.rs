@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::bus::{Address, Bus, Letter, TaskQueue, Undelivered};
 use crate::catalogue::Catalogue;
 use crate::decide::gates;
-use crate::ground::{Ground, persist};
+use crate::ground::{Ground, persist, queue_label};
 use crate::moment::{Moment, Span};
 use crate::object::{FILE, Object, ObjectKey};
 use crate::plugin::{Plugin, fill};
@@ -305,20 +305,6 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
         )?;
     }
     Ok(())
-}
-
-/// Queues that settings name are few; all others share a label.
-fn queue_label(catalogue: &Catalogue, queue: &str) -> String {
-    let named = catalogue
-        .rules
-        .workers
-        .values()
-        .any(|worker| worker.queues().any(|known| known == queue));
-    if named {
-        queue.to_owned()
-    } else {
-        "other".to_owned()
-    }
 }
 
 /// Avoiding ends with its time, and at once where nobody else of that type has been heard lately.

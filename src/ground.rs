@@ -2,17 +2,19 @@
 
 mod due;
 mod judged;
+mod lag;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use metrics::{counter, gauge};
+use metrics::{SharedString, counter, gauge};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::agenda::Agenda;
+use crate::bus::names;
 use crate::catalogue::{Catalogue, Edition};
 use crate::decide::{EndOf, Plan};
 use crate::moment::{Clock, Moment};
@@ -23,10 +25,12 @@ use crate::rules::Rules;
 use crate::run::{RunDraft, Turn};
 use crate::schedule::Organization;
 use crate::store::{Known, Listened, Since, Store, StoreError};
+use crate::tally::{Bounded, QUEUES, WORKER_TYPES};
 use crate::task::Ids;
 
 pub use due::decide_due;
 pub use judged::judged;
+pub use lag::{Lags, Taken};
 
 /// An intake as deciding needs to know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,10 +63,14 @@ pub struct Ground {
     /// Take nothing new.
     pub stop: CancellationToken,
     pub replica: String,
+    /// How far behind those are who read.
+    pub lags: Lags,
     catalogue: RwLock<Arc<Catalogue>>,
     /// Makes the next catalogue. Whoever reads the one above waits for nobody who writes here.
     edition: Mutex<Edition>,
     seed: AtomicU64,
+    /// The database is out of reach, as far as anybody noticed.
+    away: AtomicBool,
     beats: Mutex<BTreeMap<&'static str, Moment>>,
 }
 
@@ -103,9 +111,12 @@ impl Ground {
         stop: CancellationToken,
     ) -> Ground {
         let now = Moment::now();
+        let queues = intakes.iter().map(|intake| intake.queue.as_str());
+        let consumers = queues.chain([names::STATUS, names::COMMANDS]);
         Ground {
             store,
             clock: Clock::default(),
+            lags: Lags::of(consumers),
             intakes,
             dispatch: Notify::new(),
             tick: Notify::new(),
@@ -120,6 +131,7 @@ impl Ground {
             edition: Mutex::new(Edition::new(rules.clone())),
             rules,
             seed: AtomicU64::new(seed),
+            away: AtomicBool::new(false),
             beats: Mutex::new(BTreeMap::new()),
         }
     }
@@ -335,7 +347,7 @@ pub fn terms_of(catalogue: &Catalogue, known: Option<&Known>) -> Terms {
 }
 
 /// Counts what a plan made and refused, once it is committed.
-pub fn count_plan(plan: &Plan, rules: &Rules) {
+pub fn count_plan(plan: &Plan) {
     counter!("muster_trigger_events_total").increment(plan.triggers);
     counter!("muster_trigger_candidates_total").increment(plan.looked.candidates);
     counter!("muster_trigger_checks_total").increment(plan.looked.checks);
@@ -345,16 +357,22 @@ pub fn count_plan(plan: &Plan, rules: &Rules) {
     }
     let mut by_worker: BTreeMap<(&str, &'static str), u64> = BTreeMap::new();
     for task in &plan.tasks {
-        // Worker types are what settings and plugins name; those that no settings name share a label.
-        let named = rules.workers.contains_key(&task.worker_type);
-        let worker_type = if named { &task.worker_type } else { "other" };
         *by_worker
-            .entry((worker_type, task.cause.word()))
+            .entry((task.worker_type.as_str(), task.cause.word()))
             .or_default() += 1;
     }
     for ((worker_type, cause), many) in by_worker {
-        counter!("muster_tasks_created_total", "worker_type" => worker_type.to_owned(), "cause" => cause)
+        counter!("muster_tasks_created_total", "worker_type" => WORKER_TYPES.label(worker_type), "cause" => cause)
             .increment(many);
+    }
+}
+
+/// Queues that settings name have their name, as far as there is room; all others share a label.
+pub fn queue_label(catalogue: &Catalogue, queue: &str) -> SharedString {
+    let mut workers = catalogue.rules.workers.values();
+    match workers.any(|worker| worker.queues().any(|known| known == queue)) {
+        true => QUEUES.label(queue),
+        false => SharedString::const_str(Bounded::OTHER),
     }
 }
 
@@ -375,6 +393,9 @@ impl Patience<'_> {
             return Err(error);
         }
         counter!("muster_store_retries_total").increment(1);
+        if matches!(error, StoreError::OutOfReach(_)) {
+            self.ground.away.store(true, Relaxed);
+        }
         if !self.told && self.pause > FIRST_PAUSE {
             tracing::warn!("{}: {error}; trying again until it works", self.what);
             self.told = true;
@@ -388,6 +409,10 @@ impl Patience<'_> {
     }
 
     pub fn over(&self) {
+        // Whoever is first tells it for all.
+        if self.ground.away.load(Relaxed) && self.ground.away.swap(false, Relaxed) {
+            counter!("muster_store_reconnects_total").increment(1);
+        }
         if self.told {
             tracing::info!("{}: the store answers again", self.what);
         }

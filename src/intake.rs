@@ -12,8 +12,8 @@ use serde_json::Value;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use crate::bus::{Address, Bus, Delivery, Letter, Source, Verdict};
-use crate::ground::{Ground, persist};
+use crate::bus::{Address, Bus, Delivery, Letter, Source, Verdict, names};
+use crate::ground::{Ground, Taken, persist};
 use crate::moment::Moment;
 use crate::object::ObjectKey;
 use crate::store::StoreError;
@@ -115,7 +115,9 @@ pub async fn run<B: Bus>(
             }
             if let Some((asking, receipt)) = command {
                 // What came before it is stored, so that it can ask about that.
+                let taken = [ground.lags.begin(names::COMMANDS, ground.clock.now())];
                 let done = obey(&ground, bus.as_ref(), &asking, &answer).await;
+                over(&ground, &taken);
                 let verdict = if done.is_ok() {
                     Verdict::Done
                 } else {
@@ -183,22 +185,32 @@ impl<B: Bus> Hands<B> {
             return Ok(());
         }
         let opened = batch::open(&self.ground, &batch);
+        let waits = opened.waits(&batch, self.ground.clock.now());
+        let lags = &self.ground.lags;
+        let taken = waits
+            .into_iter()
+            .map(|(queue, since)| lags.begin(queue, since));
+        let taken: Vec<Taken> = taken.collect();
         let objects = opened.objects();
         while self.working.len() >= self.most || self.in_the_way(objects.as_ref()) {
             if let Err(error) = self.one().await {
                 settle(self.bus.as_ref(), receipts, Verdict::Again).await;
+                over(&self.ground, &taken);
                 return Err(error);
             }
         }
         let (ground, bus) = (self.ground.clone(), self.bus.clone());
         if self.most == 1 {
-            return store(&ground, bus.as_ref(), batch, opened, receipts).await;
+            let stored = store(&ground, bus.as_ref(), batch, opened, receipts).await;
+            over(&ground, &taken);
+            return stored;
         }
         self.begun += 1;
         let number = self.begun;
         self.objects.insert(number, objects);
         self.working.spawn(async move {
             let stored = store(&ground, bus.as_ref(), batch, opened, receipts).await;
+            over(&ground, &taken);
             (number, stored)
         });
         Ok(())
@@ -253,6 +265,28 @@ impl<B: Bus> Hands<B> {
 
 type Ended = Result<(u64, Result<(), StoreError>), JoinError>;
 
+/// What was taken waits no more.
+fn over(ground: &Ground, taken: &[Taken]) {
+    let now = ground.clock.now();
+    for one in taken {
+        ground.lags.end(one, now);
+    }
+}
+
+/// Loop: shows each second how far behind those are who read, also while the store is away and all else waits for it.
+pub async fn watch(ground: Arc<Ground>) -> Result<(), StoreError> {
+    loop {
+        ground.lags.show(ground.clock.now());
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            () = ground.stop.cancelled() => {
+                ground.lags.show(ground.clock.now());
+                return Ok(());
+            }
+        }
+    }
+}
+
 /// Stores a batch, and then settles it.
 async fn store<B: Bus>(
     ground: &Ground,
@@ -302,7 +336,7 @@ fn incoming<R>(ground: &Ground, delivery: Delivery<R>, line: bool) -> (Incoming,
     };
     let queue = match (status, ground.intakes.get(intake)) {
         (false, Some(rule)) => rule.queue.clone(),
-        _ => crate::bus::names::STATUS.to_owned(),
+        _ => names::STATUS.to_owned(),
     };
     let incoming = Incoming {
         intake,

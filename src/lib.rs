@@ -11,7 +11,7 @@
 //! |:--|:--|
 //! | 4 door | [`cli`], [`settings`], [`telemetry`] |
 //! | 3 loops | [`processor`], [`ticker`], [`intake`], [`turns`], [`chains`], [`expansion`], [`dispatch`], [`reaper`], [`life`], on their [`ground`]; what [`answer`]s; [`worker`], the other side |
-//! | 2 keeping and carrying | [`store`], [`bus`] |
+//! | 2 keeping and carrying | [`tally`], [`store`], [`bus`] |
 //! | 1 decisions | [`trigger`], [`catalogue`], [`agenda`], [`rank`], [`decide`], [`progress`], [`backlog`], [`command`], [`rehearsal`] |
 //! | 0 words | [`moment`], [`document`], [`policy`], [`object`], [`query`], [`recurrence`], [`schedule`], [`plugin`], [`run`], [`task`], [`signature`], [`rules`], [`declaration`], [`wire`] |
 //!
@@ -136,6 +136,7 @@ pub mod schedule;
 pub mod settings;
 pub mod signature;
 pub mod store;
+pub mod tally;
 pub mod task;
 pub mod telemetry;
 pub mod ticker;

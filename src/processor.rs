@@ -54,6 +54,7 @@ pub async fn run<B: Bus>(
             intake::run(ground, bus, size, lines, tick, answer).await
         }
     };
+    loops.spawn(intake::watch(ground.clone()));
     loops.spawn(ticker::run(ground.clone()));
     loops.spawn(turns::run(ground.clone()));
     loops.spawn(chains::run(ground.clone()));

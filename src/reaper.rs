@@ -4,27 +4,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{counter, gauge};
+use metrics::counter;
 use serde_json::{Map, Value, json};
 
 use crate::bus::{Bus, Letter};
 use crate::ground::{Ground, terms_of};
 use crate::moment::{Moment, Span};
 use crate::progress::{Clock, clock, run_out};
-use crate::schedule::Input;
 use crate::store::{Cancel, Older, Reported, StoreError};
 use crate::wire;
+
+mod gauges;
+
+use gauges::Gauges;
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(1);
 /// Rows that one look touches at a time, and how many times.
 const AT_ONCE: i64 = 1000;
 const TIMES: usize = 10;
-/// Every so many looks the gauges are counted anew.
-const GAUGES_EVERY: u64 = 10;
-/// Inputs that runs have still to look at are counted up to here.
-const MOST_LEFT: i64 = 1_000_000;
-/// And runs are forgotten by their number.
+/// Every so many looks runs are forgotten by their number.
 const COUNTED_EVERY: u64 = 30;
 
 /// How long history is kept, as far as this loop removes it.
@@ -44,6 +43,7 @@ pub async fn run<B: Bus>(ground: Arc<Ground>, bus: Arc<B>, keep: Keep) -> Result
     let started = Moment::now();
     let mut reconnects = 0;
     let mut looks: u64 = 0;
+    let mut gauges = Gauges::new();
     while !ground.stop.is_cancelled() {
         ground.beat("reaper");
         let condition = bus.condition();
@@ -56,10 +56,7 @@ pub async fn run<B: Bus>(ground: Arc<Ground>, bus: Arc<B>, keep: Keep) -> Result
             if keep.runs_each > 0 && looks.is_multiple_of(COUNTED_EVERY) {
                 ground.store.forget_all_but(keep.runs_each, AT_ONCE).await?;
             }
-            if looks.is_multiple_of(GAUGES_EVERY) {
-                gauges(&ground).await?;
-            }
-            Ok::<(), StoreError>(())
+            gauges.count(&ground, bus.keeps()).await
         };
         match looked.await {
             Ok(()) => looks = looks.wrapping_add(1),
@@ -179,49 +176,5 @@ async fn tell_workers<B: Bus>(ground: &Ground, bus: &B) -> Result<(), StoreError
         .collect();
     bus.publish(letters).await;
     ground.ended();
-    Ok(())
-}
-
-#[allow(clippy::cast_precision_loss)] // gauges are floats
-async fn gauges(ground: &Ground) -> Result<(), StoreError> {
-    gauge!("muster_dead_letters").set(ground.store.count_dead_letters().await? as f64);
-    gauge!("muster_runs_expanding").set(ground.store.count_expanding().await? as f64);
-    let catalogue = ground.catalogue();
-    let types_of = |id: &str| match catalogue
-        .scheduled(id)
-        .map(|known| known.schedule.input.clone())
-    {
-        Some(Input::Selected(selections)) => selections.into_keys().collect(),
-        _ => Vec::new(),
-    };
-    let left = ground.store.inputs_left(types_of, MOST_LEFT).await?;
-    gauge!("muster_expansion_inputs_left").set(left as f64);
-    let named: Vec<&str> = catalogue
-        .rules
-        .workers
-        .values()
-        .flat_map(|worker| worker.queues())
-        .collect();
-    let mut counts: BTreeMap<(String, &str), i64> = BTreeMap::new();
-    for queue in named.iter().copied().chain(["other"]) {
-        for state in ["queued", "dispatched", "running"] {
-            counts.insert((queue.to_owned(), state), 0);
-        }
-    }
-    for queue in ground.store.queues(None).await? {
-        let waiting: i64 = queue.waiting.values().map(|depth| depth.many).sum();
-        let named = named.contains(&queue.name.as_str());
-        let label = if named { queue.name.as_str() } else { "other" };
-        for (state, many) in [
-            ("queued", waiting + queue.delayed),
-            ("dispatched", queue.dispatched),
-            ("running", queue.running),
-        ] {
-            *counts.entry((label.to_owned(), state)).or_default() += many;
-        }
-    }
-    for ((queue, state), many) in counts {
-        gauge!("muster_queue_tasks", "queue" => queue, "state" => state).set(many as f64);
-    }
     Ok(())
 }

@@ -1,28 +1,29 @@
 //! What can be seen of the service from outside: logs on standard error, metrics in a file and at a push gateway.
 //!
-//! [`METRICS`] is the one list of what is measured. The loops count by name through the `metrics` crate; what they count
+//! [`METRICS`] is the one list of what is measured, and [`figures`] the table of it, with the bound of every label. The loops count by name through the `metrics` crate; what they count
 //! leaves through a [`MetricsHandle`], either into a file that is replaced as a whole ([`MetricsHandle::write_to`]) or in
 //! a request that this process makes ([`MetricsHandle::push`]). Nothing here ever listens.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, IsTerminal, Write as _};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context;
-use metrics::{KeyName, Recorder as _, SharedString, Unit};
+use metrics::{KeyName, Recorder as _, SharedString};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+pub use crate::tally::Bounded;
+pub use figures::{Kind, METRICS, Metric};
 pub use push::PushGateway;
 
+pub mod figures;
 mod push;
 
 /// Sends logs to standard error. `level` is a word (`info`) or a filter by target (`info,muster=debug`).
@@ -50,197 +51,12 @@ pub fn logs(json: bool, level: &str) -> anyhow::Result<()> {
     begun.map_err(|error| anyhow::anyhow!("logs cannot be started: {error}"))
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-}
-
-/// One thing that is measured.
-#[derive(Clone, Debug)]
-pub struct Metric {
-    pub name: &'static str,
-    pub kind: Kind,
-    pub unit: Option<Unit>,
-    pub help: &'static str,
-}
-
-const fn counter(name: &'static str, help: &'static str) -> Metric {
-    Metric {
-        name,
-        kind: Kind::Counter,
-        unit: None,
-        help,
-    }
-}
-
-const fn gauge(name: &'static str, unit: Option<Unit>, help: &'static str) -> Metric {
-    Metric {
-        name,
-        kind: Kind::Gauge,
-        unit,
-        help,
-    }
-}
-
-const fn seconds(name: &'static str, help: &'static str) -> Metric {
-    Metric {
-        name,
-        kind: Kind::Histogram,
-        unit: Some(Unit::Seconds),
-        help,
-    }
-}
-
-/// Everything that is measured. A name that is counted and not listed here has no help text, and a test complains.
-pub const METRICS: [Metric; 34] = [
-    counter(
-        "muster_events_total",
-        "Events that were taken in, by type and outcome.",
-    ),
-    counter(
-        "muster_event_effects_total",
-        "Events that set nothing off, by effect: duplicate, late or unchanged.",
-    ),
-    counter(
-        "muster_occurrences_decided_total",
-        "Instants of recurrences that were decided.",
-    ),
-    counter(
-        "muster_occurrences_skipped_total",
-        "Instants of recurrences that were passed over.",
-    ),
-    counter(
-        "muster_refusals_total",
-        "Candidates that got no task, by reason.",
-    ),
-    counter(
-        "muster_tasks_created_total",
-        "Tasks that were stored, by worker type and cause.",
-    ),
-    counter(
-        "muster_tasks_published_total",
-        "Task messages that the broker confirmed, by queue.",
-    ),
-    counter(
-        "muster_publish_failures_total",
-        "Task messages that were not confirmed, by queue and reason.",
-    ),
-    counter(
-        "muster_statuses_total",
-        "Reports of workers, by status and outcome.",
-    ),
-    gauge(
-        "muster_dead_letters",
-        None,
-        "Messages that could not be read or handled and are kept.",
-    ),
-    gauge(
-        "muster_runs_expanding",
-        None,
-        "Runs that still look for their inputs, those that wait for room or a pause to end among them.",
-    ),
-    gauge(
-        "muster_expansion_inputs_left",
-        None,
-        "Objects that these runs have not looked at yet; a million stands for more.",
-    ),
-    counter(
-        "muster_ends_told_total",
-        "Ends of runs and tasks of which those were told who wait for such ends.",
-    ),
-    counter(
-        "muster_life_told_total",
-        "Events of the life of runs, tasks and schedules that the broker confirmed.",
-    ),
-    gauge(
-        "muster_queue_tasks",
-        None,
-        "Tasks that have not ended, by queue and state.",
-    ),
-    seconds(
-        "muster_batch_seconds",
-        "From the first message of a batch to its settlement.",
-    ),
-    seconds(
-        "muster_event_to_task_seconds",
-        "From the arrival of an event to the confirm of a task that it made.",
-    ),
-    seconds(
-        "muster_publish_seconds",
-        "From publishing task messages to their confirms.",
-    ),
-    seconds(
-        "muster_decide_seconds",
-        "Deciding what a batch of changes sets off.",
-    ),
-    counter(
-        "muster_commands_total",
-        "Commands that were answered, by outcome.",
-    ),
-    counter(
-        "muster_clocks_run_out_total",
-        "Attempts that ran out of time, by the clock that did.",
-    ),
-    counter(
-        "muster_trigger_events_total",
-        "Changes of objects whose schedules were looked for.",
-    ),
-    counter(
-        "muster_trigger_candidates_total",
-        "Schedules that were looked at for these changes.",
-    ),
-    counter(
-        "muster_trigger_checks_total",
-        "Candidates of which more than their key had to be checked.",
-    ),
-    counter(
-        "muster_trigger_matches_total",
-        "Schedules that these changes triggered.",
-    ),
-    gauge(
-        "muster_schedules_unindexed",
-        None,
-        "Schedules that no key finds, so that every change looks at them.",
-    ),
-    counter(
-        "muster_bus_reconnects_total",
-        "Connections to the broker after the first.",
-    ),
-    counter(
-        "muster_store_retries_total",
-        "Transactions that were tried again.",
-    ),
-    gauge(
-        "muster_loop_beat_timestamp_seconds",
-        Some(Unit::Seconds),
-        "When a loop last went round, as seconds since 1970.",
-    ),
-    gauge(
-        "process_resident_memory_bytes",
-        Some(Unit::Bytes),
-        "Resident memory size in bytes.",
-    ),
-    counter(
-        "process_cpu_seconds_total",
-        "Total user and system CPU time spent in seconds.",
-    ),
-    gauge("process_open_fds", None, "Number of open file descriptors."),
-    gauge(
-        "process_max_fds",
-        None,
-        "Maximum number of open file descriptors.",
-    ),
-    gauge(
-        "process_start_time_seconds",
-        Some(Unit::Seconds),
-        "Start time of the process since 1970 in seconds.",
-    ),
-];
-
 /// Counters without labels, which are there with 0 before anything happens.
-const FROM_THE_START: [&str; 2] = ["muster_bus_reconnects_total", "muster_store_retries_total"];
+const FROM_THE_START: [&str; 3] = [
+    "muster_bus_reconnects_total",
+    "muster_store_reconnects_total",
+    "muster_store_retries_total",
+];
 
 /// Upper bounds of the histograms, all of them in seconds: from a decision in memory to a broker that is away.
 const BUCKETS: [f64; 19] = [
@@ -275,6 +91,7 @@ impl Recorder {
             for name in FROM_THE_START {
                 metrics::counter!(name).absolute(0);
             }
+            metrics::gauge!("muster_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         });
         Ok(Recorder { prometheus })
     }
@@ -424,58 +241,6 @@ impl Trouble {
     }
 }
 
-/// Lets the first hundred values of a label through; those that come later are `other`. Labels that follow what people
-/// and events name would else grow without end.
-#[derive(Debug)]
-pub struct Bounded {
-    limit: usize,
-    seen: RwLock<BTreeSet<Arc<str>>>,
-}
-
-impl Bounded {
-    pub const LIMIT: usize = 100;
-    pub const OTHER: &'static str = "other";
-
-    pub const fn new() -> Bounded {
-        Bounded {
-            limit: Self::LIMIT,
-            seen: RwLock::new(BTreeSet::new()),
-        }
-    }
-
-    /// The value itself, or `other`.
-    pub fn label(&self, value: &str) -> SharedString {
-        let known = {
-            let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
-            match seen.get(value) {
-                Some(known) => Some(Arc::clone(known)),
-                None if seen.len() >= self.limit => return SharedString::const_str(Self::OTHER),
-                None => None,
-            }
-        };
-        if let Some(known) = known {
-            return known.into();
-        }
-        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
-        // Others may have taken the last places meanwhile.
-        if let Some(known) = seen.get(value) {
-            return Arc::clone(known).into();
-        }
-        if seen.len() >= self.limit {
-            return SharedString::const_str(Self::OTHER);
-        }
-        let new: Arc<str> = value.into();
-        seen.insert(Arc::clone(&new));
-        new.into()
-    }
-}
-
-impl Default for Bounded {
-    fn default() -> Bounded {
-        Bounded::new()
-    }
-}
-
 /// Appends what the kernel knows of this process. CPU time is a counter with a fraction, which the recorder has not, so
 /// these lines are written here. What cannot be read is left out.
 fn process(text: &mut String) {
@@ -509,13 +274,13 @@ fn process(text: &mut String) {
         .and_then(|limits| after(&limits, "Max open files"));
     for (name, value) in [
         (
-            "process_resident_memory_bytes",
+            "muster_process_resident_memory_bytes",
             memory.map(|kib| kib * 1024.0),
         ),
-        ("process_cpu_seconds_total", cpu),
-        ("process_open_fds", open),
-        ("process_max_fds", limit),
-        ("process_start_time_seconds", started),
+        ("muster_process_cpu_seconds_total", cpu),
+        ("muster_process_open_fds", open),
+        ("muster_process_max_fds", limit),
+        ("muster_process_start_time_seconds", started),
     ] {
         let (Some(value), Some(metric)) = (value, METRICS.iter().find(|known| known.name == name))
         else {

@@ -90,7 +90,7 @@ async fn take_up(ground: &Ground, waiting: &[RunDraft]) -> Result<usize, StoreEr
     if ground.store.commit(&commit).await? != Committed::Done {
         return Ok(0);
     }
-    count_plan(&plan, &catalogue.rules);
+    count_plan(&plan);
     ground.wake(&plan);
     Ok(waiting.len())
 }

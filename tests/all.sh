@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets up whatever the tests need and runs them all. On Debian, missing servers are installed by apt-get (as root);
-# elsewhere, install PostgreSQL 15, RabbitMQ 3.10, NATS 2.9, Prometheus (for promtool), amqp-tools and Python 3 first.
+# elsewhere, install PostgreSQL 15, RabbitMQ 3.10, NATS 2.9, Prometheus with its push gateway and node exporter,
+# amqp-tools and Python 3 first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,6 +10,8 @@ ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/d
 [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=(rabbitmq-server)
 command -v nats-server >/dev/null || missing+=(nats-server)
 command -v promtool >/dev/null || missing+=(prometheus)
+command -v prometheus-pushgateway >/dev/null || missing+=(prometheus-pushgateway)
+command -v prometheus-node-exporter >/dev/null || missing+=(prometheus-node-exporter)
 command -v amqp-publish >/dev/null || missing+=(amqp-tools)
 command -v setpriv >/dev/null || missing+=(util-linux)
 # The reference worker runs scripts of it.

@@ -40,7 +40,7 @@ const FLOORS: [(u8, &[&str]); 5] = [
             "rehearsal",
         ],
     ),
-    (2, &["store", "bus"]),
+    (2, &["tally", "store", "bus"]),
     (
         3,
         &[
@@ -257,9 +257,9 @@ fn imports_go_downwards_only() {
                     .position(|known| *known == name)
             };
             // Loops do not know each other, only the ground; what answers does what the intake does, and the processor wires
-            // them all. Bus and store do not know each other. On the other floors a room knows those that were named before it.
+            // them all. Bus and store count, and do not know each other. On the other floors a room knows those that were named before it.
             let may = match floor {
-                2 => theirs < 2,
+                2 => theirs < 2 || import == "tally",
                 3 => {
                     theirs < 3
                         || import == "ground"

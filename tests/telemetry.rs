@@ -53,7 +53,7 @@ fn busy() -> MetricsHandle {
     recorder.during(|| {
         for metric in METRICS
             .iter()
-            .filter(|metric| metric.name.starts_with("muster_"))
+            .filter(|metric| !metric.name.starts_with("muster_process_"))
         {
             for outcome in ["taken", "a \"quoted\" one\n"] {
                 let labels = [("outcome", outcome.to_owned())];
@@ -166,12 +166,12 @@ fn histograms_have_buckets_and_the_process_tells_of_itself() {
             .parse::<f64>()
             .unwrap()
     };
-    assert!(value("process_resident_memory_bytes") > 1e6);
-    assert!(value("process_cpu_seconds_total") >= 0.0);
-    assert!(value("process_open_fds") >= 3.0);
-    assert!(value("process_max_fds") >= value("process_open_fds"));
+    assert!(value("muster_process_resident_memory_bytes") > 1e6);
+    assert!(value("muster_process_cpu_seconds_total") >= 0.0);
+    assert!(value("muster_process_open_fds") >= 3.0);
+    assert!(value("muster_process_max_fds") >= value("muster_process_open_fds"));
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
-    let started = value("process_start_time_seconds");
+    let started = value("muster_process_start_time_seconds");
     assert!(
         started < now + 2.0 && started > now - 3600.0,
         "{started} and now {now}"
@@ -434,6 +434,53 @@ fn the_bound_of_a_label_holds_between_threads() {
     });
     assert_eq!(seen.len(), 101);
     assert!(seen.contains("other"));
+}
+
+// What ended
+
+#[test]
+fn what_a_transaction_ended_is_counted_once_it_is_stored() {
+    use muster::tally::{attempt_ended, counted, run_ended, undone};
+    let recorder = Recorder::new().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let ended = |state| async move {
+        run_ended("nightly", state);
+        attempt_ended("script", state);
+    };
+    let text = || recorder.handle().render();
+    recorder.during(|| {
+        let done = runtime.block_on(counted(async {
+            ended("succeeded").await;
+            assert!(!text().contains("nightly"));
+            Ok::<(), ()>(())
+        }));
+        assert_eq!(done, Ok(()));
+        let failed = runtime.block_on(counted(async {
+            ended("failed").await;
+            Err::<(), ()>(())
+        }));
+        assert_eq!(failed, Err(()));
+        let rolled_back = runtime.block_on(counted(async {
+            ended("failed").await;
+            undone();
+            Ok::<(), ()>(())
+        }));
+        assert_eq!(rolled_back, Ok(()));
+    });
+    let text = text();
+    assert!(
+        text.contains("muster_runs_ended_total{schedule=\"nightly\",state=\"succeeded\"} 1\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "muster_attempts_ended_total{worker_type=\"script\",outcome=\"succeeded\"} 1\n"
+        ),
+        "{text}"
+    );
+    assert!(!text.contains("failed\"}"), "{text}");
 }
 
 // Logs

@@ -93,7 +93,7 @@ impl Clerk<'_> {
                 ..Commit::empty(now, catalogue.revision)
             };
             if ground.store.commit(&commit).await? == Committed::Done {
-                count_plan(&plan, &catalogue.rules);
+                count_plan(&plan);
                 ground.wake(&plan);
                 let runs = self.runs_of_request(&id).await?;
                 return Ok(Ok(started(&id, &runs)));

@@ -316,7 +316,6 @@ impl<'a> Turn<'a> {
     /// Stores a page beside whatever else is done meanwhile.
     fn store(&self, plan: Plan, expansion: Expansion) -> Storing {
         let store = self.ground.store.clone();
-        let rules = self.catalogue.rules.clone();
         let (now, revision) = (self.ground.clock.now(), self.catalogue.revision);
         let until = expansion.until;
         tokio::spawn(async move {
@@ -327,7 +326,7 @@ impl<'a> Turn<'a> {
             };
             let committed = store.commit(&commit).await?;
             if committed == Committed::Done {
-                count_plan(&plan, &rules);
+                count_plan(&plan);
             }
             Ok((committed, until))
         })

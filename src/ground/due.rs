@@ -3,7 +3,7 @@
 //! Every replica may decide an instant; the cursor of its schedule moves in the same transaction, and only one of
 //! them moves it. Many schedules are decided at once, in one transaction.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use metrics::counter;
@@ -140,10 +140,12 @@ async fn commit(
     let mut ids = ground.ids();
     let mut cursors = Vec::with_capacity(turns.len());
     let (mut decided, mut passed) = (0, 0);
+    let mut by_reason: BTreeMap<&'static str, u64> = BTreeMap::new();
     for turn in turns {
         let schedule = &turn.scheduled.schedule;
         for gap in &turn.due.passed {
             passed += gap.count;
+            *by_reason.entry(gap.reason.word()).or_default() += gap.count.unsigned_abs();
             plan.gaps.push(Gap {
                 id: ids.next(now),
                 schedule_id: schedule.id.clone(),
@@ -194,11 +196,13 @@ async fn commit(
         .await?;
     if committed == Committed::Done {
         counter!("muster_occurrences_decided_total").increment(decided);
+        for (reason, many) in by_reason {
+            counter!("muster_occurrences_skipped_total", "reason" => reason).increment(many);
+        }
         if passed > 0 {
-            counter!("muster_occurrences_skipped_total").increment(passed.unsigned_abs());
             tracing::info!(passed, "instants of the clock were passed over");
         }
-        count_plan(&plan, &catalogue.rules);
+        count_plan(&plan);
         ground.wake(&plan);
     }
     Ok(committed)

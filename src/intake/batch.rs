@@ -59,6 +59,28 @@ pub(super) struct Opened {
 }
 
 impl Opened {
+    /// Since when the oldest of it waits, by the queue that it came from: since the instant that it tells of itself, or
+    /// since now, when it was taken.
+    pub fn waits<'b>(&self, batch: &'b [Incoming], now: Moment) -> BTreeMap<&'b str, Moment> {
+        let mut waits: BTreeMap<&str, Moment> = BTreeMap::new();
+        for message in batch {
+            waits.entry(&message.queue).or_insert(now);
+        }
+        let events = self.events.iter().map(|read| (read.at, read.event.told.at));
+        let statuses = self
+            .statuses
+            .iter()
+            .filter_map(|(at, status)| Some((*at, status.at?)));
+        for (at, since) in events.chain(statuses) {
+            if let Some(message) = batch.get(at)
+                && let Some(oldest) = waits.get_mut(message.queue.as_str())
+            {
+                *oldest = since.min(*oldest);
+            }
+        }
+        waits
+    }
+
     /// Which objects it tells of; `None` where it speaks of tasks too, which other batches may make.
     pub fn objects(&self) -> Option<HashSet<ObjectKey>> {
         let key = |read: &Read| read.event.told.change.key.clone();
@@ -464,7 +486,7 @@ async fn take_events(
                 handled.duplicates += duplicates;
                 handled.tasks += plan.tasks.len() as u64;
                 handled.dead.extend(dead);
-                count(events, &plan, duplicates, &catalogue);
+                count(events, &plan, duplicates);
                 ground.wake(&plan);
                 return Ok(());
             }
@@ -472,7 +494,7 @@ async fn take_events(
     }
 }
 
-fn count(events: &[Read], plan: &Plan, duplicates: u64, catalogue: &crate::catalogue::Catalogue) {
+fn count(events: &[Read], plan: &Plan, duplicates: u64) {
     let mut by_type: BTreeMap<&str, u64> = BTreeMap::new();
     for read in events {
         *by_type
@@ -492,7 +514,7 @@ fn count(events: &[Read], plan: &Plan, duplicates: u64, catalogue: &crate::catal
             counter!("muster_event_effects_total", "effect" => outcome).increment(many);
         }
     }
-    count_plan(plan, &catalogue.rules);
+    count_plan(plan);
 }
 
 /// A raw file that names its task ends it, where workers say nothing themselves. Whether they do is asked later.

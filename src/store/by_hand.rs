@@ -6,9 +6,11 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::commit::IdRow;
 use super::requests::Answered;
+use super::steps::{OF_TYPE, close_attempts};
 use super::world::read_map;
-use super::{Reported, Store, StoreError, json_rows, moment, write_rows};
+use super::{Reported, Store, StoreError, json_rows, moment};
 use crate::moment::Moment;
+use crate::tally;
 use crate::task::TaskState;
 
 /// Who does something, when and why.
@@ -60,6 +62,9 @@ pub struct Past {
     pub redriven: Option<Option<String>>,
 }
 
+/// How offers end that a person takes back.
+const RECALLED: &str = "recalled";
+
 impl Store {
     /// Ends tasks that have not ended. Whoever asks gets `answered` of what became of them.
     pub async fn cancel_tasks(
@@ -68,25 +73,29 @@ impl Store {
         deed: &Deed<'_>,
         answered: &(dyn Fn(&Ended) -> Option<Answered> + Sync),
     ) -> Result<HandDone<Ended>, StoreError> {
-        let mut transaction = self.begin().await?;
-        let (cancelled, stopping) = self
-            .cancel_tasks_in(&mut transaction, tasks, "cancelled", deed.now)
-            .await?;
-        let ended = Ended {
-            cancelled,
-            stopping,
-        };
-        let touched = ended.cancelled.iter().chain(&ended.stopping);
-        self.keep_deed(&mut transaction, touched, deed).await?;
-        if !self
-            .keep_if(&mut transaction, answered(&ended), deed.now)
-            .await?
-        {
-            transaction.rollback().await?;
-            return Ok(HandDone::Answered);
-        }
-        transaction.commit().await?;
-        Ok(HandDone::Done(ended))
+        tally::counted(async {
+            let mut transaction = self.begin().await?;
+            let (cancelled, stopping) = self
+                .cancel_tasks_in(&mut transaction, tasks, "cancelled", deed.now)
+                .await?;
+            let ended = Ended {
+                cancelled,
+                stopping,
+            };
+            let touched = ended.cancelled.iter().chain(&ended.stopping);
+            self.keep_deed(&mut transaction, touched, deed).await?;
+            if !self
+                .keep_if(&mut transaction, answered(&ended), deed.now)
+                .await?
+            {
+                tally::undone();
+                transaction.rollback().await?;
+                return Ok(HandDone::Answered);
+            }
+            transaction.commit().await?;
+            Ok(HandDone::Done(ended))
+        })
+        .await
     }
 
     /// Waiting tasks are offered at once, and offers that nobody has accepted are made anew; answers with those tasks.
@@ -96,45 +105,49 @@ impl Store {
         deed: &Deed<'_>,
         answered: &(dyn Fn(&[String]) -> Option<Answered> + Sync),
     ) -> Result<HandDone<Vec<String>>, StoreError> {
-        let mut transaction = self.begin().await?;
-        let rows: Vec<IdRow<'_>> = tasks.iter().map(|id| IdRow { id }).collect();
-        let list = format!("(SELECT r.id FROM {})", self.dialect.rows("$1", "id text"));
-        let sql = format!(
-            "UPDATE task SET state = 'queued', not_before = NULL, step = step + 1 \
-             WHERE id IN {list} AND state IN ('queued', 'dispatched') AND cancel_by IS NULL RETURNING id"
-        );
-        let mut hurried = Vec::new();
-        for row in sqlx::query(AssertSqlSafe(sql))
-            .bind(json_rows(&rows))
-            .fetch_all(&mut *transaction)
-            .await?
-        {
-            hurried.push(row.try_get::<String, _>("id")?);
-        }
-        let rows: Vec<IdRow<'_>> = hurried.iter().map(|id| IdRow { id }).collect();
-        let sql = format!(
-            "UPDATE attempt SET ended_at = {}, outcome = 'recalled', claimed_until = NULL, expires_at = NULL \
-             WHERE ended_at IS NULL AND task_id IN {list}",
-            deed.now.micros()
-        );
-        write_rows(&mut transaction, sql, &rows).await?;
-        self.tell_tasks(
-            &mut transaction,
-            hurried.iter().map(String::as_str),
-            deed.now,
-        )
-        .await?;
-        self.keep_deed(&mut transaction, hurried.iter(), deed)
+        tally::counted(async {
+            let mut transaction = self.begin().await?;
+            let rows: Vec<IdRow<'_>> = tasks.iter().map(|id| IdRow { id }).collect();
+            let list = format!("(SELECT r.id FROM {})", self.dialect.rows("$1", "id text"));
+            let sql = format!(
+                "UPDATE task SET state = 'queued', not_before = NULL, step = step + 1 \
+                 WHERE id IN {list} AND state IN ('queued', 'dispatched') AND cancel_by IS NULL RETURNING id"
+            );
+            let mut hurried = Vec::new();
+            for row in sqlx::query(AssertSqlSafe(sql))
+                .bind(json_rows(&rows))
+                .fetch_all(&mut *transaction)
+                .await?
+            {
+                hurried.push(row.try_get::<String, _>("id")?);
+            }
+            let rows: Vec<IdRow<'_>> = hurried.iter().map(|id| IdRow { id }).collect();
+            let sql = format!(
+                "UPDATE attempt SET ended_at = {}, outcome = '{RECALLED}', claimed_until = NULL, expires_at = NULL \
+                 WHERE ended_at IS NULL AND task_id IN {list} RETURNING {OF_TYPE}",
+                deed.now.micros()
+            );
+            close_attempts(&mut transaction, sql, &rows, RECALLED).await?;
+            self.tell_tasks(
+                &mut transaction,
+                hurried.iter().map(String::as_str),
+                deed.now,
+            )
             .await?;
-        if !self
-            .keep_if(&mut transaction, answered(&hurried), deed.now)
-            .await?
-        {
-            transaction.rollback().await?;
-            return Ok(HandDone::Answered);
-        }
-        transaction.commit().await?;
-        Ok(HandDone::Done(hurried))
+            self.keep_deed(&mut transaction, hurried.iter(), deed)
+                .await?;
+            if !self
+                .keep_if(&mut transaction, answered(&hurried), deed.now)
+                .await?
+            {
+                tally::undone();
+                transaction.rollback().await?;
+                return Ok(HandDone::Answered);
+            }
+            transaction.commit().await?;
+            Ok(HandDone::Done(hurried))
+        })
+        .await
     }
 
     /// A step that a person decided; false where the task no longer stands as it was read.
@@ -144,27 +157,32 @@ impl Store {
         deed: &Deed<'_>,
         answered: Option<Answered>,
     ) -> Result<HandDone<bool>, StoreError> {
-        let mut transaction = self.begin().await?;
-        let written = self
-            .apply_steps_in(
-                &mut transaction,
-                std::slice::from_ref(reported),
-                &[],
-                deed.now,
-            )
-            .await?;
-        if !written.stale.is_empty() {
-            transaction.rollback().await?;
-            return Ok(HandDone::Done(false));
-        }
-        self.keep_deed(&mut transaction, [&reported.task_id].into_iter(), deed)
-            .await?;
-        if !self.keep_if(&mut transaction, answered, deed.now).await? {
-            transaction.rollback().await?;
-            return Ok(HandDone::Answered);
-        }
-        transaction.commit().await?;
-        Ok(HandDone::Done(true))
+        tally::counted(async {
+            let mut transaction = self.begin().await?;
+            let written = self
+                .apply_steps_in(
+                    &mut transaction,
+                    std::slice::from_ref(reported),
+                    &[],
+                    deed.now,
+                )
+                .await?;
+            if !written.stale.is_empty() {
+                tally::undone();
+                transaction.rollback().await?;
+                return Ok(HandDone::Done(false));
+            }
+            self.keep_deed(&mut transaction, [&reported.task_id].into_iter(), deed)
+                .await?;
+            if !self.keep_if(&mut transaction, answered, deed.now).await? {
+                tally::undone();
+                transaction.rollback().await?;
+                return Ok(HandDone::Answered);
+            }
+            transaction.commit().await?;
+            Ok(HandDone::Done(true))
+        })
+        .await
     }
 
     /// A task as it was made, of one organisation where one is named.

@@ -16,11 +16,13 @@ use super::expanding::Expansion;
 use super::leaving::Offered;
 use super::letters::DeadLetter;
 use super::requests::Answered;
+use super::steps::{OF_TYPE, close_attempts};
 use super::{Dialect, Store, StoreError, json_rows, write_rows};
 use crate::decide::{End, Plan, World};
 use crate::declaration::Kind;
 use crate::moment::Moment;
 use crate::object::ObjectKey;
+use crate::tally;
 use crate::task::{TaskDraft, TaskState};
 
 /// What is to be stored, and what it rests on.
@@ -167,14 +169,14 @@ pub(super) struct Closing {
     state: &'static str,
     /// The states from which it may be so, as SQL.
     from: &'static str,
-    outcome: &'static str,
+    pub(super) outcome: &'static str,
     /// How their run counts so many of them.
     counts: &'static str,
     /// Grace starts with this end.
     executed: bool,
 }
 
-const WITHDRAWN: Closing = Closing {
+pub(super) const WITHDRAWN: Closing = Closing {
     state: "withdrawn",
     from: "'queued', 'dispatched'",
     outcome: "withdrawn",
@@ -238,29 +240,34 @@ fn inputs(task: &TaskDraft) -> String {
 impl Store {
     /// Stores a decision, or nothing.
     pub async fn commit(&self, commit: &Commit<'_>) -> Result<Committed, StoreError> {
-        // A page of an expansion is found again if it is forgotten, and whatever rests on it is written down after it.
-        let mut transaction = if commit.expansion.is_some() {
-            self.begin_lightly().await?
-        } else {
-            self.begin().await?
-        };
-        match self.write(&mut transaction, commit).await {
-            Ok(Committed::Done) => {
-                transaction.commit().await?;
-                Ok(Committed::Done)
+        tally::counted(async {
+            // A page of an expansion is found again if it is forgotten, and whatever rests on it is written down after it.
+            let mut transaction = if commit.expansion.is_some() {
+                self.begin_lightly().await?
+            } else {
+                self.begin().await?
+            };
+            match self.write(&mut transaction, commit).await {
+                Ok(Committed::Done) => {
+                    transaction.commit().await?;
+                    Ok(Committed::Done)
+                }
+                Ok(stale) => {
+                    tally::undone();
+                    transaction.rollback().await?;
+                    Ok(stale)
+                }
+                Err(StoreError::Statement(sqlx::Error::Database(error)))
+                    if commit.expansion.is_some() && error.is_unique_violation() =>
+                {
+                    tally::undone();
+                    transaction.rollback().await?;
+                    Ok(Committed::Stale("tasks"))
+                }
+                Err(error) => Err(error),
             }
-            Ok(stale) => {
-                transaction.rollback().await?;
-                Ok(stale)
-            }
-            Err(StoreError::Statement(sqlx::Error::Database(error)))
-                if commit.expansion.is_some() && error.is_unique_violation() =>
-            {
-                transaction.rollback().await?;
-                Ok(Committed::Stale("tasks"))
-            }
-            Err(error) => Err(error),
-        }
+        })
+        .await
     }
 
     async fn write(
@@ -800,17 +807,13 @@ impl Store {
             &rows,
         )
         .await?;
-        write_rows(
-            connection,
-            format!(
-                "UPDATE attempt SET ended_at = {}, outcome = '{}', claimed_until = NULL, expires_at = NULL \
-                 WHERE ended_at IS NULL AND task_id IN {list}",
-                now.micros(),
-                closing.outcome
-            ),
-            &rows,
-        )
-        .await?;
+        let sql = format!(
+            "UPDATE attempt SET ended_at = {}, outcome = '{}', claimed_until = NULL, expires_at = NULL \
+             WHERE ended_at IS NULL AND task_id IN {list} RETURNING {OF_TYPE}",
+            now.micros(),
+            closing.outcome
+        );
+        close_attempts(connection, sql, &rows, closing.outcome).await?;
         let mut names: Vec<String> = runs.keys().cloned().collect();
         names.sort();
         for run_id in &names {

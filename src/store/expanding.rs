@@ -137,10 +137,13 @@ impl Store {
     }
 
     /// How many runs look for their inputs.
-    pub async fn count_expanding(&self) -> Result<i64, StoreError> {
-        let row = sqlx::query("SELECT count(*) AS many FROM run WHERE position IS NOT NULL")
-            .fetch_one(&self.pool)
-            .await?;
+    pub async fn count_expanding(&self, most: i64) -> Result<i64, StoreError> {
+        let row = sqlx::query(
+            "SELECT count(*) AS many FROM (SELECT 1 AS one FROM run WHERE position IS NOT NULL LIMIT $1) AS counted",
+        )
+        .bind(most)
+        .fetch_one(&self.pool)
+        .await?;
         Ok(row.try_get("many")?)
     }
 

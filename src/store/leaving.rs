@@ -6,8 +6,11 @@ use serde::Serialize;
 use serde_json::Value;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
+use super::commit::WITHDRAWN;
+use super::steps::{OF_TYPE, close_attempts};
 use super::{Store, StoreError, json_rows, write_rows};
 use crate::moment::Moment;
+use crate::tally;
 
 /// An input leaves a task that nobody has accepted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,15 +53,18 @@ impl Store {
         reason: &str,
         now: Moment,
     ) -> Result<(), StoreError> {
-        let mut transaction = self.begin().await?;
-        let leaving: Vec<(&str, &str)> = leaving
-            .iter()
-            .map(|one| (one.task_id.as_str(), one.primary_key.as_str()))
-            .collect();
-        self.leave_in(&mut transaction, &leaving, reason, Offered::Stands, now)
-            .await?;
-        transaction.commit().await?;
-        Ok(())
+        tally::counted(async {
+            let mut transaction = self.begin().await?;
+            let leaving: Vec<(&str, &str)> = leaving
+                .iter()
+                .map(|one| (one.task_id.as_str(), one.primary_key.as_str()))
+                .collect();
+            self.leave_in(&mut transaction, &leaving, reason, Offered::Stands, now)
+                .await?;
+            transaction.commit().await?;
+            Ok(())
+        })
+        .await
     }
 
     /// Takes inputs, as (task, primary key), out of tasks that nobody has accepted; a task that has none left is
@@ -118,11 +124,12 @@ impl Store {
         let list = format!("(SELECT r.id FROM {})", self.dialect.rows("$1", "id text"));
         let waits = if offered == Offered::Void {
             let sql = format!(
-                "UPDATE attempt SET ended_at = {}, outcome = 'withdrawn', claimed_until = NULL, expires_at = NULL \
-                 WHERE ended_at IS NULL AND task_id IN {list}",
-                now.micros()
+                "UPDATE attempt SET ended_at = {}, outcome = '{}', claimed_until = NULL, expires_at = NULL \
+                 WHERE ended_at IS NULL AND task_id IN {list} RETURNING {OF_TYPE}",
+                now.micros(),
+                WITHDRAWN.outcome
             );
-            write_rows(connection, sql, &ids).await?;
+            close_attempts(connection, sql, &ids, WITHDRAWN.outcome).await?;
             "state = 'queued', "
         } else {
             ""

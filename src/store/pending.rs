@@ -8,11 +8,12 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::commit::{CANCELLED, CUT_OFF, Commit, EXPIRED, IdRow};
-use super::runs::{Begun, announced, counts, read_asked, read_counts, read_occasion};
+use super::runs::{Begun, announced, count_ended, counts, read_asked, read_counts, read_occasion};
 use super::{Store, StoreError, json_rows, moment, write_rows};
 use crate::decide::{InTheWay, Plan, Scope};
 use crate::moment::Moment;
 use crate::run::{Cause, EndReason, RunDraft, RunState, Turn};
+use crate::tally;
 use crate::task::first_id_of;
 
 /// A worker that is to be told to stop.
@@ -141,6 +142,9 @@ impl Store {
                 .await;
             match done {
                 Ok(done) if done.rows_affected() == 1 => {
+                    if begun.ended {
+                        tally::run_ended(&run.schedule, begun.state.word());
+                    }
                     self.tell_begun(connection, [run.id.as_str()].into_iter(), commit.now)
                         .await?;
                 }
@@ -200,7 +204,7 @@ impl Store {
         let sql = format!(
             "UPDATE run SET state = $1, reason = $2, blocked_by = coalesce($3, blocked_by), finished_at = $4, \
              completed_at = CASE WHEN with_descendants = 0 THEN $4 END, unannounced = {noted}, {LETS_GO} \
-             WHERE id = $5 AND expires_at IS NOT NULL"
+             WHERE id = $5 AND expires_at IS NOT NULL RETURNING schedule, state"
         );
         let ended = sqlx::query(AssertSqlSafe(sql))
             .bind(state.word())
@@ -208,22 +212,25 @@ impl Store {
             .bind(by.map(str::to_owned))
             .bind(now.micros())
             .bind(run_id)
-            .execute(&mut *connection)
-            .await?
-            .rows_affected();
+            .fetch_all(&mut *connection)
+            .await?;
+        count_ended(&ended)?;
         self.tell_ended(connection, [run_id].into_iter(), now)
             .await?;
-        Ok(ended == 1)
+        Ok(ended.len() == 1)
     }
 
     /// Cancels a run: what waits ends now; a worker that has accepted is told, and has a while to stop.
     pub async fn cancel_run(&self, run_id: &str, now: Moment) -> Result<bool, StoreError> {
-        let mut transaction = self.begin().await?;
-        let cancelled = self
-            .cancel_in(&mut transaction, run_id, EndReason::Cancelled, None, now)
-            .await?;
-        transaction.commit().await?;
-        Ok(cancelled)
+        tally::counted(async {
+            let mut transaction = self.begin().await?;
+            let cancelled = self
+                .cancel_in(&mut transaction, run_id, EndReason::Cancelled, None, now)
+                .await?;
+            transaction.commit().await?;
+            Ok(cancelled)
+        })
+        .await
     }
 
     async fn cancel_in(
@@ -303,57 +310,60 @@ impl Store {
 
     /// Workers that are to be told to stop, each once; and tasks whose worker had time to, and did not, end.
     pub async fn cancels(&self, now: Moment, limit: i64) -> Result<Vec<Cancel>, StoreError> {
-        let due = sqlx::query("SELECT 1 AS one FROM task WHERE cancel_by IS NOT NULL LIMIT 1")
-            .fetch_optional(&self.pool)
+        tally::counted(async {
+            let due = sqlx::query("SELECT 1 AS one FROM task WHERE cancel_by IS NOT NULL LIMIT 1")
+                .fetch_optional(&self.pool)
+                .await?;
+            if due.is_none() {
+                return Ok(Vec::new());
+            }
+            let mut transaction = self.begin().await?;
+            // What came back to the queue meanwhile, or has no worker's word in time, ends here.
+            let over = sqlx::query(
+                "SELECT id FROM task WHERE cancel_by IS NOT NULL AND (cancel_by <= $1 OR state <> 'running') ORDER BY id LIMIT $2",
+            )
+            .bind(now.micros())
+            .bind(limit)
+            .fetch_all(&mut *transaction)
             .await?;
-        if due.is_none() {
-            return Ok(Vec::new());
-        }
-        let mut transaction = self.begin().await?;
-        // What came back to the queue meanwhile, or has no worker's word in time, ends here.
-        let over = sqlx::query(
-            "SELECT id FROM task WHERE cancel_by IS NOT NULL AND (cancel_by <= $1 OR state <> 'running') ORDER BY id LIMIT $2",
-        )
-        .bind(now.micros())
-        .bind(limit)
-        .fetch_all(&mut *transaction)
-        .await?;
-        let over = ids_of(&over)?;
-        let ids: Vec<&str> = over.iter().map(String::as_str).collect();
-        self.close_in(&mut transaction, &ids, &CUT_OFF, "cancelled", now)
+            let over = ids_of(&over)?;
+            let ids: Vec<&str> = over.iter().map(String::as_str).collect();
+            self.close_in(&mut transaction, &ids, &CUT_OFF, "cancelled", now)
+                .await?;
+            let rows: Vec<IdRow<'_>> = over.iter().map(|id| IdRow { id }).collect();
+            let sql = format!(
+                "UPDATE task SET cancel_by = NULL WHERE id IN (SELECT r.id FROM {})",
+                self.dialect.rows("$1", "id text")
+            );
+            write_rows(&mut transaction, sql, &rows).await?;
+            let told = sqlx::query(
+                "UPDATE task SET cancel_told = $1 WHERE cancel_by IS NOT NULL AND cancel_told IS NULL RETURNING id, attempt",
+            )
+            .bind(now.micros())
+            .fetch_all(&mut *transaction)
             .await?;
-        let rows: Vec<IdRow<'_>> = over.iter().map(|id| IdRow { id }).collect();
-        let sql = format!(
-            "UPDATE task SET cancel_by = NULL WHERE id IN (SELECT r.id FROM {})",
-            self.dialect.rows("$1", "id text")
-        );
-        write_rows(&mut transaction, sql, &rows).await?;
-        let told = sqlx::query(
-            "UPDATE task SET cancel_told = $1 WHERE cancel_by IS NOT NULL AND cancel_told IS NULL RETURNING id, attempt",
-        )
-        .bind(now.micros())
-        .fetch_all(&mut *transaction)
-        .await?;
-        let mut cancels = Vec::new();
-        for row in &told {
-            let (task_id, attempt): (String, i64) = (row.try_get("id")?, row.try_get("attempt")?);
-            let worker =
-                sqlx::query("SELECT worker FROM attempt WHERE task_id = $1 AND number = $2")
-                    .bind(&task_id)
-                    .bind(attempt)
-                    .fetch_optional(&mut *transaction)
-                    .await?
-                    .map(|row| row.try_get("worker"))
-                    .transpose()?
-                    .flatten();
-            cancels.push(Cancel {
-                task_id,
-                attempt,
-                worker,
-            });
-        }
-        transaction.commit().await?;
-        Ok(cancels)
+            let mut cancels = Vec::new();
+            for row in &told {
+                let (task_id, attempt): (String, i64) = (row.try_get("id")?, row.try_get("attempt")?);
+                let worker =
+                    sqlx::query("SELECT worker FROM attempt WHERE task_id = $1 AND number = $2")
+                        .bind(&task_id)
+                        .bind(attempt)
+                        .fetch_optional(&mut *transaction)
+                        .await?
+                        .map(|row| row.try_get("worker"))
+                        .transpose()?
+                        .flatten();
+                cancels.push(Cancel {
+                    task_id,
+                    attempt,
+                    worker,
+                });
+            }
+            transaction.commit().await?;
+            Ok(cancels)
+        })
+        .await
     }
 
     /// Tasks and waiting runs whose time is over end; `oldest` is the shortest time that any task has.
@@ -363,40 +373,44 @@ impl Store {
         shortest: crate::moment::Span,
         limit: i64,
     ) -> Result<u64, StoreError> {
-        let mut transaction = self.begin().await?;
-        let noted = self.noting(self.listened().runs, now.micros());
-        let sql = format!(
-            "UPDATE run SET state = 'expired', reason = 'expired', finished_at = $1, \
-             completed_at = CASE WHEN with_descendants = 0 THEN $1 END, unannounced = {noted}, {LETS_GO} \
-             WHERE id IN (SELECT id FROM run WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2) RETURNING id"
-        );
-        let waited = sqlx::query(AssertSqlSafe(sql))
+        tally::counted(async {
+            let mut transaction = self.begin().await?;
+            let noted = self.noting(self.listened().runs, now.micros());
+            let sql = format!(
+                "UPDATE run SET state = 'expired', reason = 'expired', finished_at = $1, \
+                 completed_at = CASE WHEN with_descendants = 0 THEN $1 END, unannounced = {noted}, {LETS_GO} \
+                 WHERE id IN (SELECT id FROM run WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2) RETURNING id, schedule, state"
+            );
+            let waited = sqlx::query(AssertSqlSafe(sql))
+                .bind(now.micros())
+                .bind(limit)
+                .fetch_all(&mut *transaction)
+                .await?;
+            count_ended(&waited)?;
+            let waited = ids_of(&waited)?;
+            self.tell_ended(&mut transaction, waited.iter().map(String::as_str), now)
+                .await?;
+            // What has not ended is in this table, in the order of its making.
+            let rows = sqlx::query(
+                "SELECT DISTINCT t.id FROM open_input i JOIN task t ON t.id = i.task_id \
+                 WHERE i.task_id < $1 AND t.expires_at <= $2 ORDER BY t.id LIMIT $3",
+            )
+            .bind(first_id_of(
+                now.minus(shortest).plus(crate::moment::Span::seconds(1)),
+            ))
             .bind(now.micros())
             .bind(limit)
             .fetch_all(&mut *transaction)
             .await?;
-        let waited = ids_of(&waited)?;
-        self.tell_ended(&mut transaction, waited.iter().map(String::as_str), now)
-            .await?;
-        // What has not ended is in this table, in the order of its making.
-        let rows = sqlx::query(
-            "SELECT DISTINCT t.id FROM open_input i JOIN task t ON t.id = i.task_id \
-             WHERE i.task_id < $1 AND t.expires_at <= $2 ORDER BY t.id LIMIT $3",
-        )
-        .bind(first_id_of(
-            now.minus(shortest).plus(crate::moment::Span::seconds(1)),
-        ))
-        .bind(now.micros())
-        .bind(limit)
-        .fetch_all(&mut *transaction)
-        .await?;
-        let over = ids_of(&rows)?;
-        let ids: Vec<&str> = over.iter().map(String::as_str).collect();
-        let ended = self
-            .close_in(&mut transaction, &ids, &EXPIRED, "expired", now)
-            .await?;
-        transaction.commit().await?;
-        Ok((waited.len() + ended.len()) as u64)
+            let over = ids_of(&rows)?;
+            let ids: Vec<&str> = over.iter().map(String::as_str).collect();
+            let ended = self
+                .close_in(&mut transaction, &ids, &EXPIRED, "expired", now)
+                .await?;
+            transaction.commit().await?;
+            Ok((waited.len() + ended.len()) as u64)
+        })
+        .await
     }
 
     /// Waiting tasks become part of the run of a person who asked for them; false where one no longer waits.

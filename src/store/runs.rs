@@ -13,6 +13,7 @@ use super::{Store, StoreError, json_rows, maybe_moment, moment, write_rows};
 use crate::moment::Moment;
 use crate::object::Operation;
 use crate::run::{Asked, Cause, EndReason, Gap, Occasion, Reason, RunDraft, RunState, Turn};
+use crate::tally;
 use crate::task::TaskState;
 
 /// A run as people look at it.
@@ -328,10 +329,18 @@ impl Store {
         let stored = write_rows(connection, sql, &rows).await?;
         self.tell_begun(connection, rows.iter().map(|row| row.id), commit.now)
             .await?;
-        if stored == rows.len() as u64 {
-            return Ok(Some(HashSet::new()));
+        let decided = if stored == rows.len() as u64 {
+            Some(HashSet::new())
+        } else {
+            self.decided_before(connection, &commit.plan.runs).await?
+        };
+        for row in rows.iter().filter(|row| row.finished_at.is_some()) {
+            let before = decided.as_ref().is_none_or(|known| known.contains(row.id));
+            if !before {
+                tally::run_ended(row.schedule, row.state);
+            }
         }
-        self.decided_before(connection, &commit.plan.runs).await
+        Ok(decided)
     }
 
     /// Those of the runs that are not stored because their instants had been decided; nothing where another reason
@@ -423,6 +432,7 @@ impl Store {
             .bind(gap.count)
             .execute(&mut *connection)
             .await?;
+            tally::run_ended(&gap.schedule, gap.state.word());
             self.tell_ended(connection, [gap.id.as_str()].into_iter(), now)
                 .await?;
         }
@@ -453,10 +463,17 @@ impl Store {
              WHEN overran >= failed THEN 'timed_out' ELSE 'failed' END, \
              unannounced = CASE WHEN {suppressed} THEN NULL ELSE {noted} END \
              WHERE id IN (SELECT r.id FROM {}) AND finished_at IS NULL AND position IS NULL AND expires_at IS NULL \
-             AND succeeded + failed + cancelled >= total",
+             AND succeeded + failed + cancelled >= total RETURNING schedule, state",
             self.dialect.rows("$1", "id text")
         );
-        write_rows(connection, sql, &rows).await?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let ended = sqlx::query(AssertSqlSafe(sql))
+            .bind(json_rows(&rows))
+            .fetch_all(&mut *connection)
+            .await?;
+        count_ended(&ended)?;
         self.tell_ended(connection, runs.iter().map(String::as_str), at)
             .await
     }
@@ -585,6 +602,16 @@ impl Store {
             .map(|row| Ok((row.try_get("organization")?, moment(row, "scheduled_for")?)))
             .collect()
     }
+}
+
+/// Counts runs that ended, by their schedule and state.
+pub(super) fn count_ended(rows: &[AnyRow]) -> Result<(), StoreError> {
+    for row in rows {
+        let state: String = row.try_get("state")?;
+        let state = RunState::parse(&state).unwrap_or(RunState::Failed);
+        tally::run_ended(&row.try_get::<String, _>("schedule")?, state.word());
+    }
+    Ok(())
 }
 
 const RECORD_COLUMNS: &str = "id, schedule_id, schedule, schedule_revision, organization, cause, scheduled_for, created_at, \

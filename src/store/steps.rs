@@ -11,6 +11,7 @@ use super::commit::IdRow;
 use super::{Dialect, Store, StoreError, json_rows, maybe_moment, write_rows};
 use crate::moment::Moment;
 use crate::progress::{Avoided, Standing, Taken};
+use crate::tally;
 use crate::task::{Status, TaskState};
 
 /// A step that was decided on a task as it stood.
@@ -159,12 +160,15 @@ impl Store {
         late: &[(String, Status, String)],
         now: Moment,
     ) -> Result<Written, StoreError> {
-        let mut transaction = self.begin().await?;
-        let written = self
-            .apply_steps_in(&mut transaction, steps, late, now)
-            .await?;
-        transaction.commit().await?;
-        Ok(written)
+        tally::counted(async {
+            let mut transaction = self.begin().await?;
+            let written = self
+                .apply_steps_in(&mut transaction, steps, late, now)
+                .await?;
+            transaction.commit().await?;
+            Ok(written)
+        })
+        .await
     }
 
     pub(super) async fn apply_steps_in(
@@ -175,8 +179,15 @@ impl Store {
         now: Moment,
     ) -> Result<Written, StoreError> {
         let mut rows = Vec::with_capacity(steps.len());
+        // How the attempts end that had not ended.
+        let mut closes: HashMap<&str, &'static str> = HashMap::new();
         for reported in steps {
-            rows.push(step_row(reported, now));
+            let row = step_row(reported, now);
+            let open = reported.standing.attempt > 0 && reported.standing.outcome.is_none();
+            if let (true, Some(outcome)) = (open, row.outcome) {
+                closes.insert(row.id, outcome);
+            }
+            rows.push(row);
         }
         // Locked in one order by all who report at once.
         rows.sort_by(|a, b| a.id.cmp(b.id));
@@ -195,7 +206,7 @@ impl Store {
                  not_before = r.not_before, finished_at = r.finished_at, reason = r.reason, step = task.step + 1, \
                  unannounced = CASE WHEN r.finished_at IS NULL THEN NULL ELSE {noted} END FROM {source} \
                  WHERE task.id = r.id AND task.state = r.was AND task.attempt = r.number AND task.step = r.step \
-                 RETURNING task.id AS id, run_id, task.state AS state"
+                 RETURNING task.id AS id, run_id, worker_type, task.state AS state"
             );
             for row in sqlx::query(AssertSqlSafe(sql))
                 .bind(json_rows(&rows))
@@ -204,6 +215,9 @@ impl Store {
             {
                 let state: String = row.try_get("state")?;
                 let id: String = row.try_get("id")?;
+                if let Some(outcome) = closes.get(id.as_str()) {
+                    tally::attempt_ended(&row.try_get::<String, _>("worker_type")?, outcome);
+                }
                 if let Some(state) = TaskState::parse(&state).filter(|state| state.terminal()) {
                     let counts = runs.entry(row.try_get("run_id")?).or_default();
                     counts.overran += i64::from(overran.contains(id.as_str()));
@@ -381,6 +395,30 @@ impl Store {
         write_rows(connection, sql, &rows).await?;
         Ok(())
     }
+}
+
+/// What a statement that closes attempts answers with: for whom they were.
+pub(super) const OF_TYPE: &str =
+    "(SELECT task.worker_type FROM task WHERE task.id = attempt.task_id) AS worker_type";
+
+/// Closes attempts of tasks, with a statement that returns [`OF_TYPE`], and counts them.
+pub(super) async fn close_attempts<T: Serialize>(
+    connection: &mut AnyConnection,
+    sql: String,
+    tasks: &[T],
+    outcome: &'static str,
+) -> Result<(), StoreError> {
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    for row in sqlx::query(AssertSqlSafe(sql))
+        .bind(json_rows(tasks))
+        .fetch_all(connection)
+        .await?
+    {
+        tally::attempt_ended(&row.try_get::<String, _>("worker_type")?, outcome);
+    }
+    Ok(())
 }
 
 /// Whether its last attempt ended by a clock.

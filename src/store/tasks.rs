@@ -16,6 +16,7 @@ use crate::moment::{Moment, Span};
 use crate::object::{Object, ObjectKey};
 use crate::progress::Avoided;
 use crate::run::Cause;
+use crate::tally;
 
 /// A task that this replica may offer now.
 #[derive(Clone, Debug)]
@@ -67,6 +68,9 @@ pub struct PutOff {
 
 /// What an offer tells of its run: the schedule, its id, and what set it off.
 type KnownRun = (String, String, Arc<Map<String, Value>>);
+
+/// How attempts end that can never be offered.
+const UNDELIVERABLE: &str = "undeliverable";
 
 /// A replica that has been silent for so long is no longer shown.
 const FORGOTTEN: Span = Span::seconds(120);
@@ -345,55 +349,64 @@ impl Store {
         reason: &str,
         now: Moment,
     ) -> Result<(), StoreError> {
-        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        let mut transaction = self.begin().await?;
-        self.withdraw_in(&mut transaction, &ids, reason, now)
-            .await?;
-        transaction.commit().await?;
-        Ok(())
+        tally::counted(async {
+            let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+            let mut transaction = self.begin().await?;
+            self.withdraw_in(&mut transaction, &ids, reason, now)
+                .await?;
+            transaction.commit().await?;
+            Ok(())
+        })
+        .await
     }
 
     /// Ends tasks that can never be offered.
     pub async fn bury(&self, ids: &[String], reason: &str, now: Moment) -> Result<(), StoreError> {
-        let rows: Vec<IdRow<'_>> = ids.iter().map(|id| IdRow { id }).collect();
-        let list = format!("(SELECT r.id FROM {})", self.dialect.rows("$1", "id text"));
-        let mut transaction = self.begin().await?;
-        let noted = self.noting(self.listened().tasks, now.micros());
-        let buried = sqlx::query(AssertSqlSafe(format!(
-            "UPDATE task SET state = 'dead', reason = $2, finished_at = $3, unannounced = {noted} \
-             WHERE id IN {list} AND state IN ('queued', 'dispatched') RETURNING id, run_id"
-        )))
-        .bind(json_rows(&rows))
-        .bind(reason)
-        .bind(now.micros())
-        .fetch_all(&mut *transaction)
-        .await?;
-        let mut runs = Vec::new();
-        for row in &buried {
-            let run_id: String = row.try_get("run_id")?;
-            sqlx::query("UPDATE run SET failed = failed + 1 WHERE id = $1")
-                .bind(&run_id)
-                .execute(&mut *transaction)
-                .await?;
-            runs.push(run_id);
-        }
-        write_rows(
-            &mut transaction,
-            format!("DELETE FROM open_input WHERE task_id IN {list}"),
-            &rows,
-        )
-        .await?;
-        let sql = format!(
-            "UPDATE attempt SET claimed_until = NULL, expires_at = NULL, ended_at = {}, outcome = 'undeliverable' \
-             WHERE ended_at IS NULL AND task_id IN {list}",
-            now.micros()
-        );
-        write_rows(&mut transaction, sql, &rows).await?;
-        let buried = ids.iter().map(String::as_str);
-        self.tell_tasks(&mut transaction, buried, now).await?;
-        self.end_runs(&mut transaction, &runs, now).await?;
-        transaction.commit().await?;
-        Ok(())
+        tally::counted(async {
+            let rows: Vec<IdRow<'_>> = ids.iter().map(|id| IdRow { id }).collect();
+            let list = format!("(SELECT r.id FROM {})", self.dialect.rows("$1", "id text"));
+            let mut transaction = self.begin().await?;
+            let noted = self.noting(self.listened().tasks, now.micros());
+            let buried = sqlx::query(AssertSqlSafe(format!(
+                "UPDATE task SET state = 'dead', reason = $2, finished_at = $3, unannounced = {noted} \
+                 WHERE id IN {list} AND state IN ('queued', 'dispatched') RETURNING id, run_id, worker_type, attempt"
+            )))
+            .bind(json_rows(&rows))
+            .bind(reason)
+            .bind(now.micros())
+            .fetch_all(&mut *transaction)
+            .await?;
+            let mut runs = Vec::new();
+            for row in &buried {
+                let run_id: String = row.try_get("run_id")?;
+                if row.try_get::<i64, _>("attempt")? > 0 {
+                    tally::attempt_ended(&row.try_get::<String, _>("worker_type")?, UNDELIVERABLE);
+                }
+                sqlx::query("UPDATE run SET failed = failed + 1 WHERE id = $1")
+                    .bind(&run_id)
+                    .execute(&mut *transaction)
+                    .await?;
+                runs.push(run_id);
+            }
+            write_rows(
+                &mut transaction,
+                format!("DELETE FROM open_input WHERE task_id IN {list}"),
+                &rows,
+            )
+            .await?;
+            let sql = format!(
+                "UPDATE attempt SET claimed_until = NULL, expires_at = NULL, ended_at = {}, outcome = '{UNDELIVERABLE}' \
+                 WHERE ended_at IS NULL AND task_id IN {list}",
+                now.micros()
+            );
+            write_rows(&mut transaction, sql, &rows).await?;
+            let buried = ids.iter().map(String::as_str);
+            self.tell_tasks(&mut transaction, buried, now).await?;
+            self.end_runs(&mut transaction, &runs, now).await?;
+            transaction.commit().await?;
+            Ok(())
+        })
+        .await
     }
 
     /// From now grace counts for what these tasks were about. Rows with their `id`, before they leave their keys.

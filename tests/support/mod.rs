@@ -4,6 +4,7 @@ pub mod broker;
 pub mod compare;
 pub mod load;
 pub mod model;
+pub mod peers;
 pub mod process;
 pub mod proxy;
 pub mod servers;

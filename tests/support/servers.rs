@@ -346,10 +346,10 @@ impl Certificates {
 }
 
 /// Makes the command of a server; called again for every restart.
-type Recipe = Box<dyn Fn() -> Command + Send + Sync>;
+pub(super) type Recipe = Box<dyn Fn() -> Command + Send + Sync>;
 
 /// One server process, and a companion that must run beside it.
-struct Server {
+pub(super) struct Server {
     port: u16,
     ready: &'static str,
     companion: Option<Recipe>,
@@ -360,7 +360,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(folder: Folder, port: u16, ready: &'static str, recipe: Recipe) -> Server {
+    pub(super) fn start(folder: Folder, port: u16, ready: &'static str, recipe: Recipe) -> Server {
         Server::start_beside(folder, port, ready, None, recipe)
     }
 
@@ -383,7 +383,15 @@ impl Server {
         server
     }
 
-    fn restart(&mut self) {
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(super) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default()
+    }
+
+    pub(super) fn restart(&mut self) {
         self.kill();
         if let Some(companion) = &self.companion {
             let log = self.folder.path().join("companion.log");
@@ -410,7 +418,7 @@ impl Server {
         self.running.push(child);
     }
 
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         for mut child in self.running.drain(..).rev() {
             slay(&mut child);
         }
@@ -468,7 +476,7 @@ fn user(name: &str) -> (u32, u32) {
 }
 
 /// A command that dies with this process, as another user if one is given.
-fn command(program: &str, package: &str, owner: Option<(u32, u32)>) -> Command {
+pub(super) fn command(program: &str, package: &str, owner: Option<(u32, u32)>) -> Command {
     let found = find(program).unwrap_or_else(|| {
         panic!("`{program}` is not here; install the Debian package `{package}`")
     });
