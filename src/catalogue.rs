@@ -21,7 +21,7 @@ use crate::query::{Facts, Fields, Version, World};
 use crate::recurrence::{Bounds, Calendar, Timetable};
 use crate::rules::Rules;
 use crate::schedule::{OF_ENABLED, OF_PLUGIN, ObjectSet, Organization, Schedule};
-use crate::trigger::{Scheduled, Schedules};
+use crate::trigger::{Roll, Scheduled, Schedules};
 
 pub use ahead::{Ahead, instants, look_ahead};
 pub use edition::{Changed, Edition};
@@ -110,6 +110,16 @@ impl Catalogue {
             selected: [plugin.clone()].into(),
             timetable: Arc::default(),
         }))
+    }
+
+    /// The same with this schedule alone, whatever else there is.
+    pub fn with_only(&self, scheduled: &Arc<Scheduled>) -> Catalogue {
+        let mut roll = Roll::new();
+        roll.put(scheduled.clone());
+        Catalogue {
+            schedules: roll.schedules(),
+            ..self.clone()
+        }
     }
 
     /// Every queue that a task may wait for, with the settings of its worker type.

@@ -108,9 +108,9 @@ enum Command {
     Migrate,
     /// Whether store, bus and every replica's loops are well
     Health,
-    /// What would be decided about an event now, and why; nothing is stored
+    /// Why: what an event starts and what not, why a task is there and waits, why a schedule did not run
     #[command(
-        after_help = "Examples:\n  muster explain event.json\n  muster explain --event e-1\n  muster explain --task TASK_ID\n  echo '{\"specversion\":\"1.0\",…}' | muster explain -\n  muster explain mutation.json --queue scan_profile_mutations"
+        after_help = "Examples:\n  muster explain event.json\n  muster explain --event e-1\n  muster explain --task TASK_ID\n  muster explain --schedule nightly --object 'Hostname|internet|example.com' --organization acme\n  echo '{\"specversion\":\"1.0\",…}' | muster explain -\n  muster explain mutation.json --queue scan_profile_mutations"
     )]
     Explain(explain::Explain),
     /// Test rules like code: play the cases (`kind: test`) that stand in FILES with what is declared there.

@@ -604,6 +604,62 @@ fn explain_tells_of_a_task_why_it_is_there_and_what_it_waits_for() {
 }
 
 #[test]
+fn explain_tells_of_a_schedule_why_it_did_not_run_on_an_object() {
+    let house = embedded();
+    house.lines(format!("{EVENT}\n").into_bytes());
+    let key = "Hostname|internet|www.example.com";
+    let asked = [
+        "explain",
+        "--organization",
+        "acme",
+        "--object",
+        key,
+        "--schedule",
+    ];
+    let out = house.done(&[&asked[..], &["new hosts"]].concat());
+    for words in [
+        "new hosts for acme on Hostname|internet|www.example.com: it would not run now",
+        "+ run_on: created of a hostname",
+        "- dns-records: duplicate",
+        "not asked after that: grace",
+        "- deep: level_too_low",
+        "- nmap: not selected by `plugins`",
+        "event, running",
+    ] {
+        assert!(out.contains(words), "expected `{words}` in:\n{out}");
+    }
+    let out = house.done(&[&asked[..], &["root hosts"]].concat());
+    assert!(out.contains("- when: it is false:"), "{out}");
+    assert!(out.contains("root = True"), "{out}");
+    let told = house.json(&[&asked[..], &["nightly", "--plugin", "dns-records"]].concat());
+    assert_eq!(told["plugins"].as_array().map(Vec::len), Some(1));
+    for (arguments, code, words) in [
+        (
+            &[
+                "explain",
+                "--schedule",
+                "new host",
+                "--organization",
+                "acme",
+            ] as &[&str],
+            1,
+            "new hosts",
+        ),
+        (
+            &["explain", "--task", "x", "--object", "y"],
+            2,
+            "cannot be used with",
+        ),
+        (&["explain", "--object", "y"], 2, "--schedule"),
+    ] {
+        let output = house.run(arguments);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {err}");
+        assert!(err.contains(words), "expected `{words}` in:\n{err}");
+    }
+}
+
+#[test]
 fn explain_tells_why_a_message_would_be_a_dead_letter() {
     let house = embedded();
     for (event, words) in [

@@ -53,7 +53,9 @@ on_both!(
         an_event_that_was_handled_is_explained_with_what_was_made_of_it,
         an_event_that_is_not_kept_or_not_ones_own_is_not_explained,
         a_task_tells_why_it_is_there_and_what_keeps_it_from_running,
-        a_task_tells_who_goes_before_it_and_an_organisation_nothing_of_others;
+        a_task_tells_who_goes_before_it_and_an_organisation_nothing_of_others,
+        a_schedule_tells_step_by_step_why_it_did_not_run_on_an_object,
+        a_schedule_that_is_asleep_or_without_an_object_says_so;
     life:
         what_happens_is_told_once_each_in_the_order_of_each_task,
         where_nobody_wants_to_be_told_nothing_is_written;

@@ -1,5 +1,6 @@
-//! Why an event would start what it starts, and not the rest; and why a task is there.
+//! Why an event would start what it starts, and not the rest; why a task is there, and why a schedule did not run.
 
+mod schedule;
 mod task;
 
 use serde_json::{Map, Value, json};
@@ -36,6 +37,14 @@ impl Clerk<'_> {
                     .await
             }
             ExplainCommand::Task { task_id } => self.task_explained(&task_id).await,
+            ExplainCommand::Schedule {
+                schedule,
+                object,
+                plugin,
+            } => {
+                self.schedule_explained(&schedule, object.as_deref(), plugin.as_deref())
+                    .await
+            }
         }
     }
 

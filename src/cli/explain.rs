@@ -12,7 +12,7 @@ use crate::intake::{self, Incoming};
 use crate::settings::Settings;
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").required(true).args(["file", "event", "task"]))]
+#[command(group = ArgGroup::new("what").required(true).args(["file", "event", "task", "schedule"]))]
 pub struct Explain {
     /// A file with one event, as the bus would bring it; `-` is standard input
     #[arg(value_name = "EVENT_FILE")]
@@ -23,11 +23,20 @@ pub struct Explain {
     /// The id of a task: why it is there, and why it is not running yet
     #[arg(long, value_name = "ID")]
     task: Option<String>,
+    /// A schedule, by name or id: why it did not run, or would now
+    #[arg(long, value_name = "NAME")]
+    schedule: Option<String>,
+    /// The primary key of the object that the schedule did not run on
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["file", "event", "task"])]
+    object: Option<String>,
+    /// This plugin alone, of those that the schedule selects and leaves out
+    #[arg(long, value_name = "ID", conflicts_with_all = ["file", "event", "task"])]
+    plugin: Option<String>,
     /// The source of that event, where several have sent one with that id
-    #[arg(long, value_name = "SOURCE", conflicts_with_all = ["file", "task"])]
+    #[arg(long, value_name = "SOURCE", conflicts_with_all = ["file", "task", "schedule"])]
     source: Option<String>,
     /// The queue that the event of a file would come from, where that decides its format
-    #[arg(long, value_name = "QUEUE", conflicts_with_all = ["event", "task"])]
+    #[arg(long, value_name = "QUEUE", conflicts_with_all = ["event", "task", "schedule"])]
     queue: Option<String>,
     /// Only where it is of this organisation
     #[arg(long, value_name = "ID", conflicts_with = "file")]
@@ -92,6 +101,9 @@ async fn asked(settings: &Settings, explain: &Explain, output: Output) -> Result
         ("event_id", &explain.event),
         ("source", &explain.source),
         ("task", &explain.task),
+        ("schedule", &explain.schedule),
+        ("object", &explain.object),
+        ("plugin", &explain.plugin),
     ];
     for (name, value) in said {
         if let Some(value) = value {
@@ -105,12 +117,96 @@ async fn asked(settings: &Settings, explain: &Explain, output: Output) -> Result
         Value::Object(args),
     )
     .await?;
-    match (output, &explain.task) {
-        (Output::Json, Some(_)) => print_json(&told),
-        (Output::Table, Some(_)) => task_as_text(&told),
-        (_, None) => return show_event(&told, output),
+    match (&explain.task, &explain.schedule) {
+        (None, None) => return show_event(&told, output),
+        _ if output == Output::Json => print_json(&told),
+        (Some(_), _) => task_as_text(&told),
+        (None, Some(_)) => schedule_as_text(&told),
     }
     Ok(())
+}
+
+fn schedule_as_text(told: &Value) {
+    let on = match text(told, "object") {
+        "" => String::new(),
+        object => format!(" on {object}"),
+    };
+    print(&format!(
+        "{} for {}{on}: {}",
+        text(&told["schedule"], "name"),
+        text(told, "organization"),
+        if told["would_run"] == json!(true) {
+            "nothing keeps it from running now"
+        } else {
+            "it would not run now"
+        }
+    ));
+    for step in items(told, "steps") {
+        let sign = match step["passed"].as_bool() {
+            Some(true) => "+",
+            Some(false) => "-",
+            None => " ",
+        };
+        let mut lines = text(step, "says").lines();
+        print(&format!(
+            "  {sign} {}: {}",
+            text(step, "step"),
+            lines.next().unwrap_or_default()
+        ));
+        for line in lines {
+            print(&indent(line, 8));
+        }
+    }
+    print("plugins:");
+    for plugin in items(told, "plugins") {
+        let id = text(plugin, "plugin");
+        let list = |name: &str| {
+            let names: Vec<&str> = items(plugin, name).filter_map(Value::as_str).collect();
+            names.join(", ")
+        };
+        if plugin["selected"] == json!(false) {
+            print(&format!("  - {id}: not selected by `plugins`"));
+            print(&indent(text(plugin, "query"), 8));
+            continue;
+        }
+        match plugin["task"].as_bool() {
+            Some(true) => print(&format!("  + {id}: a task; it passes {}", list("passed"))),
+            None => print(&format!(
+                "    {id}: selected; no input to ask its gates with"
+            )),
+            Some(false) => {
+                print(&format!(
+                    "  - {id}: {}: {}: {}",
+                    text(plugin, "reason"),
+                    text(plugin, "meaning"),
+                    text(plugin, "detail")
+                ));
+                for (name, what) in [("passed", "passed"), ("not_asked", "not asked after that")] {
+                    let names = list(name);
+                    if !names.is_empty() {
+                        print(&indent(&format!("{what}: {names}"), 8));
+                    }
+                }
+            }
+        }
+    }
+    let mut runs = items(told, "runs").peekable();
+    if runs.peek().is_some() {
+        print("what became of it lately:");
+    }
+    for run in runs {
+        let why = match text(run, "meaning") {
+            "" => String::new(),
+            meaning => format!(": {meaning}"),
+        };
+        print(&format!(
+            "    {} {} {}, {}{why}",
+            text(run, "scheduled_for"),
+            text(run, "run_id"),
+            text(run, "cause"),
+            text(run, "state")
+        ));
+    }
 }
 
 fn task_as_text(told: &Value) {

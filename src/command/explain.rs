@@ -19,13 +19,20 @@ pub enum ExplainCommand {
     },
     /// Why it is there, and why it is not running yet.
     Task { task_id: String },
+    /// Why it did not run: on this object, with this plugin alone.
+    Schedule {
+        schedule: String,
+        object: Option<String>,
+        plugin: Option<String>,
+    },
 }
 
 /// What each way takes besides.
-const WAYS: [(&str, &[&str]); 3] = [
+const WAYS: [(&str, &[&str]); 4] = [
     ("event", &["queue"]),
     ("event_id", &["source"]),
     ("task", &[]),
+    ("schedule", &["object", "plugin"]),
 ];
 
 pub(super) fn read(_: &str, table: &mut Table<'_, '_>) -> Option<Command> {
@@ -40,6 +47,8 @@ pub(super) fn read(_: &str, table: &mut Table<'_, '_>) -> Option<Command> {
         _ => None,
     };
     let (event_id, task) = (table.word("event_id"), table.word("task"));
+    let schedule = table.word("schedule");
+    let (object, plugin) = (table.word("object"), table.word("plugin"));
     let (queue, source) = (table.word("queue"), table.word("source"));
     let mut ways = Vec::new();
     for (way, _) in WAYS {
@@ -77,7 +86,12 @@ pub(super) fn read(_: &str, table: &mut Table<'_, '_>) -> Option<Command> {
             event_id: event_id?,
             source,
         },
-        _ => ExplainCommand::Task { task_id: task? },
+        "task" => ExplainCommand::Task { task_id: task? },
+        _ => ExplainCommand::Schedule {
+            schedule: schedule?,
+            object,
+            plugin,
+        },
     };
     Some(Command::Explain(asked))
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::turn::{push, take_turn};
-use super::{Desk, Refusal, World, consider, consider_one, count_refusal, open_run};
+use super::{
+    Desk, FindingOutcome, Refusal, World, consider, consider_one, count_refusal, note, open_run,
+};
 use crate::object::{Object, ObjectKey, Operation};
 use crate::plugin::Plugin;
 use crate::run::{Asked, Cause, EndReason, Reason, RunDraft, RunState, Turn};
@@ -151,6 +153,7 @@ pub(super) fn make(
     }
     let operations: Vec<Operation> = run.occasion.operations.clone();
     for input in &inputs {
+        let mut considered = Vec::new();
         consider(
             desk,
             world,
@@ -159,8 +162,9 @@ pub(super) fn make(
             run,
             input.as_ref(),
             &operations,
-            &mut Vec::new(),
+            &mut considered,
         );
+        note(desk, scheduled, FindingOutcome::Considered(considered));
     }
     suppressed_whole(run);
 }

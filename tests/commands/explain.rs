@@ -283,3 +283,195 @@ pub async fn a_task_tells_who_goes_before_it_and_an_organisation_nothing_of_othe
     );
     assert_eq!(own["limits"][0]["reached"], told["limits"][0]["reached"]);
 }
+
+const RULES: &str = r#"
+- {kind: plugin, plugin_id: nmap, worker_type: reader, consumes: [hostname], scan_level: 4}
+- {kind: calendar, name: quiet, dates: [{from: 2026-11-21, to: 2026-11-22}]}
+- {name: nightly, recurrences: daily, calendars: [quiet], input: {hostname: "name startswith 'www'"}, plugins: "plugin_id = 'dns' or plugin_id = 'nmap'"}
+- {name: roots, run_on: hostname, operation: [created, updated], when: "root = True and scan_level > 1", plugins: "plugin_id = 'dns'"}
+- {name: big, recurrences: daily, overlap: buffer_one, input: {hostname: null}, plugins: "plugin_id = 'dns'"}
+- {name: theirs, organization: other, recurrences: daily, plugins: "plugin_id = 'feed'"}
+"#;
+
+fn step<'v>(told: &'v Value, name: &str) -> &'v Value {
+    let steps = told["steps"].as_array().expect("steps").iter();
+    let found = steps.clone().find(|step| step["step"] == name);
+    found.unwrap_or_else(|| panic!("no step `{name}` in {told:#}"))
+}
+
+fn plugin<'v>(told: &'v Value, id: &str) -> &'v Value {
+    let plugins = told["plugins"].as_array().expect("plugins").iter();
+    let found = plugins.clone().find(|plugin| plugin["plugin"] == id);
+    found.unwrap_or_else(|| panic!("no plugin `{id}` in {told:#}"))
+}
+
+async fn why(house: &House, schedule: &str, object: Option<&str>) -> Value {
+    let args = json!({"schedule": schedule, "object": object});
+    let told = house.ask_of("acme", "explain", args).await;
+    told.unwrap_or_else(|refused| panic!("{schedule} on {object:?}: {refused:?}"))
+}
+
+pub async fn a_schedule_tells_step_by_step_why_it_did_not_run_on_an_object(house: House) {
+    house.declare(RULES).await;
+    house.host("acme", "h1").await;
+    house.host("acme", "www").await;
+    let before = house.done("stats", json!({})).await;
+    // It did: its task is open. What comes before that gate is passed, what comes after is not asked.
+    let told = why(&house, "hosts", Some("h1")).await;
+    assert_eq!(told["would_run"], false);
+    assert_eq!(step(&told, "run_on")["passed"], true);
+    let dns = plugin(&told, "dns");
+    assert_eq!(dns["reason"], "duplicate");
+    assert!(dns["passed"].to_string().contains("level"), "{dns}");
+    assert_eq!(dns["not_asked"], json!(["grace"]));
+    let nmap = plugin(&told, "nmap");
+    assert_eq!(nmap["selected"], false);
+    assert!(nmap["query"].to_string().contains("plugin_id"), "{nmap}");
+    assert_eq!(told["runs"][0]["cause"], "event");
+    // The query of its inputs, and the level of a plugin.
+    let told = why(&house, "nightly", Some("h1")).await;
+    let input = step(&told, "input");
+    assert_eq!(input["passed"], false);
+    assert!(
+        input["says"].to_string().contains("leaves it out"),
+        "{input}"
+    );
+    assert!(input["says"].to_string().contains("h1"), "{input}");
+    assert!(
+        step(&told, "calendar")["says"]
+            .to_string()
+            .contains("until 2026-11-23")
+    );
+    assert!(
+        step(&told, "clock")["says"]
+            .to_string()
+            .contains("2026-11-23T00:00:00Z"),
+        "{told}"
+    );
+    let told = why(&house, "nightly", Some("www")).await;
+    assert_eq!(step(&told, "input")["passed"], true);
+    let nmap = plugin(&told, "nmap");
+    assert_eq!(nmap["stopped_at"], "level");
+    assert!(
+        nmap["detail"].to_string().contains("scan_level = 2"),
+        "{nmap}"
+    );
+    // What triggers it.
+    let told = why(&house, "roots", Some("h1")).await;
+    let when = step(&told, "when");
+    assert_eq!(when["passed"], false);
+    assert!(when["says"].to_string().contains("root = True"), "{when}");
+    // Nothing of all this was stored.
+    let mut after = house.done("stats", json!({})).await;
+    after["now"] = before["now"].clone();
+    assert_eq!(after, before);
+    let offers = house.offer().await;
+    assert_eq!(offers.len(), 2);
+    // Once it is done the grace keeps it; what a worker never wants again keeps it for longer.
+    house
+        .say(&offers[0].0, 1, json!({"status": "accepted"}))
+        .await;
+    house
+        .say(&offers[0].0, 1, json!({"status": "succeeded"}))
+        .await;
+    let never = json!({"status": "never_again", "reason": "no such host"});
+    house
+        .say(&offers[1].0, 1, json!({"status": "accepted"}))
+        .await;
+    house.say(&offers[1].0, 1, never).await;
+    let told = why(&house, "hosts", Some("h1")).await;
+    assert_eq!(plugin(&told, "dns")["stopped_at"], "grace");
+    let told = why(&house, "hosts", Some("www")).await;
+    assert_eq!(plugin(&told, "dns")["stopped_at"], "never_again");
+    // By the clock there is no grace unless somebody says so.
+    let told = why(&house, "big", Some("h1")).await;
+    assert_eq!(told["would_run"], true, "{told:#}");
+    house
+        .ask_of("acme", "run.start", json!({"schedule": "big"}))
+        .await
+        .expect("it");
+    let told = why(&house, "big", Some("h1")).await;
+    assert_eq!(told["would_run"], false);
+    assert!(
+        step(&told, "overlap")["says"]
+            .to_string()
+            .contains("has not ended")
+    );
+}
+
+pub async fn a_schedule_that_is_asleep_or_without_an_object_says_so(house: House) {
+    house.declare(RULES).await;
+    let told = why(&house, "feeds", None).await;
+    assert_eq!(plugin(&told, "feed")["task"], true, "{told:#}");
+    assert_eq!(told["would_run"], true);
+    let pause = json!({"schedule": "feeds", "reason": "the feed is down"});
+    house.done("schedule.pause", pause).await;
+    let told = why(&house, "feeds", None).await;
+    assert_eq!(step(&told, "paused")["passed"], false);
+    assert!(
+        step(&told, "paused")["says"]
+            .to_string()
+            .contains("by tester: the feed is down")
+    );
+    assert_eq!(told["would_run"], false);
+    assert_eq!(
+        plugin(&told, "feed")["task"],
+        true,
+        "its gates are told all the same"
+    );
+    house
+        .declare("- {kind: plugin, plugin_id: feed, worker_type: reader, organizations: {acme: {enabled: false}}}")
+        .await;
+    let told = why(&house, "feeds", None).await;
+    assert_eq!(plugin(&told, "feed")["stopped_at"], "enabled");
+    let told = why(&house, "hosts", Some("nothing")).await;
+    assert_eq!(step(&told, "object")["passed"], false);
+    assert_eq!(told["would_run"], false);
+    let on = |schedule: &str| json!({"schedule": schedule, "object": "h1"});
+    for (organization, args, code, words) in [
+        (None, on("hosts"), "organization_needed", "name it"),
+        (Some("acme"), on("nihgtly"), "not_found", "nightly"),
+        (Some("acme"), on("theirs"), "not_found", "no schedule"),
+        (Some("nobody"), on("hosts"), "not_found", "organization"),
+        (
+            Some("acme"),
+            json!({"schedule": "hosts", "plugin": "dsn"}),
+            "not_found",
+            "dns",
+        ),
+        (
+            Some("acme"),
+            json!({"object": "h1"}),
+            "wrong_argument",
+            "in one way",
+        ),
+        (
+            Some("acme"),
+            json!({"task": "x", "object": "h1"}),
+            "wrong_argument",
+            "goes with `schedule`",
+        ),
+    ] {
+        let (said_code, said) = refusal(&house, organization, args.clone()).await;
+        assert_eq!(said_code, code, "{args}: {said}");
+        assert!(
+            said.contains(words),
+            "expected `{words}` for {args}: {said}"
+        );
+    }
+    let args = json!({"schedule": "hosts", "object": "h1", "plugin": "dns"});
+    house.host("acme", "h1").await;
+    let told = house.ask_of("acme", "explain", args).await.expect("it");
+    assert_eq!(told["plugins"].as_array().map(Vec::len), Some(1));
+    let gone = json!({
+        "specversion": "1.0", "id": "gone", "source": "/t", "type": "object.deleted", "time": "2026-11-21T10:00:00Z",
+        "data": {"organization": "acme", "object_type": "hostname", "primary_key": "h1"},
+    });
+    house.event(&gone.to_string()).await;
+    let told = why(&house, "hosts", Some("h1")).await;
+    assert!(
+        step(&told, "object")["says"]
+            .to_string()
+            .contains("deleted")
+    );
+}
