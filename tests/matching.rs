@@ -269,6 +269,11 @@ proptest! {
     }
 
     #[test]
+    fn what_is_read_as_an_event_is_what_is_json(bodies in prop::collection::vec(spelt(), 40)) {
+        reads_as_json(&bodies)?;
+    }
+
+    #[test]
     fn it_does_so_where_many_rules_share_what_they_ask(
         first in prop::collection::vec(plain_rule(), 60..160),
         changes in prop::collection::vec((any::<usize>(), prop::option::of(plain_rule())), 0..6),
@@ -277,6 +282,184 @@ proptest! {
         let situations: Vec<Situation> = objects.into_iter().map(situation_of).collect();
         lives(first, changes, &situations)?;
     }
+}
+
+/// JSON as it may come: of any shape, and spelt in any way, often wrongly.
+fn spelt() -> BoxedStrategy<Vec<u8>> {
+    let leaf = prop_oneof![
+        Just("null".to_owned()),
+        Just("true".to_owned()),
+        Just("false".to_owned()),
+        (-9..9_i32).prop_map(|n| n.to_string()),
+        any::<f64>().prop_map(|n| format!("{n:e}")),
+        "-?(0|[1-9][0-9]{0,20})([.][0-9]{1,3})?([eE][+-]?[0-9]{1,3})?",
+        "\"([a-zé\u{1f600} ]|\\\\[nt\"\\\\/]|\\\\u00[46][0-9a-fA-F]){0,20}\"",
+        Just("\"t1\"".to_owned()),
+        Just("\"\\u0074\\u0031\"".to_owned()),
+        Just("\"\\ud83d\\ude00\"".to_owned()),
+        Just("\"\\ud83d\"".to_owned()),
+        Just("\"Host1.example\"".to_owned()),
+    ];
+    let name = prop_oneof![
+        6 => prop::sample::select(vec!["a", "b", "x", "tags", "any", "count", "a", "host"])
+            .prop_map(str::to_owned),
+        1 => Just("\\u0061".to_owned()),
+        1 => Just("a_name_that_nobody_asks_about".to_owned()),
+    ];
+    let space = || prop::sample::select(vec!["", "", "", "", " ", "\t\r\n"]);
+    let tree = leaf.prop_recursive(5, 40, 6, move |inner| {
+        let item = (space(), inner.clone(), space()).prop_map(|(a, b, c)| format!("{a}{b}{c}"));
+        let field = (space(), name.clone(), space(), item.clone())
+            .prop_map(|(a, name, b, item)| format!("{a}\"{name}\"{b}:{item}"));
+        prop_oneof![
+            prop::collection::vec(item, 0..5).prop_map(|all| format!("[{}]", all.join(","))),
+            prop::collection::vec(field, 0..6).prop_map(|all| format!("{{{}}}", all.join(","))),
+        ]
+    });
+    let bytes = prop::sample::select(b"{}[]\",:\\ue0123.+-tfnal \n\x00\x1f\x80\xc3".to_vec());
+    let wound = (any::<prop::sample::Index>(), 0..3_u8, bytes);
+    let field = |name: &'static str| move |text: String| format!("\"{name}\": {text}");
+    let object = (
+        tree.clone().prop_map(field("a")),
+        tree.clone().prop_map(field("tags")),
+        tree.clone().prop_map(field("other")),
+        tree,
+    )
+        .prop_map(|(a, tags, other, any)| format!("{{{a}, {tags},{other}, \"any\" :{any}}}"));
+    (object, prop::collection::vec(wound, 0..3))
+        .prop_map(|(text, wounds)| {
+            let mut bytes = text.into_bytes();
+            for (at, what, byte) in wounds {
+                let at = at.index(bytes.len());
+                match what {
+                    0 => bytes[at] = byte,
+                    1 => bytes.insert(at, byte),
+                    _ => drop(bytes.remove(at)),
+                }
+            }
+            bytes
+        })
+        .boxed()
+}
+
+/// What an event that was read from bytes is beside the one that `serde_json` reads.
+fn reads_as_json(bodies: &[Vec<u8>]) -> Result<(), TestCaseError> {
+    let texts = [
+        "a = 1",
+        "a = 't1'",
+        "a = True",
+        "a = None",
+        "a > 2 and a < 7.5",
+        "a.count = 1",
+        "'t1' in tags",
+        "any(tags: it = None)",
+        "tags.x = 3",
+        "tags = None",
+        "any.count = None",
+        "any.b = 't1'",
+        "any.b.tags.a != 3",
+        "'t1' in any",
+        "b startswith 'host'",
+    ];
+    let rules: BTreeMap<u32, Asked> = (0_u32..)
+        .zip(texts.map(|text| Asked::of(compile(text))))
+        .collect();
+    let mut register = Register::new();
+    for (number, asked) in &rules {
+        register.insert(*number, asked);
+    }
+    let picture = register.picture();
+    let (mut event, mut matches) = (Event::new(), Matches::default());
+    for body in bodies {
+        let known = serde_json::from_slice::<Map<String, Value>>(body);
+        let shown = String::from_utf8_lossy(body).into_owned();
+        match known {
+            Err(error) => {
+                let read = event.read(&picture, body);
+                prop_assert!(read.is_err(), "{} is no JSON: {}", shown, error);
+            }
+            Ok(map) => {
+                let read = event.read(&picture, body);
+                prop_assert!(read.is_ok(), "{} is JSON", shown);
+                picture.find(&mut event, &mut matches);
+                let mut read: Vec<(u32, bool)> = matches.rules.clone();
+                event.take(&picture, fields(&map));
+                picture.find(&mut event, &mut matches);
+                let mut taken: Vec<(u32, bool)> = matches.rules.clone();
+                read.sort_unstable();
+                taken.sort_unstable();
+                prop_assert_eq!(read, taken, "{}", shown);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_read_as_an_event_is_what_is_json_at_its_edges() {
+    let deep = |levels: usize| {
+        [
+            format!(
+                "{{\"other\": {}{}}}",
+                "[".repeat(levels),
+                "]".repeat(levels)
+            ),
+            format!("{{\"tags\": {}{}}}", "[".repeat(levels), "]".repeat(levels)),
+            format!("{}1{}", "{\"any\": ".repeat(levels), "}".repeat(levels)),
+        ]
+    };
+    let bodies = [
+        "",
+        " ",
+        "{",
+        "{}",
+        " { } ",
+        "[]",
+        "1",
+        "null",
+        "{}{}",
+        "{} x",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{,}",
+        "{\"a\":1,}",
+        "{\"a\":01}",
+        "{\"a\":-}",
+        "{\"a\":-0}",
+        "{\"a\":1.}",
+        "{\"a\":.5}",
+        "{\"a\":1e}",
+        "{\"a\":1e400}",
+        "{\"a\":1e-400}",
+        "{\"a\":+1}",
+        "{\"a\":1_0}",
+        "{\"a\":tru}",
+        "{\"a\":trues}",
+        "{\"a\":nul}",
+        "{\"a\":NaN}",
+        "{\"a\":inf}",
+        "{\"a\":18446744073709551616}",
+        "{\"a\":\"\u{1}\"}",
+        "{\"other\":01}",
+        "{\"other\":[1 2]}",
+        "{\"other\":{]}",
+        "{\"other\":[1,]}",
+        "{\"other\":{\"b\" 1}}",
+        "{\"other\":\"\\x\"}",
+        "{\"other\":\"\\ud800\"}",
+        "{\"oth\\ud800er\":1}",
+        "{\"other\":tru}",
+        "{\"a\":1,\"a\":\"t1\"}",
+        "{\"a\":1,\"\\u0061\":2}",
+        "{\"any\":{\"count\":1,\"count\":null}}",
+        "\u{feff}{}",
+        "{\"a\":1}\0",
+        "{\"a\":\"t1\0\"}",
+    ]
+    .map(|text| text.as_bytes().to_vec());
+    let deep = (124..130).flat_map(|levels| deep(levels).map(String::into_bytes));
+    let bodies: Vec<Vec<u8>> = bodies.into_iter().chain(deep).collect();
+    reads_as_json(&bodies).unwrap_or_else(|error| panic!("{error}"));
 }
 
 #[test]

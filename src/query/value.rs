@@ -225,6 +225,15 @@ pub(crate) fn alike(a: &Value, b: &Value) -> bool {
 }
 
 impl Address {
+    /// What tells it from all others.
+    pub fn bytes(self) -> [u8; 17] {
+        let mut all = [u8::from(self.six); 17];
+        for (place, byte) in all.iter_mut().zip(self.bits.to_le_bytes()) {
+            *place = byte;
+        }
+        all
+    }
+
     pub fn parse(text: &str) -> Option<Address> {
         text.parse::<IpAddr>().ok().map(Address::of)
     }

@@ -65,8 +65,7 @@ impl Described {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Name {
     pub place: u32,
-    /// How the name stands in JSON as a rule, from behind its first quote to the colon; empty where that is not so simple.
-    pub written: Box<[u8]>,
+    pub written: Written,
     pub under: Under,
     /// Attributes whose value stands here, and how it is read.
     pub values: Vec<(Attribute, Reading)>,
@@ -107,11 +106,49 @@ pub(crate) fn start_of(text: &[u8]) -> u64 {
     }
 }
 
-fn written(name: &str) -> Box<[u8]> {
-    let simple = |byte: u8| byte >= 0x20 && !matches!(byte, b'"' | b'\\');
-    match name.bytes().all(simple) {
-        true => format!("{name}\":").into_bytes().into(),
-        false => Box::default(),
+/// How a name stands in JSON as a rule, from behind its first quote to the colon.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Written {
+    /// Its first eight bytes and the next, and which of them count.
+    words: [u64; 2],
+    count: [u64; 2],
+    /// Nothing for a long name or one that is not so simple.
+    length: usize,
+}
+
+impl Written {
+    fn of(name: &str) -> Written {
+        let simple = |byte: u8| byte >= 0x20 && !matches!(byte, b'"' | b'\\');
+        let mut bytes = [0; 16];
+        let mut count = [0; 16];
+        let length = name.len() + 2;
+        if length > 16 || !name.bytes().all(simple) {
+            return Written::default();
+        }
+        let all = name.bytes().chain(*b"\":");
+        for ((place, counts), byte) in bytes.iter_mut().zip(&mut count).zip(all) {
+            (*place, *counts) = (byte, u8::MAX);
+        }
+        let words = |bytes: [u8; 16]| {
+            let (eights, _) = bytes.as_chunks();
+            [0, 1].map(|at| eights.get(at).copied().map_or(0, u64::from_le_bytes))
+        };
+        Written {
+            words: words(bytes),
+            count: words(count),
+            length,
+        }
+    }
+
+    /// How long it is, if what stands there begins with it.
+    #[inline]
+    pub fn begins(&self, first: u64, next: impl FnOnce() -> u64) -> Option<usize> {
+        let [a, b] = self.words;
+        let [in_a, in_b] = self.count;
+        let same = self.length != 0
+            && (first ^ a) & in_a == 0
+            && (self.length <= 8 || (next() ^ b) & in_b == 0);
+        same.then_some(self.length)
     }
 }
 
@@ -240,7 +277,7 @@ impl Attributes {
                     here.under.put(name, fresh);
                     self.names.push(Name {
                         place: fresh,
-                        written: written(name),
+                        written: Written::of(name),
                         ..Name::default()
                     });
                     fresh

@@ -3,16 +3,14 @@
 //! Keys lie by hash in small pages that grow and shrink one at a time, so that no change moves them all. They are in
 //! [`Pieces`], so a copy for readers costs nothing.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hint::black_box;
 use std::sync::Arc;
-
-use foldhash::fast::FixedState;
 
 use super::attributes::Attribute;
 use super::lists::List;
 use super::literal::Literal;
 use super::pages::{page_before, page_of};
-use super::pieces::Pieces;
+use super::pieces::{Pieces, Spot};
 
 /// What rules wait for at an attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,20 +45,31 @@ pub(crate) struct Record {
     pub list: List,
 }
 
-/// Hashes, one for each form, the same for a key and for what is looked for.
+/// Hashes, the same for a key and for what is looked for: first of the value, then with its attribute and the form.
 pub(crate) mod hashed {
-    use super::{Attribute, BuildHasher, FixedState, Form, Hash, Hasher, Literal};
+    use super::{Attribute, Form, Literal};
+    use crate::query::value::Address;
 
-    fn of(
-        attribute: Attribute,
-        form: u8,
-        rest: impl FnOnce(&mut <FixedState as BuildHasher>::Hasher),
-    ) -> u32 {
-        const SEEDED: FixedState = FixedState::with_seed(0x6d75_7374_6572);
-        let mut state = SEEDED.build_hasher();
-        state.write_u32(u32::from(attribute) << 8 | u32::from(form));
-        rest(&mut state);
-        let all = state.finish();
+    const A: u64 = 0x9e37_79b9_7f4a_7c15;
+    const B: u64 = 0xd6e8_feb8_6659_fd93;
+    const C: u64 = 0xa076_1d64_78bd_642f;
+
+    pub const IS: u8 = 0;
+
+    #[inline]
+    fn fold(a: u64, b: u64) -> u64 {
+        let all = u128::from(a) * u128::from(b);
+        #[allow(clippy::cast_possible_truncation)] // both halves
+        {
+            all as u64 ^ (all >> 64) as u64
+        }
+    }
+
+    /// The hash of a value that has this one for itself.
+    #[inline]
+    pub fn of(attribute: Attribute, form: u8, value: u64) -> u32 {
+        let here = (u64::from(attribute) << 8 | u64::from(form)).wrapping_mul(A);
+        let all = fold(value ^ here, C);
         // Zero is no hash.
         #[allow(clippy::cast_possible_truncation)]
         {
@@ -68,33 +77,73 @@ pub(crate) mod hashed {
         }
     }
 
+    /// What [`bytes`] begins with.
+    pub const NO_BYTES: u64 = B;
+
+    /// Eight bytes more.
+    #[inline]
+    pub fn more(before: u64, eight: u64) -> u64 {
+        fold(before ^ eight, A)
+    }
+
+    /// The last bytes, fewer than eight, and how many there were in all.
+    #[inline]
+    pub fn end(before: u64, rest: u64, length: usize) -> u64 {
+        fold(before ^ rest, C ^ length as u64)
+    }
+
+    pub fn bytes(all: &[u8]) -> u64 {
+        let (eights, rest) = all.as_chunks();
+        let before = eights.iter().fold(NO_BYTES, |before, eight| {
+            more(before, u64::from_le_bytes(*eight))
+        });
+        let mut last = [0; 8];
+        for (place, byte) in last.iter_mut().zip(rest) {
+            *place = *byte;
+        }
+        end(before, u64::from_le_bytes(last), all.len())
+    }
+
+    #[inline]
+    pub fn number(bits: u64) -> u64 {
+        fold(bits ^ B, A)
+    }
+
     pub fn literal(attribute: Attribute, literal: &Literal) -> u32 {
-        of(attribute, 0, |state| literal.hash(state))
+        let value = match literal {
+            Literal::None => 1,
+            Literal::Bool(truth) => 2 + u64::from(*truth),
+            Literal::Number(bits) => number(*bits),
+            Literal::Large(int) => bytes(&int.to_le_bytes()),
+            Literal::Short(text) => bytes(text.bytes()),
+            Literal::Text(text) => bytes(text.as_bytes()),
+            Literal::Address(address) => self::address(address),
+        };
+        of(attribute, IS, value)
+    }
+
+    fn address(address: &Address) -> u64 {
+        bytes(&address.bytes())
     }
 
     pub fn text(attribute: Attribute, text: &str) -> u32 {
-        of(attribute, 0, |state| state.write(text.as_bytes()))
+        of(attribute, IS, bytes(text.as_bytes()))
     }
 
     pub fn cell(attribute: Attribute, level: u8, cell: i64) -> u32 {
-        of(attribute, 1, |state| {
-            state.write_u8(level);
-            state.write_i64(cell);
-        })
+        of(attribute, 1, more(u64::from(level), cell.cast_unsigned()))
     }
 
     pub fn starts(attribute: Attribute, folded: &[u8]) -> u32 {
-        of(attribute, 2, |state| state.write(folded))
+        of(attribute, 2, bytes(folded))
     }
 
     pub fn ends(attribute: Attribute, folded: &[u8]) -> u32 {
-        of(attribute, 3, |state| state.write(folded))
+        of(attribute, 3, bytes(folded))
     }
 
     pub fn gram(attribute: Attribute, gram: [u8; 4]) -> u32 {
-        of(attribute, 4, |state| {
-            state.write_u32(u32::from_le_bytes(gram))
-        })
+        of(attribute, 4, number(u32::from_le_bytes(gram).into()))
     }
 
     pub fn key(attribute: Attribute, form: &Form) -> u32 {
@@ -104,16 +153,16 @@ pub(crate) mod hashed {
             Form::Starts(text) => starts(attribute, text.as_bytes()),
             Form::Ends(text) => ends(attribute, text.as_bytes()),
             Form::Gram(bytes) => gram(attribute, *bytes),
-            Form::Several => of(attribute, 5, |_| {}),
+            Form::Several => of(attribute, 5, 0),
         }
     }
 }
 
-/// Some hashes, with the records that they lead to. The first ones lie in the page itself.
+/// Some records. A few bits of the hashes of the first stand in the page itself, so that as a rule no other record is
+/// looked at than the right one.
 #[derive(Clone, Debug, Default)]
 struct Page {
-    first: [u32; FIRST],
-    more: Vec<u32>,
+    marks: [u8; FIRST],
     records: Vec<Record>,
 }
 
@@ -124,61 +173,73 @@ const SPARSE: usize = 4;
 /// With more pages than these they are in no near memory.
 const FAR: usize = 512;
 
+/// The low bits have chosen the page. Zero stands where there is no record.
+#[inline]
+fn mark_of(hash: u32) -> u8 {
+    #[allow(clippy::cast_possible_truncation)] // the highest bits
+    {
+        ((hash >> 24) as u8).max(1)
+    }
+}
+
 impl Page {
+    /// The places of the first records that may be the right ones.
     #[inline]
-    fn hashes(&self) -> impl Iterator<Item = u32> {
-        let first = self.first.iter().take(self.records.len());
-        first.chain(&self.more).copied()
+    fn places(&self, hash: u32) -> impl Iterator<Item = usize> {
+        const ONES: u64 = u64::MAX / 255;
+        const LOW: u64 = ONES * 127;
+        let wanted = ONES * u64::from(mark_of(hash));
+        let (eights, _) = self.marks.as_chunks();
+        eights.iter().enumerate().flat_map(move |(number, eight)| {
+            // The high bit of each byte that is the mark.
+            let other = u64::from_le_bytes(*eight) ^ wanted;
+            let mut same = !(((other & LOW) + LOW) | other | LOW);
+            std::iter::from_fn(move || {
+                let place = (same != 0).then(|| same.trailing_zeros())?;
+                same &= same - 1;
+                Some(8 * number + place as usize / 8)
+            })
+        })
     }
 
     #[inline]
     fn find(&self, hash: u32, is_it: impl Fn(&Record) -> bool) -> Option<&Record> {
-        // All of the first are compared at once: what is free is zero, which is no hash.
-        let mut same = 0_u32;
-        for (place, known) in self.first.iter().enumerate() {
-            same |= u32::from(*known == hash) << place;
-        }
-        while same != 0 {
-            let record = self.records.get(same.trailing_zeros() as usize)?;
-            if is_it(record) {
+        for place in self.places(hash) {
+            if let Some(record) = self.records.get(place)
+                && is_it(record)
+            {
                 return Some(record);
             }
-            same &= same - 1;
         }
-        let more = self.records.get(FIRST..)?;
-        let mut more = self.more.iter().zip(more);
-        more.find_map(|(known, record)| (*known == hash && is_it(record)).then_some(record))
-    }
-
-    fn place_of(&self, hash: u32, id: KeyId) -> Option<usize> {
-        let mut records = self.hashes().zip(&self.records);
-        records.position(|(known, record)| known == hash && record.id == id)
+        self.records
+            .get(FIRST..)?
+            .iter()
+            .find(|record| is_it(record))
     }
 
     fn put(&mut self, hash: u32, record: Record) {
-        match self.first.get_mut(self.records.len()) {
-            Some(place) => *place = hash,
-            None => self.more.push(hash),
+        if let Some(place) = self.marks.get_mut(self.records.len()) {
+            *place = mark_of(hash);
         }
         self.records.reserve_exact(1);
         self.records.push(record);
     }
 
-    /// All that is in it, with its hashes.
-    fn take(&mut self) -> Vec<(u32, Record)> {
-        let page = std::mem::take(self);
-        let hashes: Vec<u32> = page.hashes().collect();
-        hashes.into_iter().zip(page.records).collect()
-    }
-
-    fn remove(&mut self, hash: u32, id: KeyId) {
-        if let Some(place) = self.place_of(hash, id) {
-            let mut kept = self.take();
-            kept.remove(place);
-            for (hash, record) in kept {
-                self.put(hash, record);
+    fn remove(&mut self, id: KeyId) {
+        let place = self.records.iter().position(|record| record.id == id);
+        if let Some(place) = place {
+            self.records.remove(place);
+            self.marks = [0; FIRST];
+            for (mark, record) in self.marks.iter_mut().zip(&self.records) {
+                *mark = mark_of(record.hash());
             }
         }
+    }
+}
+
+impl Record {
+    fn hash(&self) -> u32 {
+        hashed::key(self.key.attribute, &self.key.form)
     }
 }
 
@@ -196,6 +257,13 @@ impl Default for Dictionary {
     }
 }
 
+/// On the way to the record of a hash.
+pub(crate) struct Sought<'d> {
+    hash: u32,
+    page: Spot<'d, Page, 1>,
+    likely: Option<&'d Record>,
+}
+
 impl Dictionary {
     /// Whether looking things up waits for the memory.
     pub fn is_far(&self) -> bool {
@@ -207,24 +275,47 @@ impl Dictionary {
         self.pages.get(page_of(hash, self.pages.len()))
     }
 
-    /// Reads a little of the page of a hash, so that it is near when it is looked through.
     #[inline]
-    pub fn touch(&self, hash: u32) -> u32 {
-        self.page(hash)
-            .map_or(0, |page| page.first[0] ^ page.first[FIRST - 1])
+    pub fn seek(&self, hash: u32) -> Sought<'_> {
+        Sought {
+            hash,
+            page: self.pages.spot(page_of(hash, self.pages.len())),
+            likely: None,
+        }
     }
 
-    /// Reads a little of what a hash leads to, as [`Dictionary::touch`].
+    /// Goes most of the way to the records of some hashes, to all of them step by step: so they wait for the memory
+    /// together, and not one after the other.
+    pub fn approach<'d>(&'d self, sought: &mut [Sought<'d>]) {
+        self.pages
+            .approach(sought.iter_mut().map(|sought| &mut sought.page));
+        for sought in &mut *sought {
+            let page = sought.page.item();
+            sought.likely = page.and_then(|page| {
+                let place = page.places(sought.hash).next();
+                page.records.get(place.unwrap_or(FIRST))
+            });
+        }
+        // A little is read of each part of the records, so that they are near when they are reached.
+        let near = sought.iter().map(|sought| {
+            let near = sought.likely.map(|record| record.id ^ record.list.length());
+            near.unwrap_or_default()
+        });
+        black_box(near.fold(0, |sum, word| sum ^ word));
+    }
+
+    /// The record of a hash that was approached.
     #[inline]
-    pub fn approach(&self, hash: u32) -> u32 {
-        let record = self.page(hash).and_then(|page| page.find(hash, |_| true));
-        record.map_or(0, |record| {
-            let first = match &record.key.form {
-                Form::Is(Literal::Text(text)) => text.as_bytes().first().copied(),
-                _ => None,
-            };
-            record.list.approach() ^ u32::from(first.unwrap_or_default())
-        })
+    pub fn reach<'d>(
+        &'d self,
+        sought: &Sought<'d>,
+        is_it: impl Fn(&Key) -> bool,
+    ) -> Option<&'d Record> {
+        match sought.likely {
+            Some(record) if is_it(&record.key) => Some(record),
+            None => None,
+            Some(_) => self.find(sought.hash, is_it),
+        }
     }
 
     #[inline]
@@ -246,8 +337,7 @@ impl Dictionary {
 
     pub fn record_mut(&mut self, hash: u32, id: KeyId) -> Option<&mut Record> {
         let page = self.pages.get_mut(page_of(hash, self.pages.len()))?;
-        let place = page.place_of(hash, id)?;
-        page.records.get_mut(place)
+        page.records.iter_mut().find(|record| record.id == id)
     }
 
     /// Keeps a key under a free number.
@@ -268,25 +358,26 @@ impl Dictionary {
     pub fn remove(&mut self, hash: u32, id: KeyId) {
         let page = page_of(hash, self.pages.len());
         if let Some(page) = self.pages.get_mut(page) {
-            page.remove(hash, id);
+            page.remove(id);
         }
         self.count = self.count.saturating_sub(1);
         if self.pages.len() > 1
             && self.count < self.pages.len() * SPARSE
-            && let Some(mut last) = self.pages.pop()
+            && let Some(last) = self.pages.pop()
         {
-            self.spread(last.take());
+            self.spread(last.records);
         }
     }
 
     /// Puts what is on a page where it belongs now.
     fn share_out(&mut self, page: usize) {
-        let all = self.pages.get_mut(page).map(Page::take);
-        self.spread(all.unwrap_or_default());
+        let all = self.pages.get_mut(page).map(std::mem::take);
+        self.spread(all.unwrap_or_default().records);
     }
 
-    fn spread(&mut self, records: Vec<(u32, Record)>) {
-        for (hash, record) in records {
+    fn spread(&mut self, records: Vec<Record>) {
+        for record in records {
+            let hash = record.hash();
             let page = page_of(hash, self.pages.len());
             if let Some(page) = self.pages.get_mut(page) {
                 page.put(hash, record);

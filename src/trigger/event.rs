@@ -24,11 +24,14 @@ pub struct Event {
     /// The number of the event that fills it; what bears another is of an earlier one.
     turn: u32,
     slots: Vec<Slot>,
-    /// By attribute: the key of its value, or [`NO_KEY`], or one of the marks from [`ABSENT`] on.
+    /// By attribute: the key of its value, or of None where there is none; [`NO_KEY`], or [`SEVERAL`].
     keys: Vec<KeyId>,
     found: Vec<Found>,
     /// Attributes with values, in the order in which they were found.
     pub(crate) present: Vec<Attribute>,
+    /// What was read, with [`SPARE`] behind it.
+    body: String,
+    /// Texts that stand nowhere in what was read.
     texts: String,
     pub(crate) elements: usize,
     /// The same key may stand twice among the values of one attribute.
@@ -47,6 +50,8 @@ struct Slot {
     first: u32,
     last: u32,
     count: u32,
+    /// Its value, where that is a single number.
+    number: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +66,7 @@ pub(crate) struct Found {
     pub form: Seen,
     /// A number, or the microseconds of an instant.
     pub number: f64,
+    /// From and to, in what was read or, with [`APART`], among the other texts.
     text: (u32, u32),
 }
 
@@ -86,16 +92,30 @@ pub(crate) enum Bit<'a> {
     None,
     Bool(bool),
     Number(Number),
+    /// A number that is the same as a float.
+    Exact(f64),
     Text(&'a str),
-    /// A text that is kept already, from there on.
-    Kept(&'a str, u32),
+    Read(Stretch<'a>),
     Whole,
 }
 
+/// A text as it stands in what is read.
+#[derive(Clone, Copy)]
+pub(crate) struct Stretch<'a> {
+    /// All that is read.
+    pub body: &'a str,
+    pub from: usize,
+    pub to: usize,
+    /// [`hashed::bytes`] of it.
+    pub hash: u64,
+}
+
 const NOTHING: u32 = u32::MAX;
-/// Marks in the place of a key: there is no value, or there are several.
-const ABSENT: KeyId = u32::MAX - 1;
+/// A mark in the place of a key: there are several values.
 const SEVERAL: KeyId = u32::MAX;
+const APART: u32 = 1 << 31;
+/// What stands behind a body, so that a few bytes can always be read together; it is part of no JSON.
+const SPARE: &str = "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 /// Among so many values of one attribute the same is looked for, and left out.
 const FEW: u32 = 16;
 
@@ -140,11 +160,12 @@ impl Event {
         }
         self.slots.resize(picture.attributes.len(), Slot::default());
         self.keys.clear();
-        self.keys.resize(picture.attributes.len(), ABSENT);
+        self.keys.extend_from_slice(&picture.nones);
         self.results
             .resize(picture.tests.len(), (0, Tested::Unknown));
         self.found.clear();
         self.present.clear();
+        self.body.clear();
         self.texts.clear();
         self.elements = 0;
         self.repeats = false;
@@ -157,9 +178,15 @@ impl Event {
             .resize(picture.attributes.names(), (ROOT, ROOT));
     }
 
-    /// All that is read, so that texts need not be kept one by one.
-    pub(crate) fn keep_all(&mut self, text: &str) {
-        self.texts.push_str(text);
+    /// All that is read, so that texts need not be kept one by one. It is handed out to be read, and comes back.
+    pub(crate) fn take_body(&mut self, text: &str) -> String {
+        self.body.push_str(text);
+        self.body.push_str(SPARE);
+        std::mem::take(&mut self.body)
+    }
+
+    pub(crate) fn put_body(&mut self, body: String) {
+        self.body = body;
     }
 
     /// The number of an object that begins.
@@ -170,9 +197,15 @@ impl Event {
 
     /// The name that came next the last time: behind another, or first under it.
     #[inline]
-    pub(crate) fn guess(&mut self, name: u32, under: bool) -> Option<&mut u32> {
-        let (first, next) = self.guesses.get_mut(name as usize)?;
-        Some(if under { first } else { next })
+    pub(crate) fn guess(&self, name: u32, under: bool) -> u32 {
+        let guesses = self.guesses.get(name as usize);
+        guesses.map_or(ROOT, |(first, next)| if under { *first } else { *next })
+    }
+
+    pub(crate) fn guess_from_now_on(&mut self, name: u32, under: bool, guess: u32) {
+        if let Some((first, next)) = self.guesses.get_mut(name as usize) {
+            *(if under { first } else { next }) = guess;
+        }
     }
 
     /// Whether a name is new in an object.
@@ -298,16 +331,31 @@ impl Event {
     }
 
     /// A value of an attribute.
+    #[inline]
     pub(crate) fn add(&mut self, attribute: Attribute, reading: Reading, bit: Bit<'_>) {
-        let mut found = Found {
-            key: NO_KEY,
-            hash: 0,
-            attribute,
-            next: NOTHING,
-            form: Seen::Whole,
-            number: f64::NAN,
-            text: (0, 0),
-        };
+        match (bit, reading) {
+            // As most are.
+            #[allow(clippy::cast_possible_truncation)] // a message is smaller
+            (Bit::Read(text), Reading::Plain) => self.keep(Found {
+                hash: hashed::of(attribute, hashed::IS, text.hash),
+                form: Seen::Text,
+                text: (text.from as u32, text.to as u32),
+                ..Found::new(attribute)
+            }),
+            (Bit::Exact(number), Reading::Plain | Reading::Folded | Reading::Address) => {
+                self.keep(Found {
+                    hash: hashed::of(attribute, hashed::IS, hashed::number(number.to_bits())),
+                    form: Seen::Number,
+                    number,
+                    ..Found::new(attribute)
+                });
+            }
+            _ => self.add_any(attribute, reading, bit),
+        }
+    }
+
+    fn add_any(&mut self, attribute: Attribute, reading: Reading, bit: Bit<'_>) {
+        let mut found = Found::new(attribute);
         match bit {
             Bit::Whole => {}
             Bit::None => {
@@ -317,6 +365,10 @@ impl Event {
             Bit::Bool(truth) => {
                 found.form = Seen::Bool(truth);
                 found.hash = hashed::literal(attribute, &Literal::Bool(truth));
+            }
+            Bit::Exact(number) => {
+                found.form = Seen::Stray;
+                found.number = number;
             }
             Bit::Number(number) => {
                 let literal = Literal::number_of(number);
@@ -337,11 +389,12 @@ impl Event {
                 found.text = self.keep_text(text);
                 self.text(attribute, reading, text, &mut found);
             }
-            Bit::Kept(text, from) => {
+            Bit::Read(Stretch { body, from, to, .. }) => {
                 #[allow(clippy::cast_possible_truncation)] // a message is smaller
                 {
-                    found.text = (from, from + text.len() as u32);
+                    found.text = (from as u32, to as u32);
                 }
+                let text = body.get(from..to).unwrap_or_default();
                 self.text(attribute, reading, text, &mut found);
             }
         }
@@ -353,7 +406,7 @@ impl Event {
         self.texts.push_str(text);
         #[allow(clippy::cast_possible_truncation)] // a message is smaller
         {
-            (start as u32, self.texts.len() as u32)
+            (start as u32 | APART, self.texts.len() as u32)
         }
     }
 
@@ -395,6 +448,7 @@ impl Event {
                 *key = SEVERAL;
             }
             slot.count += 1;
+            slot.number = f64::NAN;
             let last = std::mem::replace(&mut slot.last, place);
             if let Some(last) = self.found.get_mut(last as usize) {
                 last.next = place;
@@ -408,6 +462,10 @@ impl Event {
                 first: place,
                 last: place,
                 count: 1,
+                number: match found.form {
+                    Seen::Number | Seen::Instant => found.number,
+                    _ => f64::NAN,
+                },
             };
             self.present.push(found.attribute);
         }
@@ -423,10 +481,8 @@ impl Event {
             (Seen::Number | Seen::Instant, Literal::Number(bits)) => {
                 found.number.to_bits() == *bits
             }
-            (Seen::Text, Literal::Short(wanted)) => {
-                self.text_of(found).as_bytes() == wanted.bytes()
-            }
-            (Seen::Text, Literal::Text(wanted)) => self.text_of(found) == &**wanted,
+            (Seen::Text, Literal::Short(wanted)) => self.bytes_of(found) == wanted.bytes(),
+            (Seen::Text, Literal::Text(wanted)) => self.bytes_of(found) == wanted.as_bytes(),
             (Seen::Large, Literal::Large(wanted)) => self
                 .text_of(found)
                 .parse()
@@ -496,6 +552,13 @@ impl Event {
             .filter(|slot| slot.turn == self.turn)
     }
 
+    /// The value of an attribute that has one alone, a number.
+    #[inline]
+    pub(crate) fn single_number(&self, attribute: Attribute) -> Option<f64> {
+        let slot = self.slot(attribute)?;
+        (!slot.number.is_nan()).then_some(slot.number)
+    }
+
     /// The values of an attribute.
     #[inline]
     pub(crate) fn found(&self, attribute: Attribute) -> Values<'_> {
@@ -506,10 +569,40 @@ impl Event {
     }
 
     pub(crate) fn text_of(&self, found: &Found) -> &str {
+        let (texts, from, to) = self.place_of(found);
+        texts.get(from..to).unwrap_or_default()
+    }
+
+    #[inline]
+    fn bytes_of(&self, found: &Found) -> &[u8] {
+        let (texts, from, to) = self.place_of(found);
+        texts.as_bytes().get(from..to).unwrap_or_default()
+    }
+
+    #[inline]
+    fn place_of(&self, found: &Found) -> (&str, usize, usize) {
         let (from, to) = found.text;
-        self.texts
-            .get(from as usize..to as usize)
-            .unwrap_or_default()
+        let texts = if from & APART == 0 {
+            &self.body
+        } else {
+            &self.texts
+        };
+        (texts, (from & !APART) as usize, to as usize)
+    }
+}
+
+impl Found {
+    #[inline]
+    fn new(attribute: Attribute) -> Found {
+        Found {
+            key: NO_KEY,
+            hash: 0,
+            attribute,
+            next: NOTHING,
+            form: Seen::Whole,
+            number: f64::NAN,
+            text: (0, 0),
+        }
     }
 }
 
@@ -550,38 +643,23 @@ impl Asking<'_> {
     /// The keys of an attribute's values; that of None where there is no value.
     #[inline]
     pub fn keys(&self, attribute: Attribute) -> impl Iterator<Item = KeyId> {
-        let none = match self.event.keys.get(usize::from(attribute)) {
-            Some(&ABSENT) | None => self.picture.none_of(attribute),
+        let none = match self.event.slot(attribute) {
             Some(_) => NO_KEY,
+            None => self.picture.none_of(attribute),
         };
         let keys = self.event.found(attribute).map(|found| found.key);
         keys.chain([none]).filter(|key| *key != NO_KEY)
     }
 
-    /// Whether one of the keys of an attribute's values is the right one.
+    /// The key of an attribute's value, or of None; [`SEVERAL`] where there are more.
     #[inline]
-    fn any_key(&self, attribute: Attribute, is_it: impl Fn(KeyId) -> bool) -> bool {
-        match self.event.keys.get(usize::from(attribute)) {
-            Some(&SEVERAL) => self.event.found(attribute).any(|found| is_it(found.key)),
-            Some(&ABSENT) | None => is_it(self.picture.none_of(attribute)),
-            Some(&key) => is_it(key),
-        }
-    }
-}
-
-impl Answers for Asking<'_> {
-    #[inline]
-    fn equals(&mut self, attribute: Attribute, key: KeyId) -> bool {
-        self.any_key(attribute, |found| found == key)
+    fn key(&self, attribute: Attribute) -> KeyId {
+        let key = self.event.keys.get(usize::from(attribute));
+        key.copied().unwrap_or(NO_KEY)
     }
 
-    #[inline]
-    fn among(&mut self, attribute: Attribute, keys: &[KeyId]) -> bool {
-        self.any_key(attribute, |found| found != NO_KEY && keys.contains(&found))
-    }
-
-    #[inline]
-    fn between(&mut self, attribute: Attribute, first: f64, last: f64) -> Tested {
+    #[inline(never)]
+    fn between_any(&self, attribute: Attribute, first: f64, last: f64) -> Tested {
         let mut unknown = false;
         for found in self.event.found(attribute) {
             match found.form {
@@ -598,6 +676,36 @@ impl Answers for Asking<'_> {
         } else {
             Tested::False
         }
+    }
+}
+
+impl Answers for Asking<'_> {
+    #[inline]
+    fn equals(&mut self, attribute: Attribute, key: KeyId) -> bool {
+        match self.key(attribute) {
+            SEVERAL => self.event.found(attribute).any(|found| found.key == key),
+            known => known == key,
+        }
+    }
+
+    #[inline]
+    fn among(&mut self, attribute: Attribute, keys: &[KeyId]) -> bool {
+        let is_it = |known: KeyId| known != NO_KEY && keys.contains(&known);
+        match self.key(attribute) {
+            SEVERAL => self.event.found(attribute).any(|found| is_it(found.key)),
+            known => is_it(known),
+        }
+    }
+
+    #[inline]
+    fn between(&mut self, attribute: Attribute, first: f64, last: f64) -> Tested {
+        let Some(slot) = self.event.slot(attribute) else {
+            return Tested::False;
+        };
+        if slot.number.is_nan() {
+            return self.between_any(attribute, first, last);
+        }
+        Tested::of(slot.number >= first && slot.number <= last)
     }
 
     fn test(&mut self, attribute: Attribute, test: TestId) -> Tested {

@@ -8,7 +8,7 @@ use super::dictionary::KeyId;
 use super::program::{musts, without};
 
 /// Longer lists are split, where that is possible.
-const LONG: u32 = 24;
+const LONG: u32 = 12;
 /// By so many attributes, at most.
 const SPLITS: usize = 4;
 
@@ -106,7 +106,7 @@ impl List {
     #[inline]
     pub fn touch(&self) -> u32 {
         const LINE: usize = 16;
-        const LINES: usize = 8;
+        const LINES: usize = 24;
         let words = match self {
             List::Short(words) => words,
             List::Long(long) => long.words.as_slice(),
@@ -147,7 +147,18 @@ impl List {
     pub fn is_empty(&self) -> bool {
         match self {
             List::Short(words) => words.is_empty(),
-            List::Long(long) => long.words.is_empty() && long.children.is_empty(),
+            // With its last rule it became short.
+            List::Long(_) => false,
+        }
+    }
+
+    /// How much of it can be told without looking further.
+    #[inline]
+    pub fn length(&self) -> u32 {
+        match self {
+            #[allow(clippy::cast_possible_truncation)] // it stands for no number
+            List::Short(words) => words.len() as u32,
+            List::Long(_) => 0,
         }
     }
 

@@ -1,6 +1,5 @@
 //! Constants that predicates compare with, in a form in which equal is the same bytes.
 
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::attributes::Reading;
@@ -106,20 +105,6 @@ impl Literal {
         match self {
             Literal::Number(bits) => Some(f64::from_bits(*bits)),
             _ => None,
-        }
-    }
-}
-
-impl Hash for Literal {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        match self {
-            Literal::None => state.write_u8(0),
-            Literal::Bool(truth) => state.write_u8(1 + u8::from(*truth)),
-            Literal::Number(bits) => state.write_u64(*bits),
-            Literal::Large(int) => state.write_i128(**int),
-            Literal::Short(text) => state.write(text.bytes()),
-            Literal::Text(text) => state.write(text.as_bytes()),
-            Literal::Address(address) => address.hash(state),
         }
     }
 }

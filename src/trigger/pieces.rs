@@ -43,6 +43,23 @@ impl<T, const LEAF: usize> Default for Pieces<T, LEAF> {
     }
 }
 
+/// On the way to a place.
+pub(crate) struct Spot<'p, T, const LEAF: usize> {
+    piece: Option<&'p Piece<T, LEAF>>,
+    at: usize,
+}
+
+impl<'p, T, const LEAF: usize> Spot<'p, T, LEAF> {
+    /// What is there, when it has been approached.
+    #[inline]
+    pub fn item(&self) -> Option<&'p T> {
+        match self.piece? {
+            Piece::Leaf(items) => items.get(self.at & (LEAF - 1)),
+            Piece::Over(_) => None,
+        }
+    }
+}
+
 impl<T: Clone + Default, const LEAF: usize> Pieces<T, LEAF> {
     const LEAF_BITS: u32 = LEAF.trailing_zeros();
 
@@ -63,6 +80,32 @@ impl<T: Clone + Default, const LEAF: usize> Pieces<T, LEAF> {
                 Piece::Over(under) => {
                     shift -= FAN_BITS;
                     piece = under.get((at >> shift) & (FAN - 1))?.as_deref()?;
+                }
+            }
+        }
+    }
+
+    #[inline]
+    pub fn spot(&self, at: usize) -> Spot<'_, T, LEAF> {
+        let root = self.root.as_deref();
+        Spot {
+            piece: root.filter(|_| at < self.len),
+            at,
+        }
+    }
+
+    /// Goes to several places, a step down to all of them and then the next, so that they wait for the memory together.
+    pub fn approach<'s, 'p: 's>(&'p self, spots: impl Iterator<Item = &'s mut Spot<'p, T, LEAF>>)
+    where
+        T: 's,
+    {
+        let mut spots: Vec<&mut Spot<'p, T, LEAF>> = spots.collect();
+        for height in (0..self.height).rev() {
+            let shift = Self::LEAF_BITS + height * FAN_BITS;
+            for spot in &mut spots {
+                if let Some(Piece::Over(under)) = spot.piece {
+                    let next = under.get((spot.at >> shift) & (FAN - 1));
+                    spot.piece = next.and_then(Option::as_deref);
                 }
             }
         }

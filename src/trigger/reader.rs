@@ -1,11 +1,16 @@
 //! From bytes of JSON to an event, in one pass: what no predicate asks about is passed over, and no tree is built.
+//!
+//! What is accepted is what `serde_json` accepts as an object. A text is hashed while its end is looked for. Behind the
+//! body stand some zeros, which are part of no JSON, so that eight bytes can be read together wherever one is.
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 
 use super::attributes::{Name, ROOT, start_of};
-use super::event::{Bit, Event};
+use super::dictionary::hashed;
+use super::event::{Bit, Event, Stretch};
+use super::literal::EXACT;
 use super::picture::Picture;
 use crate::query::value::Number;
 
@@ -21,33 +26,34 @@ enum Stop {
     Twice,
 }
 
-/// Where a string stands, its quotes not with it.
+/// Where a string ends, which began behind its opening quote.
 #[derive(Clone, Copy)]
-struct Written {
-    from: usize,
+struct Ended {
+    /// At its closing quote.
     to: usize,
-    /// There are backslashes in it.
-    escaped: bool,
+    /// Of its bytes, if none of them is a backslash.
+    hash: Option<u64>,
 }
 
-/// As deep as `serde_json` goes.
-const DEEPEST: usize = 128;
+/// A level deeper is not read, as in `serde_json`.
+const DEEPEST: usize = 127;
 
 impl Event {
-    /// Fills it from the bytes of a JSON object. What is passed over is not looked at closely.
+    /// Fills it from the bytes of a JSON object.
     pub fn read(&mut self, picture: &Picture, body: &[u8]) -> Result<(), NotJson> {
         self.clear(picture);
         let text = std::str::from_utf8(body).map_err(|_| NotJson)?;
         let root = picture.attributes.name(ROOT).ok_or(NotJson)?;
-        self.keep_all(text);
+        let body = self.take_body(text);
         let mut reader = Reader {
-            text,
-            bytes: body,
-            at: 0,
+            text: &body,
+            bytes: body.as_bytes(),
             picture,
             event: self,
         };
-        match reader.whole(root) {
+        let read = reader.whole(root, text.len());
+        self.put_body(body);
+        match read {
             Ok(()) => Ok(()),
             Err(Stop::NotJson) => Err(NotJson),
             Err(Stop::Twice) => {
@@ -64,400 +70,473 @@ impl Event {
     }
 }
 
+/// Each part begins at a place that it is given, and answers with the place behind it.
 struct Reader<'e, 't> {
     text: &'t str,
     bytes: &'t [u8],
-    at: usize,
     picture: &'e Picture,
     event: &'e mut Event,
 }
 
 impl<'e, 't> Reader<'e, 't> {
-    fn whole(&mut self, root: &Name) -> Result<(), Stop> {
-        match self.next()? {
-            b'{' => self.object(root, false, 0)?,
-            _ => return Err(Stop::NotJson),
+    fn whole(&mut self, root: &Name, length: usize) -> Result<(), Stop> {
+        let at = self.space(0);
+        if self.byte(at) != b'{' {
+            return Err(Stop::NotJson);
         }
-        match self.peek() {
-            Err(_) => Ok(()),
-            Ok(_) => Err(Stop::NotJson),
+        let end = self.object(at + 1, root, false, 1)?;
+        match self.space(end) == length {
+            true => Ok(()),
+            false => Err(Stop::NotJson),
         }
-    }
-
-    /// The next byte that is no space.
-    #[inline]
-    fn next(&mut self) -> Result<u8, Stop> {
-        let byte = self.peek()?;
-        self.at += 1;
-        Ok(byte)
     }
 
     #[inline]
-    fn peek(&mut self) -> Result<u8, Stop> {
-        loop {
-            match self.bytes.get(self.at) {
-                Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
-                Some(byte) => return Ok(*byte),
-                None => return Err(Stop::NotJson),
-            }
+    fn byte(&self, at: usize) -> u8 {
+        self.bytes.get(at).copied().unwrap_or(0)
+    }
+
+    /// Eight bytes.
+    #[inline]
+    fn word(&self, at: usize) -> u64 {
+        let eight = self.bytes.get(at..).and_then(<[u8]>::first_chunk);
+        eight.map_or(0, |eight| u64::from_le_bytes(*eight))
+    }
+
+    /// The place of the next byte that is no space.
+    #[inline]
+    fn space(&self, mut at: usize) -> usize {
+        while matches!(self.byte(at), b' ' | b'\n' | b'\r' | b'\t') {
+            at += 1;
+        }
+        at
+    }
+
+    /// Behind an element or a field: the place of the next, or nothing behind the end.
+    #[inline]
+    fn next(&self, at: usize, end: u8) -> Result<(usize, bool), Stop> {
+        let at = self.space(at);
+        match self.byte(at) {
+            b',' => Ok((self.space(at + 1), true)),
+            byte if byte == end => Ok((at + 1, false)),
+            _ => Err(Stop::NotJson),
         }
     }
 
-    /// Behind `{`. The fields that are asked about are read, and the others passed over.
-    fn object(&mut self, name: &Name, spread: bool, depth: usize) -> Result<(), Stop> {
+    /// From behind `{` on. The fields that are asked about are read, and the others passed over.
+    fn object(
+        &mut self,
+        at: usize,
+        name: &Name,
+        spread: bool,
+        depth: usize,
+    ) -> Result<usize, Stop> {
         if depth > DEEPEST {
             return Err(Stop::NotJson);
         }
         let object = self.event.begin_object();
-        if self.peek()? == b'}' {
-            self.at += 1;
-            return Ok(());
+        let mut at = self.space(at);
+        if self.byte(at) == b'}' {
+            return Ok(at + 1);
         }
         let mut last = (name.place, true);
         loop {
-            if self.next()? != b'"' {
+            if self.byte(at) != b'"' {
                 return Err(Stop::NotJson);
             }
-            match self.field(name, last)? {
-                None => self.pass()?,
+            let (value, field) = self.field(at + 1, name, last)?;
+            let value = self.space(value);
+            let end = match field {
+                None => self.pass(value, depth + 1)?,
                 Some(under) => {
                     last = (under.place, false);
                     if !self.event.is_new(object, under.place) {
                         return Err(Stop::Twice);
                     }
-                    self.value(under, spread, depth + 1)?;
+                    self.value(value, under, spread, depth + 1)?
                 }
-            }
-            match self.next()? {
-                b',' => {}
-                b'}' => return Ok(()),
-                _ => return Err(Stop::NotJson),
+            };
+            let more;
+            (at, more) = self.next(end, b'}')?;
+            if !more {
+                return Ok(at);
             }
         }
     }
 
-    /// Behind the quote that begins the name of a field: the name, where somebody asks about it. As a rule the fields
-    /// come in the order in which they came in the last event.
+    /// From behind the quote of a field's name on, to behind its colon: the name, where somebody asks about it. As a rule
+    /// the fields come in the order in which they came in the last event, now and then with one left out.
     #[inline]
-    fn field(&mut self, name: &Name, last: (u32, bool)) -> Result<Option<&'e Name>, Stop> {
+    fn field(
+        &mut self,
+        at: usize,
+        name: &Name,
+        last: (u32, bool),
+    ) -> Result<(usize, Option<&'e Name>), Stop> {
         let attributes = &self.picture.attributes;
-        let guess = self.event.guess(last.0, last.1);
-        if let Some(guessed) = guess.as_ref().and_then(|guess| attributes.name(**guess))
-            && let Some(rest) = self.bytes.get(self.at..)
-            && !guessed.written.is_empty()
-            && rest.starts_with(&guessed.written)
-        {
-            self.at += guessed.written.len();
-            return Ok(Some(guessed));
+        let first = self.word(at);
+        let mut guess = self.event.guess(last.0, last.1);
+        for _ in 0..2 {
+            if let Some(guessed) = attributes.name(guess)
+                && let Some(length) = guessed.written.begins(first, || self.word(at + 8))
+            {
+                return Ok((at + length, Some(guessed)));
+            }
+            guess = self.event.guess(guess, false);
         }
-        let field = self.string()?;
-        if self.next()? != b':' {
+        self.other_field(at, name, last)
+    }
+
+    #[inline(never)]
+    fn other_field(
+        &mut self,
+        at: usize,
+        name: &Name,
+        last: (u32, bool),
+    ) -> Result<(usize, Option<&'e Name>), Stop> {
+        let ended = self.string(at)?;
+        let colon = self.space(ended.to + 1);
+        if self.byte(colon) != b':' {
             return Err(Stop::NotJson);
         }
-        let Some(under) = self.under(name, field)? else {
-            return Ok(None);
+        let under = match ended.hash {
+            None => name.under.get(&self.text_of(at, ended)?),
+            Some(_) => {
+                let bytes = self.bytes.get(at..ended.to).ok_or(Stop::NotJson)?;
+                let length = bytes.len();
+                // Eight bytes are read together, even where some of them stand behind the name.
+                let start = match length {
+                    0..8 => self.word(at) & !(u64::MAX << (8 * length)),
+                    _ => start_of(bytes),
+                };
+                name.under.find(start, bytes)
+            }
         };
-        if let Some(guess) = self.event.guess(last.0, last.1) {
-            *guess = under;
-        }
-        Ok(attributes.name(under))
-    }
-
-    /// The place of a field's name, where somebody asks about it.
-    #[inline]
-    fn under(&self, name: &Name, field: Written) -> Result<Option<u32>, Stop> {
-        if field.escaped {
-            return Ok(name.under.get(&self.text_of(field)?));
-        }
-        let length = field.to - field.from;
-        let bytes = self.bytes.get(field.from..field.to).ok_or(Stop::NotJson)?;
-        // Eight bytes are read together, even where some of them stand behind the name.
-        let start = match self.bytes.get(field.from..field.from + 8) {
-            Some(eight) if length < 8 => start_of(eight) & !(u64::MAX << (8 * length)),
-            _ => start_of(bytes),
+        let Some(under) = under else {
+            return Ok((colon + 1, None));
         };
-        Ok(name.under.find(start, bytes))
+        self.event.guess_from_now_on(last.0, last.1, under);
+        Ok((colon + 1, self.picture.attributes.name(under)))
     }
 
     #[inline]
-    fn value(&mut self, name: &Name, spread: bool, depth: usize) -> Result<(), Stop> {
-        match self.next()? {
+    fn value(&mut self, at: usize, name: &Name, spread: bool, depth: usize) -> Result<usize, Stop> {
+        match self.byte(at) {
             b'"' => {
-                let written = self.string()?;
-                self.read_text(written, |event, bit| event.arrive(name, bit, spread))?;
+                let ended = self.string(at + 1)?;
+                self.text(at + 1, ended, |event, bit| event.arrive(name, bit, spread))?;
+                Ok(ended.to + 1)
             }
             b'{' => {
                 self.event.arrive(name, Bit::Whole, spread);
-                self.object(name, spread, depth)?;
+                self.object(at + 1, name, spread, depth)
             }
-            b'[' => self.array(name, depth)?,
-            first => {
-                let bit = self.plain(first)?;
+            b'[' => self.array(at + 1, name, depth),
+            _ => {
+                let (end, bit) = self.plain(at)?;
                 // What is null is as if it were not there.
                 if !matches!(bit, Bit::None) {
                     self.event.arrive(name, bit, spread);
                 }
+                Ok(end)
             }
         }
-        Ok(())
     }
 
-    /// Behind `[`. Whether it holds anything but null is known at its end.
-    fn array(&mut self, name: &Name, depth: usize) -> Result<(), Stop> {
+    /// From behind `[` on. Whether it holds anything but null is known at its end.
+    fn array(&mut self, at: usize, name: &Name, depth: usize) -> Result<usize, Stop> {
         if depth > DEEPEST {
             return Err(Stop::NotJson);
         }
         let mut empty = true;
-        if self.peek()? == b']' {
-            self.at += 1;
+        let mut at = self.space(at);
+        if self.byte(at) == b']' {
+            at += 1;
         } else {
             loop {
                 self.event.elements += 1;
-                empty &= !self.element(name, depth + 1)?;
-                match self.next()? {
-                    b',' => {}
-                    b']' => break,
-                    _ => return Err(Stop::NotJson),
+                let (end, some) = self.element(at, name, depth + 1)?;
+                empty &= !some;
+                let more;
+                (at, more) = self.next(end, b']')?;
+                if !more {
+                    break;
                 }
             }
         }
-        let whole = if empty { Bit::None } else { Bit::Whole };
-        self.event.values(name, whole);
-        Ok(())
+        if !name.values.is_empty() {
+            let whole = if empty { Bit::None } else { Bit::Whole };
+            self.event.values(name, whole);
+        }
+        Ok(at)
     }
 
     /// An element of a list; whether it is one, and not null.
-    fn element(&mut self, name: &Name, depth: usize) -> Result<bool, Stop> {
-        let before = match name.under.is_empty() {
-            true => Vec::new(),
-            false => self.event.counts(name),
-        };
-        let bit = match self.next()? {
+    #[inline]
+    fn element(&mut self, at: usize, name: &Name, depth: usize) -> Result<(usize, bool), Stop> {
+        if !name.under.is_empty() {
+            return self.element_with_fields(at, name, depth);
+        }
+        let (end, bit) = match self.byte(at) {
             b'"' => {
-                let written = self.string()?;
-                self.read_text(written, |event, bit| event.elements(name, bit))?;
-                if !name.under.is_empty() {
-                    self.event.fill_in(name, &before);
-                }
-                return Ok(true);
+                let ended = self.string(at + 1)?;
+                self.text(at + 1, ended, |event, bit| event.elements(name, bit))?;
+                return Ok((ended.to + 1, true));
             }
-            b'{' if name.under.is_empty() => {
-                self.at -= 1;
-                self.pass()?;
-                Bit::Whole
-            }
-            b'{' => {
-                self.object(name, true, depth)?;
-                Bit::Whole
-            }
-            b'[' => {
-                self.at -= 1;
-                match self.nulls()? {
-                    true => Bit::None,
-                    false => Bit::Whole,
-                }
-            }
-            first => match self.plain(first)? {
-                Bit::None => return Ok(false),
-                bit => bit,
+            b'{' => (self.pass(at, depth)?, Bit::Whole),
+            b'[' => self.list(at, depth)?,
+            _ => match self.plain(at)? {
+                (end, Bit::None) => return Ok((end, false)),
+                some => some,
             },
         };
         self.event.elements(name, bit);
-        if !name.under.is_empty() {
-            self.event.fill_in(name, &before);
-        }
-        Ok(true)
+        Ok((end, true))
     }
 
-    /// Passes over a list within a list; whether it holds nothing but null.
-    fn nulls(&mut self) -> Result<bool, Stop> {
-        let from = self.at;
-        self.pass()?;
-        let list = self.bytes.get(from..self.at).unwrap_or_default();
-        let rest = list
-            .iter()
-            .filter(|byte| !matches!(byte, b' ' | b'\n' | b'\r' | b'\t' | b','));
-        // `[null,null]`, and no other list is spelt with these letters alone.
-        Ok(rest
-            .skip(1)
-            .all(|byte| matches!(byte, b'n' | b'u' | b'l' | b']'))
-            && !list.get(1..).unwrap_or_default().contains(&b'['))
+    fn element_with_fields(
+        &mut self,
+        at: usize,
+        name: &Name,
+        depth: usize,
+    ) -> Result<(usize, bool), Stop> {
+        let before = self.event.counts(name);
+        let end = match self.byte(at) {
+            b'"' => {
+                let ended = self.string(at + 1)?;
+                self.text(at + 1, ended, |event, bit| event.elements(name, bit))?;
+                ended.to + 1
+            }
+            b'{' => {
+                let end = self.object(at + 1, name, true, depth)?;
+                self.event.elements(name, Bit::Whole);
+                end
+            }
+            other => {
+                let (end, bit) = match other {
+                    b'[' => self.list(at, depth)?,
+                    _ => match self.plain(at)? {
+                        (end, Bit::None) => return Ok((end, false)),
+                        some => some,
+                    },
+                };
+                self.event.elements(name, bit);
+                end
+            }
+        };
+        self.event.fill_in(name, &before);
+        Ok((end, true))
+    }
+
+    /// Passes over a list within a list, which is None if it holds nothing but null.
+    fn list(&mut self, at: usize, depth: usize) -> Result<(usize, Bit<'t>), Stop> {
+        let end = self.pass(at, depth)?;
+        let list = self.bytes.get(at + 1..end).unwrap_or_default();
+        // `null,null]`, and no other list is spelt with these letters alone.
+        let nulls = list.iter().all(|byte| {
+            matches!(byte, b'n' | b'u' | b'l' | b']')
+                || matches!(byte, b' ' | b'\n' | b'\r' | b'\t' | b',')
+        });
+        let within = list.iter().filter(|byte| **byte == b']').count() > 1;
+        Ok((
+            end,
+            if nulls && !within {
+                Bit::None
+            } else {
+                Bit::Whole
+            },
+        ))
     }
 
     /// true, false, null or a number.
     #[inline]
-    fn plain(&mut self, first: u8) -> Result<Bit<'static>, Stop> {
-        let from = self.at - 1;
-        if first.is_ascii_digit() && first != b'0' {
-            // A number of few digits, as most are.
-            const FEW: usize = 15;
-            let mut int = i64::from(first - b'0');
-            while let Some(digit @ b'0'..=b'9') = self.bytes.get(self.at) {
-                int = int.wrapping_mul(10) + i64::from(digit - b'0');
-                self.at += 1;
+    fn plain(&self, at: usize) -> Result<(usize, Bit<'t>), Stop> {
+        let word = self.word(at);
+        match self.byte(at) {
+            b'1'..=b'9' => {
+                // A number of few digits, as most are.
+                let mut end = at;
+                let mut int = 0_u64;
+                while let digit @ b'0'..=b'9' = self.byte(end) {
+                    int = int.wrapping_mul(10).wrapping_add((digit - b'0').into());
+                    end += 1;
+                }
+                #[allow(clippy::cast_precision_loss)] // none is lost up to there
+                if end - at < 16 && int <= EXACT && !matches!(self.byte(end), b'.' | b'e' | b'E') {
+                    return Ok((end, Bit::Exact(int as f64)));
+                }
+                self.number(at)
             }
-            if self.at - from <= FEW && self.bytes.get(self.at).is_some_and(ends) {
-                return Ok(Bit::Number(Number::Int(int.into())));
-            }
-        }
-        self.pass_plain();
-        let word = self.text.get(from..self.at).ok_or(Stop::NotJson)?;
-        match (first, word) {
-            (b't', "true") => Ok(Bit::Bool(true)),
-            (b'f', "false") => Ok(Bit::Bool(false)),
-            (b'n', "null") => Ok(Bit::None),
-            (b'-' | b'0'..=b'9', word) => number(word).map(Bit::Number).ok_or(Stop::NotJson),
+            b't' if word & (u64::MAX >> 32) == start_of(b"true") => Ok((at + 4, Bit::Bool(true))),
+            b'f' if word & (u64::MAX >> 24) == start_of(b"false") => Ok((at + 5, Bit::Bool(false))),
+            b'n' if word & (u64::MAX >> 32) == start_of(b"null") => Ok((at + 4, Bit::None)),
+            b'-' | b'0' => self.number(at),
             _ => Err(Stop::NotJson),
         }
     }
 
-    #[inline]
-    fn pass_plain(&mut self) {
-        while self.bytes.get(self.at).is_some_and(|byte| !ends(byte)) {
-            self.at += 1;
+    #[inline(never)]
+    fn number(&self, from: usize) -> Result<(usize, Bit<'t>), Stop> {
+        let digits = |mut at: usize| match self.byte(at) {
+            b'0'..=b'9' => {
+                while self.byte(at).is_ascii_digit() {
+                    at += 1;
+                }
+                Ok(at)
+            }
+            _ => Err(Stop::NotJson),
+        };
+        let first = from + usize::from(self.byte(from) == b'-');
+        let mut end = match self.byte(first) {
+            b'0' => first + 1,
+            _ => digits(first)?,
+        };
+        let whole = end;
+        if self.byte(end) == b'.' {
+            end = digits(end + 1)?;
+        }
+        if matches!(self.byte(end), b'e' | b'E') {
+            let sign = usize::from(matches!(self.byte(end + 1), b'+' | b'-'));
+            end = digits(end + 1 + sign)?;
+        }
+        let word = self.text.get(from..end).ok_or(Stop::NotJson)?;
+        if end == whole {
+            if let Ok(int) = word.parse::<i64>() {
+                return Ok((end, Bit::Number(Number::Int(int.into()))));
+            }
+            if let Ok(int) = word.parse::<u64>() {
+                return Ok((end, Bit::Number(Number::Int(int.into()))));
+            }
+        }
+        match word.parse::<f64>() {
+            Ok(float) if float.is_finite() => Ok((end, Bit::Number(Number::Float(float)))),
+            _ => Err(Stop::NotJson),
         }
     }
 
-    /// Behind its opening quote.
+    /// From behind its opening quote on.
     #[inline]
-    fn string(&mut self) -> Result<Written, Stop> {
-        let from = self.at;
-        let to = from + plain_part(self.bytes.get(from..).unwrap_or_default());
-        self.at = to + 1;
-        match self.bytes.get(to) {
-            Some(b'"') => Ok(Written {
-                from,
-                to,
-                escaped: false,
-            }),
-            Some(b'\\') => {
-                self.at = to;
-                self.pass_string()?;
-                Ok(Written {
-                    from,
-                    to: self.at - 1,
-                    escaped: true,
-                })
+    fn string(&self, from: usize) -> Result<Ended, Stop> {
+        let mut at = from;
+        let mut hash = hashed::NO_BYTES;
+        loop {
+            let word = self.word(at);
+            let found = special(word);
+            if found != 0 {
+                let bits = found.trailing_zeros() & !7;
+                let to = at + bits as usize / 8;
+                #[allow(clippy::cast_possible_truncation)] // one byte of them
+                return match (word >> bits) as u8 {
+                    b'"' => {
+                        let rest = word & !(u64::MAX << bits);
+                        Ok(Ended {
+                            to,
+                            hash: Some(hashed::end(hash, rest, to - from)),
+                        })
+                    }
+                    b'\\' => self.escaped(from, to),
+                    _ => Err(Stop::NotJson),
+                };
             }
-            _ => Err(Stop::NotJson),
+            hash = hashed::more(hash, word);
+            at += 8;
         }
+    }
+
+    /// The end of a string in which there is a backslash.
+    #[inline(never)]
+    fn escaped(&self, from: usize, mut at: usize) -> Result<Ended, Stop> {
+        loop {
+            match self.byte(at) {
+                b'"' => break,
+                b'\\' => at += 2,
+                ..0x20 => return Err(Stop::NotJson),
+                _ => at += 1,
+            }
+        }
+        let ended = Ended { to: at, hash: None };
+        self.text_of(from, ended).map(|_| ended)
     }
 
     /// What a string says.
-    fn text_of(&self, written: Written) -> Result<Cow<'t, str>, Stop> {
-        let Written { from, to, escaped } = written;
-        if !escaped {
-            return Ok(Cow::Borrowed(self.text.get(from..to).ok_or(Stop::NotJson)?));
+    fn text_of(&self, from: usize, ended: Ended) -> Result<Cow<'t, str>, Stop> {
+        if ended.hash.is_some() {
+            let text = self.text.get(from..ended.to).ok_or(Stop::NotJson)?;
+            return Ok(Cow::Borrowed(text));
         }
-        let quoted = self.text.get(from - 1..to + 1).ok_or(Stop::NotJson)?;
+        let quoted = self.text.get(from - 1..=ended.to).ok_or(Stop::NotJson)?;
         let text: String = serde_json::from_str(quoted).map_err(|_| Stop::NotJson)?;
         Ok(Cow::Owned(text))
     }
 
     #[inline]
-    fn read_text(
+    fn text(
         &mut self,
-        written: Written,
+        from: usize,
+        ended: Ended,
         arrive: impl FnOnce(&mut Event, Bit<'_>),
     ) -> Result<(), Stop> {
-        if written.escaped {
-            arrive(self.event, Bit::Text(&self.text_of(written)?));
-        } else {
-            let text = self.text.get(written.from..written.to);
-            #[allow(clippy::cast_possible_truncation)] // a message is smaller
-            let bit = Bit::Kept(text.ok_or(Stop::NotJson)?, written.from as u32);
-            arrive(self.event, bit);
+        match ended.hash {
+            Some(hash) => arrive(
+                self.event,
+                Bit::Read(Stretch {
+                    body: self.text,
+                    from,
+                    to: ended.to,
+                    hash,
+                }),
+            ),
+            None => arrive(self.event, Bit::Text(&self.text_of(from, ended)?)),
         }
         Ok(())
     }
 
-    /// Behind its opening quote, or further on.
-    fn pass_string(&mut self) -> Result<(), Stop> {
-        loop {
-            let rest = self.bytes.get(self.at..).ok_or(Stop::NotJson)?;
-            let end = plain_part(rest);
-            match rest.get(end) {
-                Some(b'"') => {
-                    self.at += end + 1;
-                    return Ok(());
-                }
-                Some(b'\\') => self.at += end + 2,
-                _ => return Err(Stop::NotJson),
-            }
-        }
-    }
-
     /// Passes over a value.
-    fn pass(&mut self) -> Result<(), Stop> {
-        let mut depth = 0_usize;
+    fn pass(&self, at: usize, depth: usize) -> Result<usize, Stop> {
+        let list = match self.byte(at) {
+            b'"' => return Ok(self.string(at + 1)?.to + 1),
+            b'{' => false,
+            b'[' => true,
+            _ => return Ok(self.plain(at)?.0),
+        };
+        if depth > DEEPEST {
+            return Err(Stop::NotJson);
+        }
+        let close = if list { b']' } else { b'}' };
+        let mut at = self.space(at + 1);
+        if self.byte(at) == close {
+            return Ok(at + 1);
+        }
         loop {
-            match self.next()? {
-                b'"' => self.pass_string()?,
-                b'{' | b'[' => depth += 1,
-                b'}' | b']' => depth = depth.checked_sub(1).ok_or(Stop::NotJson)?,
-                b',' | b':' if depth > 0 => continue,
-                b',' | b':' => return Err(Stop::NotJson),
-                _ => self.pass_plain(),
+            if !list {
+                if self.byte(at) != b'"' {
+                    return Err(Stop::NotJson);
+                }
+                at = self.space(self.string(at + 1)?.to + 1);
+                if self.byte(at) != b':' {
+                    return Err(Stop::NotJson);
+                }
+                at = self.space(at + 1);
             }
-            if depth == 0 {
-                return Ok(());
+            let more;
+            (at, more) = self.next(self.pass(at, depth + 1)?, close)?;
+            if !more {
+                return Ok(at);
             }
         }
     }
 }
 
-/// Whether a byte stands behind a word or a number.
+/// The high bit of each byte that is a quote, a backslash or what may not be in a string, and of no byte before the first
+/// that is.
 #[inline]
-fn ends(byte: &u8) -> bool {
-    matches!(
-        byte,
-        b',' | b':' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t'
-    )
-}
-
-/// How many bytes stand before a quote, a backslash or what may not be in a string; eight are looked at together.
-#[inline]
-fn plain_part(bytes: &[u8]) -> usize {
+fn special(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 255;
     const HIGH: u64 = ONES << 7;
-    let mut at = 0;
-    while let Some(eight) = bytes.get(at..at + 8) {
-        let Ok(eight) = eight.try_into() else { break };
-        let word = u64::from_le_bytes(eight);
-        // The high bit of each byte that is one of these, and of no byte before the first that is. With its second bit
-        // changed a quote is just above what may not be in a string, and that stays below.
-        let turned = word ^ (ONES * 2);
-        let quote_or_low = turned.wrapping_sub(ONES * 0x21) & !turned;
-        let other = word ^ (ONES * 0x5c);
-        let backslash = other.wrapping_sub(ONES) & !other;
-        let found = (quote_or_low | backslash) & HIGH;
-        if found != 0 {
-            return at + found.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    let rest = bytes.get(at..).unwrap_or_default();
-    let end = rest
-        .iter()
-        .position(|byte| matches!(byte, b'"' | b'\\' | ..0x20));
-    at + end.unwrap_or(rest.len())
-}
-
-fn number(word: &str) -> Option<Number> {
-    let digits = word.strip_prefix('-').unwrap_or(word);
-    let whole = digits.bytes().all(|byte| byte.is_ascii_digit());
-    let leading_zero = digits.len() > 1 && digits.starts_with('0') && whole;
-    if leading_zero || digits.is_empty() {
-        return None;
-    }
-    if whole {
-        if let Ok(int) = word.parse::<i64>() {
-            return Some(Number::Int(i128::from(int)));
-        }
-        if let Ok(int) = word.parse::<u64>() {
-            return Some(Number::Int(i128::from(int)));
-        }
-    }
-    let float: f64 = word.parse().ok()?;
-    float.is_finite().then_some(Number::Float(float))
+    // With its second bit changed a quote is just above what may not be in a string, and that stays below.
+    let turned = word ^ (ONES * 2);
+    let quote_or_low = turned.wrapping_sub(ONES * 0x21) & !turned;
+    let other = word ^ (ONES * 0x5c);
+    let backslash = other.wrapping_sub(ONES) & !other;
+    (quote_or_low | backslash) & HIGH
 }

@@ -14,7 +14,7 @@ use super::event::Event;
 use super::formula::{Asked, Formula};
 use super::lists::{ELSEWHERE, List};
 use super::literal::Literal;
-use super::picture::{Matches, Picture};
+use super::picture::Picture;
 use super::pieces::Pieces;
 use super::program::{TestId, musts, without};
 use super::statistics::Statistics;
@@ -81,10 +81,11 @@ impl Register {
         Register {
             picture: Picture {
                 attributes: Arc::new(Attributes::default()),
-                sorts: Pieces::default(),
+                sorts: Arc::default(),
                 dictionary: Dictionary::default(),
                 unindexed: List::default(),
                 tests: Pieces::default(),
+                nones: Arc::default(),
                 absent: Arc::default(),
             },
             homes: Vec::new(),
@@ -275,11 +276,7 @@ impl Register {
     /// Learns from an event that was filled from the present picture.
     pub fn show(&mut self, event: &mut Event) {
         self.statistics.show(event);
-        let mut matches = Matches::default();
-        let mut lists = Vec::new();
-        self.picture.look_up(event, &mut lists);
-        for (key, list) in lists {
-            let looked_at = self.picture.burden(list, event, &mut matches);
+        for (key, looked_at) in self.picture.burdens(event) {
             self.statistics.bore(key, looked_at);
         }
     }

@@ -36,7 +36,7 @@ impl Scan {
     pub fn find(&self, picture: &Picture, event: &mut Event, matches: &mut Matches) {
         matches.clear();
         let large = event.is_large();
-        picture.look_up(event, &mut Vec::new());
+        picture.look_up(event, 0, &mut Vec::new());
         let mut asking = Asking { picture, event };
         let mut start = 0;
         for (rule, end) in &self.rules {

@@ -88,14 +88,20 @@ impl Statistics {
         }
     }
 
-    pub fn named(&mut self, attribute: Attribute) {
-        *self.constants.entry(attribute).or_default() += 1;
+    /// One constant more is named of an attribute; how many there are.
+    pub fn named(&mut self, attribute: Attribute) -> u32 {
+        let count = self.constants.entry(attribute).or_default();
+        *count += 1;
+        *count
     }
 
-    pub fn unnamed(&mut self, attribute: Attribute) {
-        if let Some(count) = self.constants.get_mut(&attribute) {
-            *count = count.saturating_sub(1);
-        }
+    /// One less.
+    pub fn unnamed(&mut self, attribute: Attribute) -> u32 {
+        let Some(count) = self.constants.get_mut(&attribute) else {
+            return 0;
+        };
+        *count = count.saturating_sub(1);
+        *count
     }
 
     #[allow(clippy::cast_precision_loss)] // an estimate

@@ -17,10 +17,11 @@ impl Register {
             return Some(known);
         }
         let number = Arc::make_mut(&mut self.picture.attributes).add(described)?;
-        self.picture.sorts.push(Sorts {
+        Arc::make_mut(&mut self.picture.sorts).push(Sorts {
             elements: described.elements,
             ..Sorts::default()
         });
+        Arc::make_mut(&mut self.picture.nones).push(NO_KEY);
         Some(number)
     }
 
@@ -50,15 +51,7 @@ impl Register {
         if let Some(named) = self.named.get_mut(id as usize) {
             *named = Named { hash, count: 0 };
         }
-        if matches!(key.form, Form::Several | Form::Is(Literal::None))
-            && let Some(sorts) = self.picture.sorts.get_mut(usize::from(key.attribute))
-        {
-            match key.form {
-                Form::Several => sorts.several = id,
-                _ if !sorts.elements => sorts.none = id,
-                _ => {}
-            }
-        }
+        self.special(&key, id);
         self.picture.dictionary.add(hash, id, key);
         id
     }
@@ -77,25 +70,46 @@ impl Register {
             return;
         };
         self.mark(&key, false);
-        if matches!(key.form, Form::Several | Form::Is(Literal::None))
-            && let Some(sorts) = self.picture.sorts.get_mut(usize::from(key.attribute))
-        {
-            match key.form {
-                Form::Several => sorts.several = NO_KEY,
-                _ => sorts.none = NO_KEY,
-            }
-        }
+        self.special(&key, NO_KEY);
         self.picture.dictionary.remove(hash, id);
         self.free_keys.push(id);
+    }
+
+    /// What readers find without looking for it: the keys of several values and of None.
+    fn special(&mut self, key: &Key, id: KeyId) {
+        let attribute = usize::from(key.attribute);
+        match key.form {
+            Form::Several => {
+                if let Some(sorts) = Arc::make_mut(&mut self.picture.sorts).get_mut(attribute) {
+                    sorts.several = id;
+                }
+            }
+            Form::Is(Literal::None) => {
+                let sorts = self.picture.sorts.get(attribute);
+                if sorts.is_some_and(|sorts| !sorts.elements)
+                    && let Some(none) = Arc::make_mut(&mut self.picture.nones).get_mut(attribute)
+                {
+                    *none = id;
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Counts a key among those of its sort, and tells readers of sorts that came or went.
     fn mark(&mut self, key: &Key, comes: bool) {
         let (sort, bit) = match &key.form {
             Form::Is(_) => {
-                match comes {
+                let some = match comes {
                     true => self.statistics.named(key.attribute),
                     false => self.statistics.unnamed(key.attribute),
+                } > 0;
+                let attribute = usize::from(key.attribute);
+                let sorts = self.picture.sorts.get(attribute);
+                if sorts.is_some_and(|sorts| sorts.is != some)
+                    && let Some(sorts) = Arc::make_mut(&mut self.picture.sorts).get_mut(attribute)
+                {
+                    sorts.is = some;
                 }
                 return;
             }
@@ -110,10 +124,14 @@ impl Register {
         let count = self.sorts.entry((key.attribute, sort, bit)).or_default();
         *count = if comes { *count + 1 } else { *count - 1 };
         let some = *count > 0;
+        if some && (!comes || *count > 1) {
+            return;
+        }
         if !some {
             self.sorts.remove(&(key.attribute, sort, bit));
         }
-        if let Some(sorts) = self.picture.sorts.get_mut(usize::from(key.attribute)) {
+        let sorts = Arc::make_mut(&mut self.picture.sorts);
+        if let Some(sorts) = sorts.get_mut(usize::from(key.attribute)) {
             let mask = match sort {
                 0 => &mut sorts.levels,
                 1 => &mut sorts.starts,
