@@ -21,6 +21,7 @@ mod import;
 mod letters;
 mod look;
 mod output;
+mod papers;
 mod preview;
 mod query;
 mod queues;
@@ -137,6 +138,21 @@ before ({plugin, organization, input, at}). No store is read. Exit 0 where every
         after_help = "Examples:\n  muster query \"scan_level > 2 and name endswith '.nl'\" --object object.json\n  muster query \"'{hostname}' in oci_arguments\" --against plugins\n  muster query --batch < questions.jsonl\n\nIt answers yes (exit 0), no (exit 1) or invalid (exit 2)."
     )]
     Query(query::Ask),
+    /// The contract as documents: JSON Schemas of all messages and files, and the AsyncAPI 3 document
+    #[command(
+        after_help = "Examples:\n  muster schema                       their names\n  muster schema schedule              one of them\n  muster schema asyncapi              channels, operations and messages\n  muster schema --dir contract        all of them, as files"
+    )]
+    Schema(papers::Schema),
+    /// A completion script for a shell
+    #[command(
+        after_help = "Examples:\n  source <(muster completions bash)\n  muster completions bash > /usr/share/bash-completion/completions/muster\n  muster completions zsh > ~/.zfunc/_muster\n  muster completions fish > ~/.config/fish/completions/muster.fish"
+    )]
+    Completions(papers::Completions),
+    /// The manual page
+    #[command(
+        after_help = "Examples:\n  muster man | man -l -\n  muster man --dir /usr/local/share/man/man1     one page for each command"
+    )]
+    Man(papers::Manual),
     /// A worker: takes tasks, runs scripts or a command, reports
     #[command(after_help = work::ABOUT)]
     Work(work::Work),
@@ -341,15 +357,23 @@ pub fn main() -> ExitCode {
 
 async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     let output = arguments.output;
-    // The demonstration brings its own settings: it works with nothing set up, and whatever is set up.
-    if let Command::Demo(demo) = &arguments.command {
-        return demo::run(demo, output).await;
+    match &arguments.command {
+        // The demonstration brings its own settings: it works with nothing set up, and whatever is set up.
+        Command::Demo(demo) => return demo::run(demo, output).await,
+        // What is said of the program itself needs none.
+        Command::Schema(schema) => return papers::schema(schema, output),
+        Command::Completions(completions) => {
+            papers::completions(completions);
+            return Ok(());
+        }
+        Command::Man(manual) => return papers::manual(manual),
+        _ => {}
     }
     let settings = rules::load(arguments.config.as_deref())?;
     match arguments.command {
         Command::Run { verb: None } => serve::run(&settings).await,
         Command::Run { verb: Some(verb) } => ask::run(&settings, verb, output).await,
-        Command::Demo(_) => Ok(()),
+        Command::Demo(_) | Command::Schema(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
         Command::Check { files, variables } => {
             declare::check(&settings, &files, &variables.variables, output)
         }

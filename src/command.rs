@@ -18,15 +18,15 @@ mod schedule;
 mod target;
 mod task;
 
-pub use declared::{Apply, DeclaredCommand, IfExists};
-pub use explain::ExplainCommand;
+pub use declared::{Apply, DeclaredCommand, IF_EXISTS, IfExists, name_of};
+pub use explain::{ExplainCommand, WAYS as EXPLAINED};
 pub use letter::LetterCommand;
 pub use list::{Filter, Listing, Rows, Which, position};
 pub use queue::QueueCommand;
 pub use run::{RunCommand, Start};
 pub use schedule::{Backfill, Preview, ScheduleCommand};
 pub use target::TargetCommand;
-pub use task::TaskCommand;
+pub use task::{MARKS, TaskCommand};
 
 /// A command that can be done.
 #[derive(Clone, Debug, PartialEq)]

@@ -19,6 +19,7 @@ use crate::schedule::{ObjectSet, Organization, Schedule};
 mod nouns;
 mod variables;
 
+pub use nouns::{COMPLETE_WHEN, LONGEST as LONGEST_NAME, MANUAL_SUPERSEDES, MISSED, OVERLAP, PER};
 pub use variables::Variables;
 
 /// The nouns that can be declared.
@@ -254,7 +255,7 @@ fn read_entry(
 ) -> Option<Declared> {
     let before = complaints.iter().filter(|c| c.is_error()).count();
     let mut table = Table::open(node, "", complaints)?;
-    let kind = match table.node("kind").is_some() {
+    let kind = match table.node("kind").is_some_and(|kind| !kind.is_null()) {
         false => Kind::Schedule,
         true => table.one_of("kind", &Kind::ALL)?,
     };

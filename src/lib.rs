@@ -10,7 +10,7 @@
 //! | Floor | Rooms |
 //! |:--|:--|
 //! | 4 door | [`cli`], [`settings`], [`telemetry`] |
-//! | 3 loops | [`processor`], [`ticker`], [`intake`], [`turns`], [`chains`], [`expansion`], [`dispatch`], [`reaper`], [`life`], on their [`ground`]; what [`answer`]s; [`worker`], the other side |
+//! | 3 loops | [`processor`], [`ticker`], [`intake`], [`turns`], [`chains`], [`expansion`], [`dispatch`], [`reaper`], [`life`], on their [`ground`]; what [`answer`]s; [`worker`], the other side; the [`contract`] as documents |
 //! | 2 keeping and carrying | [`tally`], [`store`], [`bus`] |
 //! | 1 decisions | [`trigger`], [`catalogue`], [`agenda`], [`rank`], [`decide`], [`progress`], [`backlog`], [`command`], [`rehearsal`] |
 //! | 0 words | [`moment`], [`document`], [`policy`], [`object`], [`query`], [`recurrence`], [`schedule`], [`plugin`], [`run`], [`task`], [`signature`], [`rules`], [`declaration`], [`wire`] |
@@ -111,6 +111,7 @@ pub mod catalogue;
 pub mod chains;
 pub mod cli;
 pub mod command;
+pub mod contract;
 pub mod decide;
 pub mod declaration;
 pub mod dispatch;

@@ -39,7 +39,7 @@ pub enum Anchor {
 }
 
 impl Anchor {
-    const ALL: [(&'static str, Anchor); 3] = [
+    pub const ALL: [(&'static str, Anchor); 3] = [
         ("start", Anchor::Start),
         ("completion", Anchor::Completion),
         ("epoch", Anchor::Epoch),

@@ -19,7 +19,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    const WORDS: [(&'static str, Cause); 7] = [
+    pub const ALL: [(&'static str, Cause); 7] = [
         ("on_time", Cause::OnTime),
         ("catch_up", Cause::CatchUp),
         ("backfill", Cause::Backfill),
@@ -30,14 +30,14 @@ impl Cause {
     ];
 
     pub fn word(self) -> &'static str {
-        Self::WORDS
+        Self::ALL
             .iter()
             .find(|(_, cause)| *cause == self)
             .map_or("event", |(word, _)| word)
     }
 
     pub fn parse(word: &str) -> Option<Cause> {
-        Self::WORDS
+        Self::ALL
             .iter()
             .find(|(known, _)| *known == word)
             .map(|(_, cause)| *cause)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up whatever the tests need and runs them all. On Debian, missing servers are installed by apt-get (as root);
 # elsewhere, install PostgreSQL 15, RabbitMQ 3.10, NATS 2.9, Prometheus with its push gateway and node exporter,
-# amqp-tools and Python 3 first.
+# amqp-tools, Python 3, Node.js 18 with npm, and groff first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,6 +16,10 @@ command -v amqp-publish >/dev/null || missing+=(amqp-tools)
 command -v setpriv >/dev/null || missing+=(util-linux)
 # The reference worker runs scripts of it.
 command -v python3 >/dev/null || missing+=(python3)
+# The AsyncAPI document and the manual are held against tools that read them.
+command -v node >/dev/null || missing+=(nodejs)
+command -v npm >/dev/null || missing+=(npm)
+command -v groff >/dev/null || missing+=(groff-base)
 
 if [ ${#missing[@]} -gt 0 ]; then
     if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
@@ -33,6 +37,15 @@ if [ ${#missing[@]} -gt 0 ]; then
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+# The contract is held against a parser of AsyncAPI documents.
+parser=target/asyncapi
+if ! cmp -s tests/contract/parser/package-lock.json "$parser/node_modules/.lock"; then
+    mkdir -p "$parser"
+    cp tests/contract/parser/package.json tests/contract/parser/package-lock.json "$parser"
+    npm ci --prefix "$parser" --ignore-scripts --no-audit --no-fund
+    cp "$parser/package-lock.json" "$parser/node_modules/.lock"
 fi
 
 cargo test --locked --no-fail-fast "$@"

@@ -4,6 +4,8 @@ mod support;
 
 #[path = "command_line/clock.rs"]
 mod clock;
+#[path = "command_line/papers.rs"]
+mod papers;
 
 use std::fs;
 use std::io::Write;

@@ -56,6 +56,7 @@ const FLOORS: [(u8, &[&str]); 5] = [
             "life",
             "worker",
             "processor",
+            "contract",
         ],
     ),
     (4, &["settings", "telemetry", "cli"]),

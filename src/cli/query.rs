@@ -1,6 +1,6 @@
 //! A query, asked of one object, of what is stored, or of many lines.
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -20,6 +20,7 @@ use crate::query::{
 };
 use crate::rules::Rules;
 use crate::settings::Settings;
+use crate::wire::LARGEST;
 
 #[derive(Debug, Args)]
 pub struct Ask {
@@ -398,20 +399,51 @@ impl Asked {
 
 /// One answer a line, in the order of the questions. A line that is no question gets an answer that says so.
 fn batch(rules: &Rules) -> Result<(), Failure> {
-    let stdin = std::io::stdin().lock();
+    let mut stdin = std::io::stdin().lock();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for line in stdin.split(b'\n') {
-        let line = line?;
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        // One byte more tells a line that is too long from one that just fits.
+        let read = (&mut stdin)
+            .take(LARGEST as u64 + 1)
+            .read_until(b'\n', &mut line)?;
+        if read == 0 {
+            break;
         }
-        let answer = answer(rules, &line);
+        let whole = line.last() == Some(&b'\n');
+        let answer = if line.len() > LARGEST && !whole {
+            skip_line(&mut stdin)?;
+            let message = format!("a line has at most {LARGEST} bytes");
+            refused("too_large", message)
+        } else if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        } else {
+            answer(rules, &line)
+        };
         if !written(writeln!(out, "{answer}")) {
             return Ok(());
         }
     }
     written(out.flush());
     Ok(())
+}
+
+/// Leaves out what is left of a line, however long it is.
+fn skip_line(input: &mut impl BufRead) -> std::io::Result<()> {
+    loop {
+        let (used, ended) = match input.fill_buf()? {
+            [] => return Ok(()),
+            bytes => match bytes.iter().position(|byte| *byte == b'\n') {
+                Some(at) => (at + 1, true),
+                None => (bytes.len(), false),
+            },
+        };
+        input.consume(used);
+        if ended {
+            return Ok(());
+        }
+    }
 }
 
 fn refused(code: &str, message: impl Into<String>) -> Value {
@@ -440,6 +472,12 @@ fn answer(rules: &Rules, line: &[u8]) -> Value {
         }
         (Err(refusal), ..) | (_, Err(refusal), _) | (.., Err(refusal)) => return refusal,
     };
+    for name in ["query", "type", "trigger_type", "now"] {
+        match question.get(name) {
+            None | Some(Value::Null | Value::String(_)) => {}
+            Some(_) => return refused("wrong_type", format!("`{name}` must be a text")),
+        }
+    }
     let text = |name: &str| question.get(name).and_then(Value::as_str);
     let Some(query) = text("query") else {
         return refused("missing_field", "`query` is missing, and it is a text");

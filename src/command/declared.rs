@@ -46,7 +46,7 @@ pub enum IfExists {
     Ignore,
 }
 
-const IF_EXISTS: [(&str, IfExists); 3] = [
+pub const IF_EXISTS: [(&str, IfExists); 3] = [
     ("update", IfExists::Update),
     ("fail", IfExists::Fail),
     ("ignore", IfExists::Ignore),
@@ -74,7 +74,7 @@ pub(super) fn calendar(verb: &str, table: &mut Table<'_, '_>) -> Option<Command>
 }
 
 /// What a command calls the name of such a declaration.
-fn name_of(kind: Kind) -> &'static str {
+pub fn name_of(kind: Kind) -> &'static str {
     match kind {
         Kind::Plugin => "plugin_id",
         Kind::Schedule => "schedule",
@@ -103,6 +103,8 @@ pub(super) fn read(kind: Kind, verb: &str, table: &mut Table<'_, '_>) -> Option<
 
 /// All that is not about the command itself is the declaration, as a file would hold it.
 fn apply(kind: Kind, table: &mut Table<'_, '_>) -> Apply {
+    // It is said already; of another kind it would be another command.
+    table.one_of("kind", &[(kind.word(), ())]);
     let expected_revision = table.int_in("expected_revision", 0..=i64::MAX);
     let if_exists = table.one_of("if_exists", &IF_EXISTS).unwrap_or_default();
     let (id, plugin) = match kind {

@@ -27,8 +27,8 @@ pub enum ExplainCommand {
     },
 }
 
-/// What each way takes besides.
-const WAYS: [(&str, &[&str]); 4] = [
+/// The ways in which something is named that is to be explained, and what each takes besides.
+pub const WAYS: [(&str, &[&str]); 4] = [
     ("event", &["queue"]),
     ("event_id", &["source"]),
     ("task", &[]),

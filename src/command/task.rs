@@ -28,7 +28,7 @@ pub enum TaskCommand {
 pub(super) const VERBS: [&str; 5] = ["get", "list", "cancel", "retry", "mark"];
 
 /// What a person may say that a task has come to.
-const MARKS: [(&str, TaskState); 2] = [
+pub const MARKS: [(&str, TaskState); 2] = [
     ("succeeded", TaskState::Succeeded),
     ("failed", TaskState::Failed),
 ];

@@ -17,7 +17,34 @@ use crate::schedule::{
 };
 
 /// The longest name of anything; database indexes have a limit.
-const LONGEST: usize = 200;
+pub const LONGEST: usize = 200;
+
+/// What becomes of a run whose predecessor has not ended.
+pub const OVERLAP: [(&str, Overlap); 4] = [
+    ("skip", Overlap::Skip),
+    ("buffer_one", Overlap::BufferOne),
+    ("allow", Overlap::Allow),
+    ("replace", Overlap::Replace),
+];
+/// Whether a newer request takes the place of a pending one.
+pub const MANUAL_SUPERSEDES: [(&str, bool); 2] = [("pending", true), ("none", false)];
+/// What becomes of instants that went by unseen.
+pub const MISSED: [(&str, Missed); 3] = [
+    ("latest", Missed::Latest),
+    ("skip", Missed::Skip),
+    ("all", Missed::All),
+];
+/// When a run is complete.
+pub const COMPLETE_WHEN: [(&str, CompleteWhen); 2] = [
+    ("own", CompleteWhen::Own),
+    ("descendants", CompleteWhen::Descendants),
+];
+/// What a limit counts by.
+pub const PER: [(&str, Per); 3] = [
+    ("plugin", Per::Plugin),
+    ("organization", Per::Organization),
+    ("both", Per::Both),
+];
 
 fn name(table: &mut Table<'_, '_>, field: &str) -> Option<String> {
     let text = table.word(field)?;
@@ -391,17 +418,7 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
     if table.node("join").is_some_and(|node| !node.is_null()) {
         table.complain("join", "`join` is not supported yet");
     }
-    let overlap = table
-        .one_of(
-            "overlap",
-            &[
-                ("skip", Overlap::Skip),
-                ("buffer_one", Overlap::BufferOne),
-                ("allow", Overlap::Allow),
-                ("replace", Overlap::Replace),
-            ],
-        )
-        .unwrap_or_default();
+    let overlap = table.one_of("overlap", &OVERLAP).unwrap_or_default();
     Some(Schedule {
         id: String::new(),
         name: name(table, "name").unwrap_or_default(),
@@ -420,31 +437,16 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
         target,
         overlap,
         manual_supersedes: table
-            .one_of("manual_supersedes", &[("pending", true), ("none", false)])
+            .one_of("manual_supersedes", &MANUAL_SUPERSEDES)
             .unwrap_or(true),
-        missed: table
-            .one_of(
-                "missed",
-                &[
-                    ("latest", Missed::Latest),
-                    ("skip", Missed::Skip),
-                    ("all", Missed::All),
-                ],
-            )
-            .unwrap_or_default(),
+        missed: table.one_of("missed", &MISSED).unwrap_or_default(),
         catchup_window: table
             .span("catchup_window")
             .unwrap_or(Span::seconds(86_400)),
         catchup_max: table.int_in("catchup_max", 1..=100_000).unwrap_or(100),
         spread: table.span("spread").unwrap_or(Span::ZERO),
         complete_when: table
-            .one_of(
-                "complete_when",
-                &[
-                    ("own", CompleteWhen::Own),
-                    ("descendants", CompleteWhen::Descendants),
-                ],
-            )
+            .one_of("complete_when", &COMPLETE_WHEN)
             .unwrap_or_default(),
         priority: table.int_in("priority", 0..=1_000_000_000),
         grace: table.span("grace"),
@@ -613,16 +615,7 @@ fn limit(field: Field<'_, '_>) -> Option<Limit> {
     let limit = Limit {
         concurrency: table.int_in("concurrency", 1..=1_000_000),
         rate: table.parsed("rate", rate),
-        per: table
-            .one_of(
-                "per",
-                &[
-                    ("plugin", Per::Plugin),
-                    ("organization", Per::Organization),
-                    ("both", Per::Both),
-                ],
-            )
-            .unwrap_or_default(),
+        per: table.one_of("per", &PER).unwrap_or_default(),
     };
     table.finish();
     Some(limit)

@@ -16,7 +16,7 @@ use crate::object::{Change, FILE, HIGHEST_LEVEL, Level, ObjectKey, Rank, Told, T
 use crate::policy::Order;
 
 /// The types of events that are read.
-const TYPES: [&str; 7] = [
+pub const EVENT_TYPES: [&str; 7] = [
     "object.created",
     "object.updated",
     "object.deleted",
@@ -26,7 +26,8 @@ const TYPES: [&str; 7] = [
     "raw_data.created",
 ];
 
-const PROFILE_TYPES: [&str; 3] = ["declared", "inherited", "empty"];
+/// Where the level of an object comes from.
+pub const PROFILE_TYPES: [&str; 3] = ["declared", "inherited", "empty"];
 
 /// What is around the data of an event.
 struct Envelope {
@@ -55,7 +56,7 @@ pub(super) fn read(message: &Message<'_>, reading: &Reading<'_>) -> Result<Event
             let message = format!(
                 "type is `{}`, which is not an event that is read here{}",
                 excerpt(other),
-                did_you_mean(other, TYPES)
+                did_you_mean(other, EVENT_TYPES)
             );
             Err(Unreadable::new(Flaw::UnknownType, message))
         }
