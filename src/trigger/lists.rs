@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::attributes::Attribute;
 use super::dictionary::KeyId;
-use super::program::{musts, without};
+use super::program::{musts, only_once, without};
 
 /// Longer lists are split, where that is possible.
 const LONG: u32 = 12;
@@ -58,12 +58,26 @@ struct Split {
 /// How often events have a key of an attribute, from 0 to 1.
 pub(crate) type Commonness<'c> = dyn Fn(Attribute, KeyId) -> f32 + 'c;
 
-/// Of several values of one attribute a list is split by the smallest key, so that a rule is found where it was put.
-fn chosen(
-    musts: impl Iterator<Item = (Attribute, KeyId)>,
+/// What a rule depends on: an attribute, of which one value must have one of these keys.
+pub(crate) type Must = (Attribute, Vec<KeyId>);
+
+/// The keys under which a rule waits where a list is split by an attribute. Of several sets the shortest and smallest is
+/// taken, so that a rule is found where it was put.
+fn chosen<'k>(
+    musts: impl Iterator<Item = (Attribute, &'k [KeyId])>,
     attribute: Attribute,
-) -> Option<(Attribute, KeyId)> {
-    musts.filter(|must| must.0 == attribute).min()
+) -> Option<Vec<KeyId>> {
+    let of_it = musts.filter_map(|(of, keys)| (of == attribute).then_some(keys));
+    let keys = of_it.min_by_key(|keys| (keys.len(), *keys))?;
+    Some(keys.to_vec())
+}
+
+/// What is left of what a rule depends on, where it waits under a key that is one of so many.
+fn left(depends: &[Must], key: KeyId, many: bool) -> Vec<Must> {
+    let left = depends.iter().filter(|(_, keys)| !keys.contains(&key));
+    left.filter(|(_, keys)| !many || keys.len() == 1)
+        .cloned()
+        .collect()
 }
 
 /// The rules that stand in some words, each with its program.
@@ -162,7 +176,7 @@ impl List {
         }
     }
 
-    /// The rules in it and below.
+    /// The rules in it and below; some of them more than once.
     pub fn rules(&self, all: &mut Vec<RuleNumber>) {
         all.extend(self.entries().map(|(rule, _)| rule & !ELSEWHERE));
         if let List::Long(long) = self {
@@ -212,7 +226,7 @@ impl List {
     }
 
     /// Removes one entry of a rule whose program depends on these equalities; whether there was one.
-    pub fn remove(&mut self, rule: RuleNumber, depends: &[(Attribute, KeyId)]) -> bool {
+    pub fn remove(&mut self, rule: RuleNumber, depends: &[Must]) -> bool {
         match self {
             List::Short(words) => {
                 let Some(gone) = place_of(Entries(words), rule) else {
@@ -288,9 +302,16 @@ impl Long {
     fn put(&mut self, rule: RuleNumber, code: &mut Vec<u32>, commonness: &Commonness<'_>) {
         let place = self
             .splits()
-            .find_map(|split| Some((chosen(musts(code), split.attribute)?, split)));
-        if let Some((must, split)) = place {
-            self.put_below(&split, must, rule, code, commonness);
+            .find_map(|split| Some((split.attribute, chosen(musts(code), split.attribute)?)));
+        if let Some((attribute, keys)) = place {
+            if keys.len() > 1 {
+                only_once(code);
+            }
+            for key in keys {
+                let mut code = code.clone();
+                without(&mut code, key);
+                self.put_below(attribute, key, rule, &mut code, commonness);
+            }
             return;
         }
         if self.words.len() > MANY {
@@ -322,20 +343,22 @@ impl Long {
 
     fn put_below(
         &mut self,
-        split: &Split,
-        must: (Attribute, KeyId),
+        attribute: Attribute,
+        key: KeyId,
         rule: RuleNumber,
         code: &mut Vec<u32>,
         commonness: &Commonness<'_>,
     ) {
-        without(code, must);
+        let Some(split) = self.splits().find(|split| split.attribute == attribute) else {
+            return;
+        };
         let keys = self.words.get(split.keys.clone()).unwrap_or_default();
-        let at = match keys.binary_search(&must.1) {
+        let at = match keys.binary_search(&key) {
             Ok(at) => at,
             Err(at) => {
                 self.words.reserve_exact(1);
-                self.words.insert(split.keys.start + at, must.1);
-                self.tell(split, split.keys.len() + 1);
+                self.words.insert(split.keys.start + at, key);
+                self.tell(&split, split.keys.len() + 1);
                 self.begin += 1;
                 self.children.reserve_exact(1);
                 self.children.insert(split.first + at, List::default());
@@ -369,11 +392,12 @@ impl Long {
     fn split(&mut self, commonness: &Commonness<'_>) {
         let mut worth: Vec<(Attribute, f32)> = Vec::new();
         for (_, program) in self.entries() {
-            for (attribute, key) in musts(program) {
+            for (attribute, keys) in musts(program) {
                 if self.splits().any(|split| split.attribute == attribute) {
                     continue;
                 }
-                let spared = 1.0 - commonness(attribute, key);
+                let common: f32 = keys.iter().map(|key| commonness(attribute, *key)).sum();
+                let spared = 1.0 - common.min(1.0);
                 match worth.iter_mut().find(|(known, _)| *known == attribute) {
                     Some((_, sum)) => *sum += spared,
                     None => worth.push((attribute, spared)),
@@ -394,13 +418,19 @@ impl Long {
         }
     }
 
-    fn remove(&mut self, rule: RuleNumber, depends: &[(Attribute, KeyId)]) -> bool {
-        let mut next = self.split_at(0, 0);
-        while let Some(split) = next {
-            next = self.after(&split);
-            if let Some(must) = chosen(depends.iter().copied(), split.attribute)
-                && self.remove_below(&split, must, rule, depends)
-            {
+    fn remove(&mut self, rule: RuleNumber, depends: &[Must]) -> bool {
+        let attributes: Vec<Attribute> = self.splits().map(|split| split.attribute).collect();
+        for attribute in attributes {
+            let musts = depends.iter().map(|(of, keys)| (*of, keys.as_slice()));
+            let Some(keys) = chosen(musts, attribute) else {
+                continue;
+            };
+            let mut found = false;
+            for key in &keys {
+                let left = left(depends, *key, keys.len() > 1);
+                found |= self.remove_below(attribute, *key, rule, &left);
+            }
+            if found {
                 return true;
             }
         }
@@ -414,7 +444,7 @@ impl Long {
         true
     }
 
-    fn remove_from_block(&mut self, rule: RuleNumber, depends: &[(Attribute, KeyId)]) -> bool {
+    fn remove_from_block(&mut self, rule: RuleNumber, depends: &[Must]) -> bool {
         let below = self.below();
         let at = self.blocks().iter().position(|block| block.holds(rule));
         let Some(at) = at.map(|at| below + at) else {
@@ -433,26 +463,27 @@ impl Long {
 
     fn remove_below(
         &mut self,
-        split: &Split,
-        must: (Attribute, KeyId),
+        attribute: Attribute,
+        key: KeyId,
         rule: RuleNumber,
-        depends: &[(Attribute, KeyId)],
+        depends: &[Must],
     ) -> bool {
+        let Some(split) = self.splits().find(|split| split.attribute == attribute) else {
+            return false;
+        };
         let keys = self.words.get(split.keys.clone()).unwrap_or_default();
-        let Ok(at) = keys.binary_search(&must.1) else {
+        let Ok(at) = keys.binary_search(&key) else {
             return false;
         };
         let Some(child) = self.children.get_mut(split.first + at) else {
             return false;
         };
-        let left = depends.iter().copied().filter(|one| *one != must);
-        let left: Vec<(Attribute, KeyId)> = left.collect();
-        if !child.remove(rule, &left) {
+        if !child.remove(rule, depends) {
             return false;
         }
         if child.is_empty() {
             self.children.remove(split.first + at);
-            self.tell(split, split.keys.len() - 1);
+            self.tell(&split, split.keys.len() - 1);
             // With its last child a split goes.
             let gone = match split.keys.len() {
                 1 => split.keys.start - 2..split.keys.end,

@@ -6,6 +6,7 @@
 //! | | 4 | negated |
 //! | | 5 | jump when true, else when false |
 //! | | 6 | all depends on it |
+//! | | 7 | a rule may wait under each of its keys |
 //! | | 8–23 | attribute |
 //! | | 24–31 | words to jump over; 255 ends the program: accepted when true, rejected when false |
 //! | next | | a key, a test, a count of keys and the keys, or two floats of one word or of two |
@@ -25,6 +26,9 @@ const BETWEEN_SHORT: u32 = 5;
 const NEGATED: u32 = 1 << 4;
 const ON_TRUE: u32 = 1 << 5;
 const MUST: u32 = 1 << 6;
+const EACH: u32 = 1 << 7;
+/// With more keys a rule waits under none of them, so that there are not too many copies of it.
+pub(crate) const FEW: usize = 4;
 const END: u32 = 255;
 
 /// The number of a text or other test.
@@ -39,6 +43,8 @@ pub(crate) enum Numbered {
         attribute: Attribute,
         ask: AskNumber,
         negated: bool,
+        /// There is always one value, or None.
+        single: bool,
     },
     Judge,
 }
@@ -145,6 +151,7 @@ impl Writer {
                 attribute,
                 ask,
                 negated,
+                single,
             } => {
                 let start = self.code.len();
                 let mut first = u32::from(*attribute) << 8;
@@ -155,6 +162,9 @@ impl Writer {
                     AskNumber::Among(keys) => match keys.as_slice() {
                         [key] => self.code.extend([first | EQUAL, *key]),
                         keys => {
+                            if *single && keys.len() <= FEW {
+                                first |= EACH;
+                            }
                             #[allow(clippy::cast_possible_truncation)] // a query is short
                             self.code.extend([first | AMONG, keys.len() as u32]);
                             self.code.extend(keys);
@@ -300,34 +310,56 @@ pub(crate) fn run_quickly(code: &[u32], event: &mut impl Answers) -> Verdict {
     run(rest, event)
 }
 
-/// The equalities on which all depends.
-pub(crate) fn musts(code: &[u32]) -> impl Iterator<Item = (Attribute, KeyId)> {
+/// What all depends on: attributes of which one value must have one of these keys. Where there are several keys, no value
+/// but that one is there.
+pub(crate) fn musts(code: &[u32]) -> impl Iterator<Item = (Attribute, &[KeyId])> {
     let mut rest = code;
     std::iter::from_fn(move || {
         while let Some(&word) = rest.first() {
-            let this = rest;
-            rest = rest.get(length(rest)..).unwrap_or(&[]);
-            if let (EQUAL, &[_, key, ..]) = (word & 15, this)
-                && word & MUST != 0
-            {
-                return Some((attribute_of(word), key));
+            let (this, after) = rest.split_at_checked(length(rest)).unwrap_or((rest, &[]));
+            rest = after;
+            let keys = match word & (15 | MUST | EACH) {
+                EQUAL_MUST => this.get(1..),
+                AMONG_MUST_EACH => this.get(2..),
+                _ => None,
+            };
+            if let Some(keys) = keys {
+                return Some((attribute_of(word), keys));
             }
         }
         None
     })
 }
 
-/// Takes an equality on which all depends out of a program.
-pub(crate) fn without(code: &mut Vec<u32>, must: (Attribute, KeyId)) {
+const EQUAL_MUST: u32 = EQUAL | MUST;
+const AMONG_MUST: u32 = AMONG | MUST;
+const AMONG_MUST_EACH: u32 = AMONG | MUST | EACH;
+
+/// Takes out of a program what all depends on and a key has answered.
+pub(crate) fn without(code: &mut Vec<u32>, key: KeyId) {
     let mut at = 0;
     while let Some(rest) = code.get(at..).filter(|rest| !rest.is_empty()) {
-        let is_it = matches!(rest, [word, key, ..] if word & 15 == EQUAL
-            && word & MUST != 0
-            && *key == must.1
-            && attribute_of(*word) == must.0);
-        match is_it {
-            true => drop(code.drain(at..at + 2)),
-            false => at += length(rest),
+        let length = length(rest);
+        let word = rest.first().copied().unwrap_or_default();
+        let keys = match word & (15 | MUST) {
+            EQUAL_MUST => rest.get(1..length),
+            AMONG_MUST => rest.get(2..length),
+            _ => None,
+        };
+        match keys.is_some_and(|keys| keys.contains(&key)) {
+            true => drop(code.drain(at..at + length)),
+            false => at += length,
+        }
+    }
+}
+
+/// What waits under each of some keys does so once: its program is split no more by several keys.
+pub(crate) fn only_once(code: &mut [u32]) {
+    let mut at = 0;
+    while let Some(rest) = code.get_mut(at..).filter(|rest| !rest.is_empty()) {
+        at += length(rest);
+        if let Some(word) = rest.first_mut() {
+            *word &= !EACH;
         }
     }
 }

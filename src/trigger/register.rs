@@ -12,11 +12,11 @@ use super::attributes::{Attribute, Attributes};
 use super::dictionary::{Dictionary, Form, Key, KeyId, NO_KEY, Record};
 use super::event::Event;
 use super::formula::{Asked, Formula};
-use super::lists::{ELSEWHERE, List};
+use super::lists::{ELSEWHERE, List, Must};
 use super::literal::Literal;
 use super::picture::Picture;
 use super::pieces::Pieces;
-use super::program::{TestId, musts, without};
+use super::program::{TestId, without};
 use super::statistics::Statistics;
 
 mod names;
@@ -126,6 +126,8 @@ impl Register {
     pub fn unindexed(&self) -> usize {
         let mut rules = Vec::new();
         self.picture.unindexed.rules(&mut rules);
+        rules.sort_unstable();
+        rules.dedup();
         rules.len()
     }
 
@@ -188,11 +190,8 @@ impl Register {
         for (number, branch) in branches.iter().enumerate() {
             let depends = self.depends(branch);
             for (_, key) in homes.iter().filter(|(of, _)| usize::from(*of) == number) {
-                let left: Vec<(Attribute, KeyId)> = depends
-                    .iter()
-                    .copied()
-                    .filter(|must| must.1 != *key)
-                    .collect();
+                let left = depends.iter().filter(|(_, keys)| !keys.contains(key));
+                let left: Vec<Must> = left.cloned().collect();
                 self.take(*key, rule, &left);
                 self.unname(*key);
             }
@@ -216,10 +215,7 @@ impl Register {
 
     fn put(&mut self, key: KeyId, rule: u32, mut code: Vec<u32>) {
         // The program need not ask what its key has answered.
-        let answered = musts(&code).find(|must| must.1 == key);
-        if let Some(must) = answered {
-            without(&mut code, must);
-        }
+        without(&mut code, key);
         let (statistics, named) = (&self.statistics, &self.named);
         let commonness = |attribute: Attribute, key: KeyId| match named.get(key as usize) {
             Some(named) => statistics.commonness(attribute, named.hash),
@@ -243,7 +239,7 @@ impl Register {
     }
 
     /// Takes a rule from under a key. The list, if that is all there was, goes with it.
-    fn take(&mut self, key: KeyId, rule: u32, depends: &[(Attribute, KeyId)]) {
+    fn take(&mut self, key: KeyId, rule: u32, depends: &[Must]) {
         if key == NO_KEY {
             self.picture.unindexed.remove(rule, depends);
             return;
@@ -300,6 +296,8 @@ impl Register {
             if let Some(list) = self.list(key) {
                 list.rules(&mut rules);
             }
+            rules.sort_unstable();
+            rules.dedup();
             // A long list is seen to in parts, each time from another place on.
             let many = rules.len();
             if many > most {

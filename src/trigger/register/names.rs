@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::super::attributes::{Attribute, Described};
 use super::super::dictionary::{Form, Key, KeyId, NO_KEY, hashed};
 use super::super::formula::{Ask, Formula, Leaf};
+use super::super::lists::Must;
 use super::super::literal::Literal;
 use super::super::picture::Sorts;
-use super::super::program::{AskNumber, JUDGE, Numbered, TestId, write};
+use super::super::program::{AskNumber, FEW, JUDGE, Numbered, TestId, write};
 use super::{Named, Register, parts_of};
 use crate::query::tree::{Needle, Test};
 
@@ -286,6 +287,7 @@ impl Register {
                     attribute,
                     ask,
                     negated: leaf.negated,
+                    single: leaf.attribute.single(),
                 }
             }
             Formula::Judge | Formula::Constant(_) => Numbered::Judge,
@@ -325,8 +327,8 @@ impl Register {
         }
     }
 
-    /// The equalities that a branch depends on, with the numbers of their keys.
-    pub(super) fn depends(&self, branch: &[&Formula]) -> Vec<(Attribute, KeyId)> {
+    /// What a branch depends on, as [`musts`](super::musts) tells it of its program.
+    pub(super) fn depends(&self, branch: &[&Formula]) -> Vec<Must> {
         let mut depends = Vec::new();
         for part in branch {
             if let Formula::Leaf(Leaf {
@@ -334,14 +336,14 @@ impl Register {
                 ask: Ask::Among(literals),
                 negated: false,
             }) = part
-                && let [literal] = literals.as_slice()
+                && (literals.len() == 1 || attribute.single() && literals.len() <= FEW)
                 && let Some(attribute) = self.picture.attributes.known(attribute)
             {
-                let form = Form::Is(literal.clone());
-                depends.push((
-                    attribute,
-                    self.picture.dictionary.find_form(attribute, &form),
-                ));
+                let key = |literal: &Literal| {
+                    let form = Form::Is(literal.clone());
+                    self.picture.dictionary.find_form(attribute, &form)
+                };
+                depends.push((attribute, literals.iter().map(key).collect()));
             }
         }
         depends
