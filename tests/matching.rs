@@ -2,15 +2,19 @@
 
 #[path = "language/generated.rs"]
 mod generated;
+#[path = "language/related.rs"]
+mod related;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use generated::{Asked as Situation, asked, compile, rounds, small_query, value};
-use muster::query::print;
+use muster::moment::Moment;
+use muster::query::{Context, Facts, Query, print};
 use muster::trigger::{Alternative, Asked, Event, Matches, Picture, Register, Scan};
 use proptest::prelude::*;
+use related::{Stored, inventory, name, related_query, types};
 use serde_json::{Map, Value, json};
 
 /// What the index finds, with the judge's word where it is asked for.
@@ -40,7 +44,7 @@ fn decided(
 }
 
 fn truth(asked: &Asked, situation: &Situation) -> bool {
-    let facts = muster::query::Facts {
+    let facts = Facts {
         parameters: &asked.parameters,
         ..situation.facts()
     };
@@ -269,6 +273,16 @@ proptest! {
     }
 
     #[test]
+    fn it_does_so_where_rules_ask_of_related_objects(
+        texts in prop::collection::vec(related_query(), 1..40),
+        changes in prop::collection::vec((0..99_usize, prop::option::of(related_query())), 0..6),
+        stored in inventory(),
+        trigger in name(),
+    ) {
+        relations_live(&texts, &changes, &stored, trigger)?;
+    }
+
+    #[test]
     fn what_is_read_as_an_event_is_what_is_json(bodies in prop::collection::vec(spelt(), 40)) {
         reads_as_json(&bodies)?;
     }
@@ -282,6 +296,79 @@ proptest! {
         let situations: Vec<Situation> = objects.into_iter().map(situation_of).collect();
         lives(first, changes, &situations)?;
     }
+}
+
+/// Rules that ask of other objects too come and go; all objects of an inventory are asked, as objects and as bytes.
+fn relations_live(
+    texts: &[String],
+    changes: &[(usize, Option<String>)],
+    stored: &Stored,
+    trigger: Value,
+) -> Result<(), TestCaseError> {
+    let types = types();
+    let schema = types.schema("T");
+    let context = Context {
+        trigger: Some(&schema),
+        ..Context::new("query", &schema)
+    };
+    let compile = |text: &String| {
+        Query::compile(text, &context)
+            .unwrap_or_else(|found| panic!("{}", generated::rendered(&found)))
+    };
+    let trigger = Map::from_iter([("name".to_owned(), trigger)]);
+    let nothing = Map::new();
+    let mut register = Register::new();
+    let mut rules: BTreeMap<u32, Query> = (0_u32..).zip(texts.iter().map(compile)).collect();
+    for (number, query) in &rules {
+        register.insert(*number, &Asked::of(query.clone()));
+    }
+    let (mut event, mut matches) = (Event::new(), Matches::default());
+    let none = (usize::MAX, None);
+    for (at, change) in std::iter::once(&none).chain(changes) {
+        let number = u32::try_from(at % (rules.len() + 2)).expect("few");
+        if *at < usize::MAX
+            && let Some(old) = rules.remove(&number)
+        {
+            register.remove(number, &Asked::of(old));
+        }
+        if let Some(text) = change {
+            let query = compile(text);
+            register.insert(number, &Asked::of(query.clone()));
+            rules.insert(number, query);
+        }
+        let picture = register.picture();
+        for object in stored.of("T") {
+            let facts = Facts {
+                subject: object,
+                trigger: Some(&trigger),
+                previous: None,
+                parameters: &nothing,
+                now: Moment::EPOCH,
+                world: stored,
+            };
+            let accepted = |query: &Query| query.answers(&facts).unwrap_or(false);
+            let all = rules.iter().filter(|(_, query)| accepted(query));
+            let wanted: BTreeSet<u32> = all.map(|(number, _)| *number).collect();
+            for as_bytes in [false, true] {
+                match as_bytes {
+                    false => event.take(&picture, fields(object)),
+                    true => event
+                        .read(&picture, &serde_json::to_vec(object).expect("JSON"))
+                        .expect("JSON is read"),
+                }
+                picture.find(&mut event, &mut matches);
+                let found = matches.rules.iter().filter(|(number, ask)| {
+                    // What the index is sure of, the judge must not be asked to see.
+                    !ask || accepted(&rules[number])
+                });
+                let found: BTreeSet<u32> = found.map(|(number, _)| *number).collect();
+                prop_assert_eq!(&found, &wanted, "{:?} in {:?}", object, stored);
+            }
+            register.show(&mut event);
+        }
+        register.settle(20, &|number| rules.get(&number).cloned().map(Asked::of));
+    }
+    Ok(())
 }
 
 /// JSON as it may come: of any shape, and spelt in any way, often wrongly.
