@@ -165,12 +165,17 @@ impl Workload {
                 "source != 'source-{source}' and not (scan_level >= 1) and severity < 5"
             ));
         }
-        chance.yes(0.01).then(|| {
-            let host = chance.below(self.hosts);
+        // So many digits of a host's number that an event has about eight of these rules at any number of them, and twice
+        // as many matches as without.
+        let hosts = self.hosts.ilog10() as usize;
+        let digits = hosts.saturating_sub(3).max(1);
+        chance.yes(0.008).then(|| {
+            let host = format!("{:07}", chance.below(self.hosts));
+            let (first, last) = (&host[..7 - hosts + digits], &host[7 - digits..]);
             match chance.below(3) {
-                0 => format!("hostname startswith 'host{host:07}'"),
-                1 => format!("hostname ~ '{host:07}.exa'"),
-                _ => format!("hostname endswith '{host:07}.example.com'"),
+                0 => format!("hostname startswith 'host{first}'"),
+                1 => format!("hostname ~ '{last}.exa'"),
+                _ => format!("hostname endswith '{last}.example.com'"),
             }
         })
     }
