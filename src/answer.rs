@@ -61,6 +61,14 @@ pub async fn answer(
             "leave the id of the request out, or give one that no other request has",
         )));
     }
+    // Empty stands for all where rows are kept, and whoever names an organisation speaks for that one alone.
+    if requested.organization.as_deref() == Some("") {
+        return Ok(Err(Refused::new(
+            "wrong_argument",
+            "an organization is not empty",
+            "leave it out to speak for all of them",
+        )));
+    }
     let bound = requested.organization.clone().unwrap_or_default();
     if let Some(id) = &requested.id
         && let Some(kept) = ground.store.answer_of(&bound, id).await?
@@ -157,12 +165,16 @@ impl Clerk<'_> {
             .collect();
         match named.as_slice() {
             [one] => Ok((*one).clone()),
-            [] => catalogue.scheduled(name).ok_or_else(|| {
-                let names = known
-                    .iter()
-                    .map(|scheduled| scheduled.schedule.name.as_str());
-                not_found("schedule", name, &nearest(name, names))
-            }),
+            // What stands for a plugin is nobody's own; whatever else has this id belongs to others.
+            [] => catalogue
+                .scheduled(name)
+                .filter(|it| seen(&it))
+                .ok_or_else(|| {
+                    let names = known
+                        .iter()
+                        .map(|scheduled| scheduled.schedule.name.as_str());
+                    not_found("schedule", name, &nearest(name, names))
+                }),
             _ => Err(Refused::new(
                 "ambiguous",
                 format!("several organisations have a schedule `{name}`"),
@@ -194,7 +206,9 @@ impl Clerk<'_> {
         let own = scheduled.schedule.organization.as_deref();
         match self.bound.or(own) {
             Some(id) => {
+                // Whoever speaks for one organisation is not told of others by their names.
                 let known = catalogue.organizations.keys().map(String::as_str);
+                let known = known.filter(|_| self.bound.is_none());
                 let organization = catalogue
                     .organizations
                     .get(id)

@@ -198,6 +198,17 @@ pub mod names {
     pub const COMMANDS: &str = "muster.commands";
     pub const CONTROL: &str = "muster.control";
     pub const LIFECYCLE: &str = "muster.lifecycle";
+
+    /// Whether a reply may go there: not to what muster itself reads and writes, and not to what steers the broker
+    /// (NATS' `$JS.API.…`), where it would act with our rights for whoever asked.
+    pub fn takes_replies(to: &str) -> bool {
+        let ours = [EVENTS, TASKS, STATUS, COMMANDS, CONTROL, LIFECYCLE];
+        let ours = ours.iter().any(|name| {
+            let rest = to.strip_prefix(name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        });
+        !ours && !to.starts_with('$')
+    }
 }
 
 /// The largest message that RabbitMQ and lines carry here.

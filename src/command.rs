@@ -108,6 +108,28 @@ impl Command {
     }
 }
 
+impl Command {
+    /// Whether it asks for something in particular, that whoever asks knows of; the answer that there is nothing is then
+    /// as good as a refusal.
+    pub fn seeks(&self) -> bool {
+        match self {
+            Command::Run(RunCommand::List { schedule, listing }) => {
+                schedule.is_some() || listing.seeks()
+            }
+            Command::Task(TaskCommand::List(listing))
+            | Command::DeadLetter(LetterCommand::List(listing))
+            | Command::Attempts(listing) => listing.seeks(),
+            Command::Task(TaskCommand::Cancel { which, .. } | TaskCommand::Retry { which })
+            | Command::DeadLetter(
+                LetterCommand::Redrive { which } | LetterCommand::Drop { which },
+            ) => which.seeks(),
+            Command::Target(TargetCommand::Get { .. }) => true,
+            Command::Target(TargetCommand::List { schedule, .. }) => schedule.is_some(),
+            _ => false,
+        }
+    }
+}
+
 /// The verb of a command, and who reads its arguments.
 fn reader(name: &str) -> Option<(&str, Read)> {
     let (noun, verb) = name.split_once('.').unwrap_or((name, ""));

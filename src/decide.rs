@@ -157,6 +157,8 @@ pub struct Withdrawal {
 /// What was found for one schedule; only `explain` asks for it.
 #[derive(Debug)]
 pub struct Finding {
+    /// Its id: organisations may have schedules of one name.
+    pub schedule_id: String,
     pub schedule: String,
     pub outcome: FindingOutcome,
 }
@@ -294,6 +296,7 @@ pub fn change(
 fn note(desk: &mut Desk<'_>, scheduled: &Scheduled, outcome: FindingOutcome) {
     if let Some(findings) = desk.findings.as_deref_mut() {
         findings.push(Finding {
+            schedule_id: scheduled.schedule.id.clone(),
             schedule: scheduled.schedule.name.clone(),
             outcome,
         });

@@ -119,13 +119,13 @@ pub fn read_file(
     }
     twice(&declared, &mut complaints);
     let sets = declared.iter().filter_map(|entry| match &entry.compiled {
-        Compiled::ObjectSet(set) => Some((set.name.as_str(), set.query.as_ref())),
+        Compiled::ObjectSet(set) => Some(set.as_ref()),
         _ => None,
     });
-    for circle in circles(sets.clone()) {
+    for (_, circle) in circles(sets.clone()) {
         complaints.error(None, "query", in_a_circle(&circle));
     }
-    let reaching = reaching(sets);
+    let reaching = reaching(sets.map(|set| (set.name.as_str(), set.query.as_ref())));
     for entry in &declared {
         if let Compiled::Plugin(plugin) = &entry.compiled {
             for set in plugin.sets_taken().filter(|set| reaching.contains(*set)) {
@@ -163,19 +163,36 @@ pub fn is_case(entry: &Node) -> bool {
     matches!(entry.get("kind").map(|kind| &kind.value), Some(Value::Text(kind)) if kind == "test")
 }
 
-/// Object sets that name themselves, directly or through others.
-pub fn circles<'a>(sets: impl Iterator<Item = (&'a str, Option<&'a Query>)>) -> Vec<Vec<String>> {
-    let mut mentions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (name, query) in sets {
-        let named = query.map(|query| query.sets().clone()).unwrap_or_default();
-        mentions.entry(name.to_owned()).or_default().extend(named);
-    }
-    let mut found = Vec::new();
-    while let Some(circle) = circle(&mentions) {
-        for name in &circle {
-            mentions.remove(name);
+/// Object sets that name themselves, directly or through others: of which organisation, none where all of them are for
+/// everybody, and the names on the way. The sets of two organisations never meet, whatever they are called.
+pub fn circles<'a>(
+    sets: impl Iterator<Item = &'a ObjectSet> + Clone,
+) -> Vec<(Option<&'a str>, Vec<String>)> {
+    let owners: BTreeSet<Option<&str>> = sets
+        .clone()
+        .map(|set| set.organization.as_deref())
+        .collect();
+    let mut found: Vec<(Option<&str>, Vec<String>)> = Vec::new();
+    // Those for everybody come first, so that nobody is blamed for a circle that he is not part of.
+    for owner in owners {
+        let mut mentions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for set in sets.clone() {
+            let of = set.organization.as_deref();
+            let told = of.is_none()
+                && found
+                    .iter()
+                    .any(|(owner, circle)| owner.is_none() && circle.contains(&set.name));
+            if (of.is_none() || of == owner) && !told {
+                let named = set.query.iter().flat_map(|query| query.sets().clone());
+                mentions.entry(set.name.clone()).or_default().extend(named);
+            }
         }
-        found.push(circle);
+        while let Some(circle) = circle(&mentions) {
+            for name in &circle {
+                mentions.remove(name);
+            }
+            found.push((owner, circle));
+        }
     }
     found
 }

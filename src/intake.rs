@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::counter;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::bus::{Address, Bus, Delivery, Letter, Source, Verdict, names};
+use crate::command::Command;
 use crate::ground::{Ground, Taken, persist};
 use crate::moment::Moment;
 use crate::object::ObjectKey;
@@ -48,14 +49,14 @@ enum Sorted {
 type Answer = Result<Value, Refused>;
 
 /// The loop. `tick` is called when a line of input has set the clock, and returns when all that is due is decided;
-/// `answer` does what people ask.
+/// `answer` does what people ask, and is told who they are.
 pub async fn run<B: Bus>(
     ground: Arc<Ground>,
     bus: Arc<B>,
     size: BatchSize,
     lines: bool,
     tick: impl AsyncFn(),
-    answer: impl AsyncFn(&Requested) -> Result<Answer, StoreError>,
+    answer: impl AsyncFn(&Requested, &str) -> Result<Answer, StoreError>,
 ) -> Result<(), StoreError> {
     let mut hands = Hands::new(&ground, &bus, lines);
     let mut open = true;
@@ -357,39 +358,65 @@ async fn obey<B: Bus>(
     ground: &Ground,
     bus: &B,
     delivery: &Asking,
-    answer: &impl AsyncFn(&Requested) -> Result<Answer, StoreError>,
+    answer: &impl AsyncFn(&Requested, &str) -> Result<Answer, StoreError>,
 ) -> Result<(), StoreError> {
-    let (id, answer) = match wire::read_request(&delivery.body) {
-        Err((id, refused)) => (id, Err(refused)),
-        Ok(requested) => {
-            if let Err(refused) = may_ask(ground, delivery, &requested) {
-                (requested.id, Err(refused))
-            } else {
-                let done = persist!(ground, "answer", answer(&requested));
-                match done {
-                    Ok(answer) => (requested.id, answer),
-                    Err(StoreError::Statement(error)) => {
-                        tracing::error!("the store refuses a command: {error}");
-                        let said = "the store refused it; the log says more";
-                        (requested.id, Err(Refused::new("store_refused", said, "")))
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
+    let keys = &ground.rules.keys;
+    // Who speaks is asked before what is said.
+    let speaker = keys.speaker(&delivery.headers, &delivery.body);
+    let (requested, read) = match wire::read_request(&delivery.body) {
+        Ok(requested) => (requested, Ok(())),
+        Err((id, refused)) => {
+            let unread = Requested {
+                id,
+                ..Requested::default()
+            };
+            (unread, Err(refused))
         }
+    };
+    // An empty one is that of lines.
+    let reply_to = delivery.reply_to.as_deref();
+    let reply_to = reply_to.filter(|to| to.is_empty() || may_be_told(ground, to));
+    let may = match (&speaker, read) {
+        _ if reply_to.is_none() && delivery.reply_to.is_some() => Err(Refused::new(
+            "wrong_reply_to",
+            "a reply cannot go to what muster or the broker read themselves",
+            "",
+        )),
+        (Err(message), _) => Err(Refused::new("unsigned", message, "")),
+        (Ok(_), Err(refused)) => Err(refused),
+        (Ok(speaker), Ok(())) => speaker
+            .speaks_for(requested.organization.as_deref())
+            .map_err(|message| Refused::new("not_permitted", message, "")),
+    };
+    let key = speaker
+        .ok()
+        .and_then(|speaker| speaker.key().map(str::to_owned));
+    let who = key.map_or_else(|| "bus".to_owned(), |key| format!("key {key}"));
+    let answer = match may {
+        Err(refused) => Err(refused),
+        Ok(()) => match persist!(ground, "answer", answer(&requested, &who)) {
+            Ok(answer) => answer,
+            Err(StoreError::Statement(error)) => {
+                tracing::error!("the store refuses a command: {error}");
+                let said = "the store refused it; the log says more";
+                Err(Refused::new("store_refused", said, ""))
+            }
+            Err(error) => return Err(error),
+        },
     };
     let code = answer.as_ref().err().map_or("ok", |_| "refused");
     counter!("muster_commands_total", "outcome" => code).increment(1);
-    if let Some(reply_to) = &delivery.reply_to {
+    record(&who, &requested, &answer);
+    if let Some(reply_to) = reply_to {
         let letter = Letter {
-            address: Address::Reply(reply_to.clone()),
+            address: Address::Reply(reply_to.to_owned()),
             message_id: delivery.message_id.clone().unwrap_or_default(),
             correlation_id: delivery.correlation_id.clone(),
             content_type: "application/json",
             headers: Vec::new(),
             priority: 0,
             expires_in_ms: None,
-            body: wire::reply(id.as_deref(), &answer).into_bytes(),
+            body: wire::reply(requested.id.as_deref(), &answer).into_bytes(),
         };
         bus.publish(vec![letter]).await;
     }
@@ -405,23 +432,55 @@ struct Asking {
     body: Vec<u8>,
 }
 
-/// Whether whoever asks may ask that.
-fn may_ask(ground: &Ground, delivery: &Asking, requested: &Requested) -> Result<(), Refused> {
-    let keys = &ground.rules.keys;
-    let refused = |code, message: String| {
-        tracing::warn!(
-            command = requested.command,
-            code,
-            "a command is refused: {message}"
-        );
-        Refused::new(code, &message, "")
+/// Whether a reply may go there.
+fn may_be_told(ground: &Ground, to: &str) -> bool {
+    let rules = &ground.rules;
+    let intake = ground.intakes.iter().any(|intake| intake.queue == to);
+    let of_workers = || {
+        let mut queues = rules.workers.values().flat_map(|worker| worker.queues());
+        queues.any(|queue| queue == to)
     };
-    let speaker = keys
-        .speaker(&delivery.headers, &delivery.body)
-        .map_err(|message| refused("unsigned", message))?;
-    speaker
-        .speaks_for(requested.organization.as_deref())
-        .map_err(|message| refused("not_permitted", message))
+    names::takes_replies(to) && !intake && !of_workers()
+}
+
+/// Whatever is refused is counted and told of, with who asked for what. So is a command of one organisation that found
+/// nothing where it looked for something in particular: what belongs to others is answered as if there were none.
+fn record(who: &str, requested: &Requested, answer: &Answer) {
+    let organization = requested.organization.as_deref().unwrap_or_default();
+    let (reason, said) = match answer {
+        Err(refused) => (refused.code.as_str(), refused.message.as_str()),
+        Ok(found) if !organization.is_empty() && empty(found) && seeks(requested) => {
+            ("found_nothing", "it found nothing of what it looked for")
+        }
+        Ok(_) => return,
+    };
+    counter!("muster_refused_requests_total", "kind" => "command", "reason" => reason.to_owned())
+        .increment(1);
+    // What was sent is told as values: those cannot look like another line of the log.
+    tracing::warn!(
+        who,
+        organization,
+        command = requested.command,
+        id = requested.id,
+        reason,
+        said,
+        "a command is refused"
+    );
+}
+
+fn seeks(requested: &Requested) -> bool {
+    Command::read(&requested.command, &requested.args).is_ok_and(|command| command.seeks())
+}
+
+/// Whether an answer tells of nothing: no row, no number but zero.
+fn empty(answer: &Value) -> bool {
+    let mut parts = answer.as_object().into_iter().flat_map(Map::values);
+    parts.all(|part| match part {
+        Value::Array(rows) => rows.is_empty(),
+        Value::Number(number) => number.as_i64() == Some(0),
+        Value::Object(_) => false,
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+    })
 }
 
 async fn tell_workers<B: Bus>(bus: &B, cancels: &[Status]) {

@@ -50,7 +50,8 @@ pub async fn run<B: Bus>(
                     tracing::error!("ticker: {error}");
                 }
             };
-            let answer = async |requested: &Requested| answer(&hook, requested, "bus").await;
+            let answer =
+                async |requested: &Requested, who: &str| answer(&hook, requested, who).await;
             intake::run(ground, bus, size, lines, tick, answer).await
         }
     };

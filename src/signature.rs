@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use ring::hmac;
 
@@ -12,32 +13,47 @@ pub const SIGNATURE: &str = "muster-signature";
 /// The keys that are known.
 #[derive(Clone, Debug, Default)]
 pub struct Keys {
-    keys: BTreeMap<String, Key>,
+    keys: BTreeMap<String, Arc<Key>>,
     /// Whoever does not sign is refused.
     pub required: bool,
 }
 
-#[derive(Clone, Debug)]
-struct Key {
+/// A secret that is shared with somebody, and for whom he may speak.
+#[derive(Debug)]
+pub struct Key {
+    id: String,
     secret: hmac::Key,
     organizations: BTreeSet<String>,
 }
 
 /// Whom a message comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speaker<'k> {
+#[derive(Clone, Debug)]
+pub enum Speaker {
     /// Nobody signed it, and nobody has to.
     Anybody,
-    /// A key, for these organisations.
-    Of(&'k str, &'k BTreeSet<String>),
+    /// A key, for its organisations.
+    Of(Arc<Key>),
 }
 
-impl Speaker<'_> {
+impl Speaker {
+    /// The id of the key that signed.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Speaker::Anybody => None,
+            Speaker::Of(key) => Some(&key.id),
+        }
+    }
+
     /// Whether it may speak for an organisation; `None` is all of them.
-    pub fn speaks_for(self, organization: Option<&str>) -> Result<(), String> {
-        let Speaker::Of(key, organizations) = self else {
+    pub fn speaks_for(&self, organization: Option<&str>) -> Result<(), String> {
+        let Speaker::Of(key) = self else {
             return Ok(());
         };
+        let Key {
+            id: key,
+            organizations,
+            ..
+        } = key.as_ref();
         match organization {
             Some(organization) if organizations.contains(organization) => Ok(()),
             Some(organization) => Err(format!(
@@ -60,18 +76,15 @@ impl Keys {
 
     pub fn add(&mut self, id: &str, secret: &[u8], organizations: &[String]) {
         let key = Key {
+            id: id.to_owned(),
             secret: hmac::Key::new(hmac::HMAC_SHA256, secret),
             organizations: organizations.iter().cloned().collect(),
         };
-        self.keys.insert(id.to_owned(), key);
+        self.keys.insert(id.to_owned(), Arc::new(key));
     }
 
     /// Who signed a body. A signature that does not fit is refused also where none is required.
-    pub fn speaker(
-        &self,
-        headers: &[(String, String)],
-        body: &[u8],
-    ) -> Result<Speaker<'_>, String> {
+    pub fn speaker(&self, headers: &[(String, String)], body: &[u8]) -> Result<Speaker, String> {
         let header = |name: &str| {
             let mut named = headers
                 .iter()
@@ -89,7 +102,7 @@ impl Keys {
             (Some(_), None) => return Err(format!("the header `{SIGNATURE}` is missing")),
             (None, Some(_)) => return Err(format!("the header `{KEY}` is missing")),
         };
-        let Some((id, key)) = self.keys.get_key_value(id) else {
+        let Some(key) = self.keys.get(id) else {
             return Err("the key that the header names is not known".to_owned());
         };
         let signature = from_hex(signature).ok_or_else(|| {
@@ -98,7 +111,7 @@ impl Keys {
         // In constant time.
         hmac::verify(&key.secret, body, &signature)
             .map_err(|_| format!("the signature does not fit the body and the key `{id}`"))?;
-        Ok(Speaker::Of(id, &key.organizations))
+        Ok(Speaker::Of(key.clone()))
     }
 
     /// The headers for a body, signed with one of the keys.

@@ -192,11 +192,13 @@ async fn a_prometheus_answers_every_panel_from_the_file_that_a_run_writes() {
     let exporter = NodeExporter::of(&files);
     let prometheus = Prometheus::of(&[("node", exporter.port())]);
     let client = async_nats::connect(nats.url()).await.expect("connected");
-    let asked = json!({"id": "c-1", "command": "stats", "args": {}}).to_string();
-    client
-        .request("muster.commands", asked.into())
-        .await
-        .expect("answered");
+    for command in ["stats", "statistics"] {
+        let asked = json!({"id": command, "command": command, "args": {}}).to_string();
+        client
+            .request("muster.commands", asked.into())
+            .await
+            .expect("answered");
+    }
     broker
         .publish(&[
             event("e-1", "www.example.com"),

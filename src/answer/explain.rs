@@ -82,13 +82,11 @@ impl Clerk<'_> {
                     if let Some(bound) = self.bound {
                         let catalogue = explained.catalogue.clone();
                         explained.findings.retain(|finding| {
-                            catalogue.schedules.iter().any(|scheduled| {
-                                scheduled.schedule.name == finding.schedule
-                                    && scheduled.schedule.concerns(bound)
-                            })
+                            let found = catalogue.schedules.get(&finding.schedule_id);
+                            found.is_some_and(|known| known.schedule.concerns(bound))
                         });
                     }
-                    Ok(explained_as(&explained))
+                    Ok(explained_as(&explained, self.bound))
                 } else {
                     Err(Refused::new(
                         "not_yours",
@@ -179,8 +177,8 @@ fn run_as(run: &RunOfEvent) -> Value {
     })
 }
 
-/// A decision as people are told of it.
-pub fn explained_as(explained: &Explained) -> Value {
+/// A decision as people are told of it. How many schedules were looked at is for whoever may see them all.
+pub fn explained_as(explained: &Explained, bound: Option<&str>) -> Value {
     let change = &explained.event.told.change;
     let findings: Vec<Value> = explained
         .findings
@@ -193,7 +191,7 @@ pub fn explained_as(explained: &Explained) -> Value {
                     told.insert("triggered".to_owned(), json!(false));
                     told.insert(
                         "why".to_owned(),
-                        json!(untouched_words(explained, &finding.schedule, untouched)),
+                        json!(untouched_words(explained, &finding.schedule_id, untouched)),
                     );
                 }
                 FindingOutcome::Expands => {
@@ -228,7 +226,7 @@ pub fn explained_as(explained: &Explained) -> Value {
                     told.insert("plugins".to_owned(), Value::Array(list));
                     told.insert(
                         "not_selected".to_owned(),
-                        json!(not_selected(explained, &finding.schedule)),
+                        json!(not_selected(explained, &finding.schedule_id)),
                     );
                 }
             }
@@ -246,24 +244,19 @@ pub fn explained_as(explained: &Explained) -> Value {
         "object": explained.world.objects.get(&explained.key).map(Object::snapshot),
         "withdraws": explained.plan.withdrawn.iter().map(|w| json!({"task": w.task_id, "reason": w.reason})).collect::<Vec<_>>(),
         "tasks": explained.plan.tasks.len(),
-        "matching": {
+        "matching": bound.is_none().then(|| json!({
             "candidates": explained.plan.looked.candidates,
             "checks": explained.plan.looked.checks,
             "matches": explained.plan.looked.matches,
             "schedules": explained.catalogue.schedules.len(),
-        },
+        })),
         "schedules": findings,
     })
 }
 
 /// Plugins that the schedule's `plugins` query leaves out, each with the query's own explanation.
-fn not_selected(explained: &Explained, schedule: &str) -> Vec<Value> {
-    let Some(scheduled) = explained
-        .catalogue
-        .schedules
-        .iter()
-        .find(|known| known.schedule.name == schedule)
-    else {
+fn not_selected(explained: &Explained, schedule_id: &str) -> Vec<Value> {
+    let Some(scheduled) = explained.catalogue.schedules.get(schedule_id) else {
         return Vec::new();
     };
     explained
@@ -285,12 +278,8 @@ fn not_selected(explained: &Explained, schedule: &str) -> Vec<Value> {
         .collect()
 }
 
-fn untouched_words(explained: &Explained, schedule: &str, untouched: &Untouched) -> String {
-    let scheduled = explained
-        .catalogue
-        .schedules
-        .iter()
-        .find(|known| known.schedule.name == schedule);
+fn untouched_words(explained: &Explained, schedule_id: &str, untouched: &Untouched) -> String {
+    let scheduled = explained.catalogue.schedules.get(schedule_id);
     let list = |words: Vec<&str>| {
         if words.is_empty() {
             "nothing".to_owned()

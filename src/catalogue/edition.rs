@@ -495,12 +495,12 @@ impl Edition {
             }
         }
         let mut sets: Vec<ObjectSet> = self.sets.values().cloned().collect();
-        let circular = circles(
-            sets.iter()
-                .map(|set| (set.name.as_str(), set.query.as_ref())),
-        );
-        for circle in circular {
-            sets.retain(|set| !circle.contains(&set.name));
+        let all = sets.clone();
+        for (owner, circle) in circles(all.iter()) {
+            let of_it = |set: &ObjectSet| {
+                set.organization.as_deref() == owner && circle.contains(&set.name)
+            };
+            sets.retain(|set| !of_it(set));
             broken.push(Complaint::error(
                 "stored object_set",
                 None,

@@ -89,7 +89,7 @@ pub async fn run(settings: &Settings, explain: &Explain, output: Output) -> Resu
             return Err(Failure::Found(String::new()));
         }
     };
-    let told = explained_as(&explained);
+    let told = explained_as(&explained, None);
     ground.store.close().await;
     show_event(&told, output)
 }
@@ -346,6 +346,10 @@ fn as_text(told: &Value) {
         }
     }
     let looked = &told["matching"];
+    if looked.is_null() {
+        print(&format!("\n{} tasks would be made.", told["tasks"]));
+        return;
+    }
     print(&format!(
         "\n{} tasks would be made. Of {} schedules, {} were candidates, {} of which were checked further; {} matched",
         told["tasks"],

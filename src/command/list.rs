@@ -157,6 +157,29 @@ pub struct Filter {
     said: BTreeMap<String, String>,
 }
 
+/// By these columns somebody looks for what he knows of.
+const SOUGHT_BY: [&str; 12] = [
+    "id",
+    "run_id",
+    "task_id",
+    "schedule_id",
+    "request_id",
+    "parent_id",
+    "blocked_by",
+    "organization",
+    "schedule",
+    "target",
+    "inputs",
+    "worker",
+];
+
+impl Listing {
+    /// Whether it asks for particular rows, and not for what there is.
+    pub fn seeks(&self) -> bool {
+        self.filter.seeks()
+    }
+}
+
 impl PartialEq for Filter {
     fn eq(&self, other: &Filter) -> bool {
         let text = |filter: &Filter| filter.query.as_ref().map(|query| query.text().to_owned());
@@ -197,6 +220,15 @@ impl Filter {
     pub fn with(mut self, column: &str, value: &str) -> Filter {
         self.said.insert(column.to_owned(), value.to_owned());
         self
+    }
+
+    /// Whether it asks for particular rows: by ids, by names, by whose they are.
+    fn seeks(&self) -> bool {
+        let asked = self.query.as_ref().map(Query::canonical);
+        let asked = asked.unwrap_or_default();
+        let words = asked.split(|c: char| !c.is_alphanumeric() && c != '_');
+        let said = self.said.keys().map(String::as_str);
+        words.chain(said).any(|word| SOUGHT_BY.contains(&word))
     }
 
     /// Whether it asks more than the store can tell by itself.
@@ -310,6 +342,15 @@ pub(super) fn filter(rows: Rows, table: &mut Table<'_, '_>) -> Filter {
 pub enum Which {
     Ids(Vec<String>),
     Like { filter: Filter, yes: bool },
+}
+
+impl Which {
+    pub(super) fn seeks(&self) -> bool {
+        match self {
+            Which::Ids(_) => true,
+            Which::Like { filter, .. } => filter.seeks(),
+        }
+    }
 }
 
 /// Reads which ones: `field` names one or several, `where` asks for them, `all` takes them all.

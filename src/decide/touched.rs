@@ -77,6 +77,7 @@ pub(super) fn trigger(
                 }
                 if let Some(findings) = desk.findings.as_deref_mut() {
                     findings.push(Finding {
+                        schedule_id: scheduled.schedule.id.clone(),
                         schedule: scheduled.schedule.name.clone(),
                         outcome: FindingOutcome::Untouched(untouched),
                     });

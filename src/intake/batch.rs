@@ -12,6 +12,7 @@ use crate::moment::Moment;
 use crate::object::{FILE, ObjectKey, Operation};
 use crate::policy::Acknowledge;
 use crate::progress::{Step, progress};
+use crate::signature::Speaker;
 use crate::store::{Commit, Committed, DeadLetter, KeptEvent, Known, Reported, StoreError, Wanted};
 use crate::task::{Ending, Status, StatusWord};
 use crate::wire::{self, Event, Message, Reading};
@@ -50,11 +51,19 @@ pub(super) struct Read {
     pub event: Event,
 }
 
+/// What is said of a task, with its place in the batch and who says it.
+#[derive(Clone)]
+struct Said {
+    at: usize,
+    status: Status,
+    speaker: Speaker,
+}
+
 /// A batch that was read: what it says, in its order.
 pub(super) struct Opened {
     started: Instant,
     events: Vec<Read>,
-    statuses: Vec<(usize, Status)>,
+    statuses: Vec<Said>,
     unreadable: Vec<DeadLetter>,
 }
 
@@ -70,7 +79,7 @@ impl Opened {
         let statuses = self
             .statuses
             .iter()
-            .filter_map(|(at, status)| Some((*at, status.at?)));
+            .filter_map(|said| Some((said.at, said.status.at?)));
         for (at, since) in events.chain(statuses) {
             if let Some(message) = batch.get(at)
                 && let Some(oldest) = waits.get_mut(message.queue.as_str())
@@ -106,10 +115,18 @@ pub(super) fn open(ground: &Ground, batch: &[Incoming]) -> Opened {
     for (at, message) in batch.iter().enumerate() {
         match read(ground, message, now) {
             Ok(Told::Event(event)) => {
-                statuses.extend(ends_task(&event).map(|status| (at, status)));
+                statuses.extend(ends_task(&event).map(|status| Said {
+                    at,
+                    status,
+                    speaker: Speaker::Anybody,
+                }));
                 events.push(Read { at, event: *event });
             }
-            Ok(Told::Status(status)) => statuses.push((at, status)),
+            Ok(Told::Status(status, speaker)) => statuses.push(Said {
+                at,
+                status: *status,
+                speaker,
+            }),
             Err(Unreadable {
                 reason,
                 message: text,
@@ -190,7 +207,7 @@ pub(super) async fn store(
 /// What a message turned out to be.
 enum Told {
     Event(Box<Event>),
-    Status(Status),
+    Status(Box<Status>, Speaker),
 }
 
 /// Why a message is a dead letter: a word to count by, and a text that names the field.
@@ -211,12 +228,17 @@ impl From<wire::Unreadable> for Unreadable {
 fn read(ground: &Ground, message: &Incoming, now: Moment) -> Result<Told, Unreadable> {
     if message.status {
         let keys = &ground.rules.keys;
-        keys.speaker(&message.headers, &message.body)
-            .map_err(|text| Unreadable {
-                reason: "unsigned",
-                message: text,
+        let speaker = keys
+            .speaker(&message.headers, &message.body)
+            .map_err(|text| {
+                count_refused("unsigned");
+                Unreadable {
+                    reason: "unsigned",
+                    message: text,
+                }
             })?;
-        return Ok(Told::Status(wire::read_status(&message.body, now)?));
+        let status = wire::read_status(&message.body, now)?;
+        return Ok(Told::Status(Box::new(status), speaker));
     }
     let event = wire::read_event(&as_message(message), &reading(ground, message.intake, now));
     let event = event.map_err(|wrong| match wire::read_line(&message.body) {
@@ -231,6 +253,10 @@ fn read(ground: &Ground, message: &Incoming, now: Moment) -> Result<Told, Unread
             message: text,
         }),
     }
+}
+
+fn count_refused(reason: &'static str) {
+    counter!("muster_refused_requests_total", "kind" => "status", "reason" => reason).increment(1);
 }
 
 /// How the messages of an intake are read.
@@ -250,7 +276,7 @@ pub(super) fn reading(ground: &Ground, intake: usize, now: Moment) -> Reading<'_
 enum Part<'a> {
     Unreadable(&'a [DeadLetter]),
     Events(&'a [Read]),
-    Statuses(&'a [(usize, Status)]),
+    Statuses(&'a [Said]),
 }
 
 impl<'a> Part<'a> {
@@ -267,7 +293,7 @@ impl<'a> Part<'a> {
         match self {
             Part::Unreadable(_) => None,
             Part::Events(events) => events.first().map(|read| read.at),
-            Part::Statuses(statuses) => statuses.first().map(|(at, _)| *at),
+            Part::Statuses(statuses) => statuses.first().map(|said| said.at),
         }
     }
 
@@ -544,14 +570,14 @@ fn ends_task(event: &Event) -> Option<Status> {
 async fn take_statuses(
     ground: &Ground,
     batch: &[Incoming],
-    statuses: &[(usize, Status)],
+    statuses: &[Said],
     handled: &mut Handled,
 ) -> Result<(), StoreError> {
     let mut waiting = statuses.to_vec();
     while !waiting.is_empty() {
         let ids: HashSet<&str> = waiting
             .iter()
-            .map(|(_, status)| status.task_id.as_str())
+            .map(|said| said.status.task_id.as_str())
             .collect();
         let ids: Vec<&str> = ids.into_iter().collect();
         let standings = ground.store.standings(&ids).await?;
@@ -563,29 +589,31 @@ async fn take_statuses(
         let mut later = Vec::new();
         let mut outcomes: Vec<(&'static str, &'static str)> = Vec::new();
         let mut cancels = Vec::new();
-        for (at, status) in waiting {
-            if moved.contains(&status.task_id) {
-                later.push((at, status));
+        for said in waiting {
+            if moved.contains(&said.status.task_id) {
+                later.push(said);
                 continue;
             }
+            let Said {
+                at,
+                mut status,
+                speaker,
+            } = said;
             let known = standings.get(&status.task_id);
             let plugin = known.and_then(|known| catalogue.plugins.get(&known.plugin_id));
             let from_file = status.worker == FILE;
             if from_file && !ends_by_file(&catalogue, plugin.map(AsRef::as_ref)) {
                 continue;
             }
-            if let (false, Some(known), Some(message)) = (from_file, known, batch.get(at)) {
-                // Its signature was looked at when it was read; now it is known whom it speaks of.
-                let speaker = ground.rules.keys.speaker(&message.headers, &message.body);
-                let may = speaker.and_then(|speaker| speaker.speaks_for(Some(&known.organization)));
-                if let Err(text) = may {
-                    outcomes.push((status.word.name(), "not_permitted"));
-                    tracing::warn!(task = status.task_id, "a status is refused: {text}");
-                    continue;
-                }
+            if let Some(known) = known
+                && let Err(text) = speaker.speaks_for(Some(&known.organization))
+            {
+                outcomes.push((status.word.name(), "not_permitted"));
+                count_refused("not_permitted");
+                tracing::warn!(task = status.task_id, "a status is refused: {text}");
+                continue;
             }
             let terms = terms_of(&catalogue, known);
-            let mut status = status;
             if let (true, Some(known)) = (from_file, known) {
                 // The file speaks for whoever had the task.
                 status.worker = known.standing.worker.clone().unwrap_or(status.worker);
@@ -613,7 +641,12 @@ async fn take_statuses(
                         standing: standing.clone(),
                         step: *step,
                     };
-                    steps.push((at, status, reported));
+                    let said = Said {
+                        at,
+                        status,
+                        speaker,
+                    };
+                    steps.push((said, reported));
                 }
                 (Step::Late { cancel }, _) => {
                     outcomes.push((word, "late"));
@@ -636,10 +669,7 @@ async fn take_statuses(
                 }
             }
         }
-        let reported: Vec<Reported> = steps
-            .iter()
-            .map(|(_, _, reported)| reported.clone())
-            .collect();
+        let reported: Vec<Reported> = steps.iter().map(|(_, reported)| reported.clone()).collect();
         let written = ground.store.apply_steps(&reported, &late, now).await?;
         for (status, outcome) in outcomes {
             counter!("muster_statuses_total", "status" => status, "outcome" => outcome)
@@ -649,11 +679,11 @@ async fn take_statuses(
         // What moved meanwhile is judged again, before what came after it.
         waiting = steps
             .into_iter()
-            .filter(|(_, status, _)| written.stale.contains(&status.task_id))
-            .map(|(at, status, _)| (at, status))
+            .map(|(said, _)| said)
+            .filter(|said| written.stale.contains(&said.status.task_id))
             .chain(later)
             .collect();
-        waiting.sort_by_key(|(at, _)| *at);
+        waiting.sort_by_key(|said| said.at);
         ground.dispatch.notify_one();
         ground.ended();
     }

@@ -34,6 +34,7 @@
 //! | `muster_publish_seconds` | histogram | none | From publishing task messages to their confirms. |
 //! | `muster_decide_seconds` | histogram | none | Deciding what a batch of changes sets off. |
 //! | `muster_commands_total` | counter | `outcome` (2) | Commands that were answered, by outcome. |
+//! | `muster_refused_requests_total` | counter | `kind` (2), `reason` (64) | Commands and statuses that were refused, and commands of one organisation that found nothing by a name or id. |
 //! | `muster_clocks_run_out_total` | counter | `clock` (3) | Attempts that ran out of time, by the clock that did. |
 //! | `muster_trigger_events_total` | counter | none | Changes of objects whose schedules were looked for. |
 //! | `muster_trigger_candidates_total` | counter | none | Schedules that were looked at for these changes. |
@@ -102,7 +103,7 @@ const fn seconds(name: &'static str, help: &'static str) -> Metric {
 }
 
 /// Everything that is measured. A name that is counted and not listed here has no help text, and a test complains.
-pub const METRICS: [Metric; 45] = [
+pub const METRICS: [Metric; 46] = [
     counter(
         "muster_events_total",
         "Events that were taken in, by type and outcome.",
@@ -229,6 +230,10 @@ pub const METRICS: [Metric; 45] = [
     counter(
         "muster_commands_total",
         "Commands that were answered, by outcome.",
+    ),
+    counter(
+        "muster_refused_requests_total",
+        "Commands and statuses that were refused, and commands of one organisation that found nothing by a name or id.",
     ),
     counter(
         "muster_clocks_run_out_total",

@@ -226,7 +226,8 @@ fn headers(letter: &Letter) -> HeaderMap {
     ];
     let own = own
         .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)));
+        .filter_map(|(name, value)| Some((name, value?)))
+        .filter(|(_, value)| !value.is_empty());
     let given = letter
         .headers
         .iter()

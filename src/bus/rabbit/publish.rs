@@ -247,8 +247,10 @@ fn envelope(letter: &Letter) -> Result<Envelope, Undelivered> {
     let mut properties = BasicProperties::default()
         .with_delivery_mode(if lasting { PERSISTENT } else { TRANSIENT })
         .with_content_type(name("the content type", letter.content_type)?)
-        .with_message_id(name("the message id", &letter.message_id)?)
         .with_priority(letter.priority.min(9));
+    if !letter.message_id.is_empty() {
+        properties = properties.with_message_id(name("the message id", &letter.message_id)?);
+    }
     if matches!(letter.address, Address::Tasks(_)) {
         properties = properties.with_reply_to(names::STATUS.into());
     }
