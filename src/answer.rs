@@ -12,7 +12,7 @@ use crate::moment::Moment;
 use crate::schedule::Organization;
 use crate::store::{Answered, StoreError};
 use crate::trigger::Scheduled;
-use crate::wire::{Refused, Requested, read_reply, reply};
+use crate::wire::{LONGEST_ID, Refused, Requested, read_reply, reply};
 
 /// What is answered.
 pub type Answer = Result<Value, Refused>;
@@ -67,6 +67,16 @@ pub async fn answer(
             "wrong_argument",
             "an organization is not empty",
             "leave it out to speak for all of them",
+        )));
+    }
+    if let Some(id) = requested.id.as_deref().filter(|id| id.len() > LONGEST_ID) {
+        return Ok(Err(Refused::new(
+            "wrong_argument",
+            format!(
+                "the id of the request has {} bytes; at most {LONGEST_ID} are taken",
+                id.len()
+            ),
+            "",
         )));
     }
     let bound = requested.organization.clone().unwrap_or_default();
@@ -225,12 +235,20 @@ impl Clerk<'_> {
     }
 }
 
+/// Nobody knows this organisation; the nearest of those that are known.
+pub fn no_organization<'k>(id: &str, known: impl Iterator<Item = &'k str>) -> Refused {
+    not_found("organization", id, &nearest(id, known))
+}
+
 fn not_found(noun: &str, name: &str, near: &[&str]) -> Refused {
     let help = match near {
         [] => String::new(),
         near => format!("did you mean {}?", near.join(" or ")),
     };
-    Refused::new("not_found", format!("no {noun} `{name}` is known"), help)
+    let shown: String = name.chars().take(200).collect();
+    let cut = if shown.len() < name.len() { "…" } else { "" };
+    let message = format!("no {noun} `{shown}{cut}` is known");
+    Refused::new("not_found", message, help)
 }
 
 fn text(at: Option<Moment>) -> Option<String> {

@@ -11,6 +11,7 @@ use crate::bus::BusError;
 use crate::declaration::Kind;
 use crate::document::Complaint;
 use crate::store::StoreError;
+use crate::wire::Refused;
 
 mod ask;
 mod declare;
@@ -23,6 +24,7 @@ mod look;
 mod output;
 mod papers;
 mod preview;
+mod progress;
 mod query;
 mod queues;
 mod rehearse;
@@ -37,6 +39,7 @@ Exit codes:
   1  no, or something wrong was found
   2  it cannot be used so: arguments, settings that do not load, an invalid query
   3  a server is out of reach
+What went wrong is told on standard error, with --output json as {\"ok\":false,\"error\":{…}}.
 
 Settings come from --config, else MUSTER_CONFIG, else ./muster.toml, else the embedded defaults (SQLite in
 muster.db, events as JSON Lines on standard input, tasks on standard output). Each can be overridden by the
@@ -193,7 +196,10 @@ before ({plugin, organization, input, at}). No store is read. Exit 0 where every
         organization: Option<String>,
     },
     /// The inventory
-    Object(ListCommand),
+    Object {
+        #[command(subcommand)]
+        verb: ObjectVerb,
+    },
     /// Tasks
     Task {
         #[command(subcommand)]
@@ -225,13 +231,86 @@ enum ListVerb {
     List(Filter),
 }
 
+#[derive(Debug, Subcommand)]
+enum ObjectVerb {
+    /// Show them
+    List(ObjectFilter),
+}
+
+/// Of what is declared: there is less to choose by. What others take is hidden, and refused with what would be right.
+#[derive(Debug, Args)]
+struct DeclaredFilter {
+    /// Only those of this organisation
+    #[arg(long, value_name = "ID")]
+    organization: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
+    limit: i64,
+    /// Leave out so many first
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
+    offset: i64,
+    #[arg(long, alias = "type", hide = true)]
+    state: Option<String>,
+    #[arg(long = "where", hide = true)]
+    condition: Option<String>,
+    #[arg(long, hide = true)]
+    after: Option<String>,
+}
+
+/// Of the inventory.
+#[derive(Debug, Args)]
+struct ObjectFilter {
+    /// Only those of this organisation
+    #[arg(long, value_name = "ID")]
+    organization: Option<String>,
+    /// Only those of this type
+    #[arg(long = "type", alias = "state", value_name = "TYPE")]
+    object_type: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
+    limit: i64,
+    /// Leave out so many first
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
+    offset: i64,
+    #[arg(long = "where", hide = true)]
+    condition: Option<String>,
+    #[arg(long, hide = true)]
+    after: Option<String>,
+}
+
+impl From<DeclaredFilter> for Filter {
+    fn from(said: DeclaredFilter) -> Filter {
+        Filter {
+            organization: said.organization,
+            state: said.state,
+            limit: said.limit,
+            offset: said.offset,
+            condition: said.condition,
+            after: said.after,
+        }
+    }
+}
+
+impl From<ObjectFilter> for Filter {
+    fn from(said: ObjectFilter) -> Filter {
+        Filter {
+            organization: said.organization,
+            state: said.object_type,
+            limit: said.limit,
+            offset: said.offset,
+            condition: said.condition,
+            after: said.after,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 struct Filter {
     /// Only those of this organisation
     #[arg(long, value_name = "ID")]
     organization: Option<String>,
-    /// Only those in this state (for objects: of this type)
-    #[arg(long, visible_alias = "type", value_name = "STATE")]
+    /// Only those in this state (attempts: with this outcome, or open; dead letters: for this reason)
+    #[arg(long, value_name = "STATE")]
     state: Option<String>,
     /// At most so many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
@@ -288,9 +367,53 @@ pub(crate) enum Failure {
     Usage(String),
     /// A server is out of reach (exit 3).
     Reach(String),
+    /// Refused as on the bus: a no, or it cannot be used so.
+    Refused(Refused),
 }
 
 impl Failure {
+    /// As it is told to people; empty where it was told already.
+    fn text(&self) -> String {
+        match self {
+            Failure::Found(text) | Failure::Usage(text) | Failure::Reach(text) => text.clone(),
+            Failure::Refused(refused) if refused.help.is_empty() => {
+                format!("{}: {}", refused.code, refused.message)
+            }
+            Failure::Refused(Refused {
+                code,
+                message,
+                help,
+            }) => format!("{code}: {message}\n  help: {help}"),
+        }
+    }
+
+    /// As it is told to scripts, with the words that a reply on the bus has.
+    fn told(self) -> Refused {
+        match self {
+            Failure::Refused(refused) => refused,
+            Failure::Found(text) => Refused::new("failed", text, ""),
+            Failure::Usage(text) => Refused::new("usage", text, ""),
+            Failure::Reach(text) => Refused::new("out_of_reach", text, ""),
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Found(_) => 1,
+            Failure::Usage(_) => 2,
+            Failure::Reach(_) => 3,
+            Failure::Refused(refused)
+                if matches!(
+                    refused.code.as_str(),
+                    "wrong_argument" | "confirmation_needed"
+                ) =>
+            {
+                2
+            }
+            Failure::Refused(_) => 1,
+        }
+    }
+
     fn of_complaints(complaints: &[Complaint]) -> Failure {
         let lines: Vec<String> = complaints.iter().map(ToString::to_string).collect();
         Failure::Usage(lines.join("\n"))
@@ -324,7 +447,17 @@ impl From<std::io::Error> for Failure {
 
 /// Does what the arguments say.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(wrong) if wrong.use_stderr() && asks_for_json() => {
+            let said = wrong.render().to_string();
+            let said = said.trim_start_matches("error: ").trim_end();
+            tell(Failure::Usage(said.to_owned()), Output::Json);
+            return ExitCode::from(2);
+        }
+        Err(wrong) => wrong.exit(),
+    };
+    let output = arguments.output;
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -340,19 +473,46 @@ pub fn main() -> ExitCode {
     // A reader of standard input may still sit in its thread; it must not hold up the end.
     runtime.shutdown_background();
     let unwritten = output::unwritten();
-    let (text, code) = match done {
-        Ok(()) => (String::new(), u8::from(unwritten.is_some())),
-        Err(Failure::Found(text)) => (text, 1),
-        Err(Failure::Usage(text)) => (text, 2),
-        Err(Failure::Reach(text)) => (text, 3),
+    let code = match &done {
+        Ok(()) => u8::from(unwritten.is_some()),
+        Err(failure) => failure.exit_code(),
     };
-    for text in [text].into_iter().chain(unwritten) {
-        if !text.is_empty() {
-            // Where that cannot be written either, the exit code says it.
-            let _ = writeln!(std::io::stderr(), "error: {}", output::shown(&text, true));
-        }
+    for failure in done.err().into_iter().chain(unwritten.map(Failure::Found)) {
+        tell(failure, output);
     }
     ExitCode::from(code)
+}
+
+/// Tells on standard error what went wrong, where it was not told already.
+fn tell(failure: Failure, output: Output) {
+    let text = failure.text();
+    if text.is_empty() {
+        return;
+    }
+    // Where that cannot be written either, the exit code says it.
+    let _ = match output {
+        Output::Table => writeln!(std::io::stderr(), "error: {}", output::shown(&text, true)),
+        Output::Json => {
+            let Refused {
+                code,
+                message,
+                help,
+            } = failure.told();
+            let error = json!({"code": code, "message": message, "help": help});
+            writeln!(
+                std::io::stderr(),
+                "{}",
+                json!({"ok": false, "error": error})
+            )
+        }
+    };
+}
+
+/// Whether arguments that cannot be read ask for JSON.
+fn asks_for_json() -> bool {
+    let words: Vec<String> = std::env::args().collect();
+    let apart = words.windows(2).any(|two| two == ["--output", "json"]);
+    apart || words.iter().any(|word| word == "--output=json")
 }
 
 async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
@@ -398,9 +558,13 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Schedule { verb } => ask::schedule(&settings, verb, output).await,
         Command::Target { verb } => ask::target(&settings, verb, output).await,
-        Command::Object(list) => look::noun(&settings, "object", list, output).await,
+        Command::Object {
+            verb: ObjectVerb::List(filter),
+        } => look::list(&settings, "object", &filter.into(), output).await,
         Command::Task { verb } => tasks::run(&settings, verb, output).await,
-        Command::Attempt(list) => look::noun(&settings, "attempt", list, output).await,
+        Command::Attempt(ListCommand {
+            verb: ListVerb::List(filter),
+        }) => look::list(&settings, "attempt", &filter, output).await,
         Command::Queue { verb } => queues::run(&settings, verb, output).await,
     }
 }

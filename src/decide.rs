@@ -432,6 +432,15 @@ fn recurs(plugin: &Plugin, scheduled: &Scheduled, cause: Cause) -> Result<(), Re
     })
 }
 
+/// What a plugin takes, for people.
+fn taken(plugin: &Plugin) -> String {
+    match (plugin.consumes.as_slice(), plugin.input_types.as_slice()) {
+        ([], []) => "no input".to_owned(),
+        ([], types) => types.join(", "),
+        (consumes, _) => consumes.join(", "),
+    }
+}
+
 /// The gates, in their order. Also asked again when a task is offered.
 pub fn gates(
     catalogue: &Catalogue,
@@ -463,19 +472,13 @@ fn takes(
     }
     match input {
         None if !plugin.runs_without_input() => {
-            return refuse(Reason::NoInput, || {
-                format!("it takes {}", plugin.input_types.join(", "))
-            });
+            return refuse(Reason::NoInput, || format!("it takes {}", taken(plugin)));
         }
         Some(object) if !catalogue.takes(plugin, object, &object.mime_types()) => {
             return refuse(Reason::TypeNotTaken, || {
                 format!(
                     "it takes {}; this is {}",
-                    if plugin.consumes.is_empty() {
-                        plugin.input_types.join(", ")
-                    } else {
-                        plugin.consumes.join(", ")
-                    },
+                    taken(plugin),
                     match object.object_type.as_str() {
                         FILE => format!("a file of {}", object.mime_types().join(", ")),
                         other => format!("a {other}"),

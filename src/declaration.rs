@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Json};
 
-use crate::document::{Complaint, Complaints, Document, Node, Table, Value};
+use crate::document::{Complaint, Complaints, Document, Key, Node, Place, Table, Value};
 use crate::object::Operation;
 use crate::plugin::Plugin;
 use crate::query::{Query, circle};
@@ -74,6 +74,23 @@ pub struct Declared {
     /// As it was written, nulls left out, the name filled in.
     pub definition: Map<String, Json>,
     pub compiled: Compiled,
+    pub origin: Origin,
+}
+
+/// Where an entry stands; what a command or the store brings stands nowhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    pub file: String,
+    pub place: Option<Place>,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.place {
+            Some(place) => write!(f, "{}:{}", self.file, place.line),
+            None => f.write_str(&self.file),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -158,9 +175,12 @@ pub fn entries(
     filled
 }
 
+/// The kind of an entry that is a case.
+const CASE: &str = "test";
+
 /// A case for `muster test` may stand beside what it tries; it declares nothing.
 pub fn is_case(entry: &Node) -> bool {
-    matches!(entry.get("kind").map(|kind| &kind.value), Some(Value::Text(kind)) if kind == "test")
+    matches!(entry.get("kind").map(|kind| &kind.value), Some(Value::Text(kind)) if kind == CASE)
 }
 
 /// Object sets that name themselves, directly or through others: of which organisation, none where all of them are for
@@ -264,6 +284,49 @@ pub fn read_stored(
     }
 }
 
+/// What is wrong with the one entry of a document as a command takes it: of a kind that it need not say, perhaps for an
+/// organisation, and with what goes to the command itself.
+pub fn read_alone(
+    document: &Document,
+    kind: Kind,
+    organization: Option<&str>,
+    rules: &Rules,
+) -> Vec<Complaint> {
+    let mut complaints = Complaints::new(document.name.as_str());
+    let roots = document.roots.iter().flat_map(|root| match &root.value {
+        Value::List(items) => items.as_slice(),
+        _ => std::slice::from_ref(root),
+    });
+    for root in roots {
+        let mut entry = root.clone();
+        let Value::Table(fields) = &mut entry.value else {
+            continue;
+        };
+        let said = |fields: &[(Key, Node)], name: &str| {
+            fields
+                .iter()
+                .any(|(key, node)| key.name == name && !node.is_null())
+        };
+        // What comes along with a plugin of its own is read with it.
+        if kind == Kind::Schedule && (said(fields, "plugin") || said(fields, "schedule_id")) {
+            continue;
+        }
+        fields.retain(|(key, _)| !matches!(key.name.as_str(), "expected_revision" | "if_exists"));
+        let mut fill = |name: &str, value: &str| {
+            if !said(fields, name) {
+                fields.retain(|(key, _)| key.name != name);
+                fields.push((Key::new(name), Node::new(Value::Text(value.to_owned()))));
+            }
+        };
+        fill("kind", kind.word());
+        if let (Some(organization), Kind::Schedule | Kind::ObjectSet) = (organization, kind) {
+            fill("organization", organization);
+        }
+        read_entry(&entry, rules, &mut BTreeSet::new(), &mut complaints);
+    }
+    complaints.into_vec()
+}
+
 fn read_entry(
     node: &Node,
     rules: &Rules,
@@ -274,7 +337,13 @@ fn read_entry(
     let mut table = Table::open(node, "", complaints)?;
     let kind = match table.node("kind").is_some_and(|kind| !kind.is_null()) {
         false => Kind::Schedule,
-        true => table.one_of("kind", &Kind::ALL)?,
+        true => {
+            // A case is known, and read by who tries it.
+            let mut words: Vec<(&str, Option<Kind>)> = Vec::new();
+            words.extend(Kind::ALL.map(|(word, kind)| (word, Some(kind))));
+            words.push((CASE, None));
+            table.one_of("kind", &words)??
+        }
     };
     let read = match kind {
         Kind::Organization => nouns::organization(&mut table)
@@ -341,6 +410,10 @@ fn read_entry(
         organization,
         definition,
         compiled,
+        origin: Origin {
+            file: complaints.file().to_owned(),
+            place: node.place,
+        },
     })
 }
 

@@ -1,6 +1,7 @@
 //! What the loops stand on: the store, the clock, the catalogue, the calls by which they wake each other.
 
 mod due;
+mod errand;
 mod judged;
 mod lag;
 
@@ -29,6 +30,7 @@ use crate::tally::{Bounded, QUEUES, WORKER_TYPES};
 use crate::task::Ids;
 
 pub use due::decide_due;
+pub use errand::Errand;
 pub use judged::judged;
 pub use lag::{Lags, Taken};
 
@@ -65,6 +67,8 @@ pub struct Ground {
     pub replica: String,
     /// How far behind those are who read.
     pub lags: Lags,
+    /// How far what somebody asked for has come.
+    pub errand: Errand,
     catalogue: RwLock<Arc<Catalogue>>,
     /// Makes the next catalogue. Whoever reads the one above waits for nobody who writes here.
     edition: Mutex<Edition>,
@@ -117,6 +121,7 @@ impl Ground {
             store,
             clock: Clock::default(),
             lags: Lags::of(consumers),
+            errand: Errand::default(),
             intakes,
             dispatch: Notify::new(),
             tick: Notify::new(),

@@ -46,8 +46,13 @@ impl Moment {
     pub fn parse(text: &str) -> Result<Moment, String> {
         text.parse::<jiff::Timestamp>()
             .map(|stamp| Moment::from_micros(stamp.as_microsecond()))
-            .map_err(|_| {
-                format!("`{text}` is not an instant; write it as \"2026-11-21T09:30:00Z\"")
+            .map_err(|wrong| {
+                let flaw = if wrong.is_range() {
+                    "no day or time, or later than 9999-12-30T22:00:00Z"
+                } else {
+                    "not an instant"
+                };
+                format!("`{text}` is {flaw}; write it as \"2026-11-21T09:30:00Z\"")
             })
     }
 

@@ -261,7 +261,10 @@ impl Clerk<'_> {
             }];
             let answer = Ok(json!({
                 "kind": kind.word(), "id": known.id, "name": known.name, "deleted": true,
-                "note": "tasks that exist keep what they were made from",
+                "note": match kind {
+                    Kind::Plugin => "tasks that wait for it are withdrawn",
+                    _ => "tasks that exist keep what they were made from",
+                },
             }));
             match self.change(&stored, &edits, revision, &answer).await? {
                 Changed::Done => return Ok(answer),

@@ -9,7 +9,7 @@ use crate::command::{Filter, LetterCommand, Rows, Which};
 use crate::intake::{self, Incoming};
 use crate::store::{StoreError, StoredLetter};
 use crate::task::TaskState;
-use crate::wire::Refused;
+use crate::wire::{self, Refused};
 
 impl Clerk<'_> {
     pub(super) async fn of_letters(&self, asked: LetterCommand) -> Result<Answer, StoreError> {
@@ -86,7 +86,9 @@ impl Clerk<'_> {
     async fn redrive(&self, which: &Which) -> Result<Answer, StoreError> {
         let ids = allowed!(self.letters_of(which).await?);
         let mut results = Vec::with_capacity(ids.len());
+        self.ground.errand.of(ids.len());
         for id in &ids {
+            self.ground.errand.step();
             results.push(match self.message(id).await? {
                 Some(stored) => self.read_again(&stored).await?,
                 None => {
@@ -129,7 +131,8 @@ impl Clerk<'_> {
             headers: letter.headers.clone(),
             body: letter.body.clone(),
             status,
-            line: false,
+            // A line that sets the clock to no instant stays one.
+            line: wire::read_line(&letter.body).is_err(),
         };
         let handled = intake::handle(ground, std::slice::from_ref(&incoming)).await?;
         Ok(match handled.dead.first() {
@@ -147,7 +150,9 @@ impl Clerk<'_> {
         let ids = allowed!(self.letters_of(which).await?);
         let deed = self.deed("drop", "");
         let mut dropped = 0;
+        self.ground.errand.of(ids.len());
         for id in &ids {
+            self.ground.errand.step();
             let gone = match self.message(id).await? {
                 Some(_) => self.ground.store.drop_dead_letter(id).await?,
                 None => {

@@ -108,6 +108,16 @@ impl Clerk<'_> {
             let scheduled = allowed!(self.find(&catalogue, &asked.schedule));
             let schedule = &scheduled.schedule;
             let now = ground.clock.now();
+            if scheduled.timetable.is_empty() {
+                return Ok(Err(Refused::new(
+                    "no_recurrences",
+                    format!(
+                        "the clock does not start the schedule `{}`: it has no `recurrences`, so no instant has gone by",
+                        schedule.name
+                    ),
+                    "run.start starts it now",
+                )));
+            }
             allowed!(range(asked, now));
             let organizations = allowed!(self.organizations(&catalogue, &scheduled, false));
             let found: Vec<Moment> = scheduled
@@ -131,7 +141,9 @@ impl Clerk<'_> {
             let mut ids = ground.ids();
             let mut listed = Vec::with_capacity(found.len());
             let mut gathered = ground.store.gather(&Wanted::default()).await?;
+            ground.errand.of(found.len());
             for at in found {
+                ground.errand.step();
                 let open: Vec<&Organization> = organizations
                     .iter()
                     .filter(|organization| !done.contains(&(organization.id.clone(), at)))

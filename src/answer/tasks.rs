@@ -356,6 +356,11 @@ impl Clerk<'_> {
 
 /// Whether so many may be touched at once.
 pub(super) fn several(many: usize, yes: bool, what: &str) -> Result<(), Refused> {
+    let what = if many == 1 {
+        what.trim_end_matches('s')
+    } else {
+        what
+    };
     if many > MOST {
         return Err(Refused::new(
             "too_many",

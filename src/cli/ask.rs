@@ -3,15 +3,17 @@
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, CommandFactory, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::output::{cell, print, print_json, table};
+use super::progress::watched;
 use super::{
-    Failure, Filter, ListCommand, ListVerb, Output, Which, declared, look, preview, rules, serve,
+    Arguments, DeclaredFilter, Failure, Filter, Output, Which, declared, look, preview, rules,
+    serve,
 };
 use crate::answer::answer;
-use crate::declaration::Kind;
+use crate::declaration::{Kind, Origin, RunOnce};
 use crate::ground::Ground;
 use crate::settings::Settings;
 use crate::wire::{Refused, Requested};
@@ -62,7 +64,7 @@ pub struct Start {
 #[derive(Debug, Subcommand)]
 pub enum ScheduleVerb {
     /// Show them
-    List(Filter),
+    List(DeclaredFilter),
     /// Make one, or make it so; tells its next instants
     Apply(declared::ApplyOne),
     /// Remove one; tasks that exist keep what they were made from
@@ -85,9 +87,6 @@ pub enum ScheduleVerb {
     /// Let it fire again, from now on
     Resume {
         schedule: String,
-        /// Why; for the record of whoever asks
-        #[arg(long)]
-        reason: Option<String>,
         /// The organisation whose schedule it is
         #[arg(long, value_name = "ID")]
         organization: Option<String>,
@@ -168,10 +167,7 @@ pub async fn schedule(
 ) -> Result<(), Failure> {
     match verb {
         ScheduleVerb::List(filter) => {
-            let list = ListCommand {
-                verb: ListVerb::List(filter),
-            };
-            look::noun(settings, "schedule", list, output).await
+            look::declared(settings, Kind::Schedule, &filter.into(), output).await
         }
         ScheduleVerb::Apply(one) => declared::apply(settings, Kind::Schedule, one, output).await,
         ScheduleVerb::Delete(one) => declared::delete(settings, Kind::Schedule, one, output).await,
@@ -186,7 +182,6 @@ pub async fn schedule(
         }
         ScheduleVerb::Resume {
             schedule,
-            reason: _,
             organization,
         } => {
             let args = json!({"schedule": schedule});
@@ -200,7 +195,13 @@ pub async fn schedule(
             organization,
         } => {
             let args = json!({"schedule": schedule, "from": from, "to": to, "dry_run": dry_run});
-            ask(settings, "schedule.backfill", organization, args, output).await
+            let ground = rules::ground(settings).await?;
+            serve::ready(&ground).await?;
+            let asked = request("schedule.backfill", None, organization, args);
+            let answered = watched(&ground, said(&ground, &asked)).await?;
+            show(&answered, output);
+            ground.store.close().await;
+            Ok(())
         }
     }
 }
@@ -313,38 +314,80 @@ pub(super) fn request(
 
 /// The answer; a refusal is a no.
 pub(super) async fn said(ground: &Ground, asked: &Requested) -> Result<Value, Failure> {
-    answer(ground, asked, &who()).await?.map_err(refusal)
+    // What is one thing's is not there for another organisation either; of many there would be none.
+    let bound = asked.organization.as_deref();
+    if bound.is_some() && (asked.command.ends_with(".list") || asked.command == "stats") {
+        look::known_organization(&ground.store.declared().await?.1, bound)?;
+    }
+    let answered = answer(ground, asked, &who()).await?;
+    answered.map_err(|refused| refusal(&asked.command, refused))
 }
 
 fn who() -> String {
     std::env::var("USER").unwrap_or_else(|_| "command line".to_owned())
 }
 
-fn refusal(refused: Refused) -> Failure {
-    let help = if refused.help.is_empty() {
-        String::new()
-    } else {
-        format!("\n  help: {}", refused.help)
-    };
-    let text = format!("{}: {}{help}", refused.code, refused.message);
-    if matches!(
-        refused.code.as_str(),
-        "wrong_argument" | "confirmation_needed"
-    ) {
-        Failure::Usage(text)
-    } else {
-        Failure::Found(text)
+/// A refusal in the words of the command line: its flags for the names of arguments, its commands for those of the bus.
+fn refusal(command: &str, mut refused: Refused) -> Failure {
+    refused.message = spoken(command, &refused.message);
+    refused.help = spoken(command, &refused.help);
+    Failure::Refused(refused)
+}
+
+fn spoken(command: &str, text: &str) -> String {
+    let (noun, verb) = command.split_once('.').unwrap_or((command, ""));
+    let words: Vec<String> = [noun, verb]
+        .into_iter()
+        .filter(|word| !word.is_empty())
+        .map(|word| word.replace('_', "-"))
+        .collect();
+    let help = format!("see muster {} --help", words.join(" "));
+    let mut text = text.replace(&format!("see the arguments of {command}"), &help);
+    let root = Arguments::command();
+    let mut found = Some(&root);
+    for word in &words {
+        found = found.and_then(|within| within.find_subcommand(word));
     }
+    for argument in found.into_iter().flat_map(clap::Command::get_arguments) {
+        let id = argument.get_id().as_str();
+        let (names, shown) = match argument.get_long() {
+            Some(long) => (
+                vec![long.replace('-', "_"), format!("{long}s"), id.to_owned()],
+                format!("--{long}"),
+            ),
+            None => (
+                vec![id.to_owned(), id.trim_end_matches('s').to_owned()],
+                format!("<{}>", id.to_uppercase()),
+            ),
+        };
+        for name in names {
+            for end in ["`", ":", "["] {
+                text = text.replace(&format!("args.{name}{end}"), &format!("{shown}{end}"));
+            }
+        }
+    }
+    for name in crate::command::names() {
+        if let Some((noun, verb)) = name.split_once('.') {
+            let said = format!("muster {} {verb}", noun.replace('_', "-"));
+            text = text.replace(&name, &said);
+        }
+    }
+    text.replace("`args.", "`")
 }
 
 /// Asks before much is touched at once; where nobody can be asked, `--yes` has to be said.
 pub(super) async fn said_surely(ground: &Ground, mut asked: Requested) -> Result<Value, Failure> {
-    let refused = match answer(ground, &asked, &who()).await? {
+    let bound = asked.organization.as_deref();
+    if bound.is_some() {
+        look::known_organization(&ground.store.declared().await?.1, bound)?;
+    }
+    let who = who();
+    let refused = match watched(ground, answer(ground, &asked, &who)).await? {
         Ok(answer) => return Ok(answer),
         Err(refused) => refused,
     };
     if refused.code != "confirmation_needed" || !std::io::stdin().is_terminal() {
-        return Err(refusal(refused));
+        return Err(refusal(&asked.command, refused));
     }
     eprint!("{}; go on? [y/N] ", refused.message);
     std::io::stderr().flush()?;
@@ -354,7 +397,7 @@ pub(super) async fn said_surely(ground: &Ground, mut asked: Requested) -> Result
         return Err(Failure::Found("nothing was done".to_owned()));
     }
     asked.args.insert("yes".to_owned(), json!(true));
-    said(ground, &asked).await
+    watched(ground, said(ground, &asked)).await
 }
 
 /// Which ones, as a command has it.
@@ -438,13 +481,14 @@ pub(super) fn show(answer: &Value, output: Output) {
     }
 }
 
-/// Starts what files declare as runs: each once, its name is the id of its request.
+/// Starts what files declare as runs: each once, its name is the id of its request. Where one cannot be started, it is
+/// said where it stands, and which others were not started after it.
 pub async fn start_declared(
     ground: &Ground,
-    runs: &[crate::declaration::RunOnce],
+    runs: &[(Origin, RunOnce)],
 ) -> Result<Vec<Value>, Failure> {
     let mut answers = Vec::new();
-    for run in runs {
+    for (at, (origin, run)) in runs.iter().enumerate() {
         let mut args = json!({"objects": run.objects, "parameters": run.parameters});
         if let Some(schedule) = &run.schedule {
             args["schedule"] = json!(schedule);
@@ -454,7 +498,22 @@ pub async fn start_declared(
         }
         let id = Some(run.name.clone());
         let asked = request("run.start", id, run.organization.clone(), args);
-        answers.push(said(ground, &asked).await?);
+        match said(ground, &asked).await {
+            Ok(answer) => answers.push(answer),
+            Err(Failure::Refused(mut refused)) => {
+                let later: Vec<&str> = runs[at + 1..]
+                    .iter()
+                    .map(|(_, run)| run.name.as_str())
+                    .collect();
+                refused.message = format!("{origin}: run {}: {}", run.name, refused.message);
+                if !later.is_empty() {
+                    refused.message += &format!("; not started after it: {}", later.join(", "));
+                }
+                refused.message += "; everything else in the files is applied";
+                return Err(Failure::Refused(refused));
+            }
+            Err(other) => return Err(other),
+        }
     }
     Ok(answers)
 }

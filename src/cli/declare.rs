@@ -8,12 +8,13 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::output::{print, print_json, shown};
+use super::output::{counted, print, print_json, shown};
+use super::progress::watched;
 use super::{Failure, Output, VariableArguments, rules, serve};
 use crate::answer::store_edits;
 use crate::catalogue::{Ahead, Stored, look_ahead};
-use crate::declaration::{Compiled, Declared, Kind, RunOnce, Variables, read_file};
-use crate::document::Complaint;
+use crate::declaration::{Compiled, Declared, Kind, Origin, RunOnce, Variables, read_file};
+use crate::document::{Complaint, nearest};
 use crate::rules::Rules;
 use crate::settings::{Settings, whole};
 use crate::store::{Applied, Edit};
@@ -50,6 +51,7 @@ pub fn check(
             let variables = Variables::parse(variables).map_err(Failure::Usage)?;
             let (read, wrong) = read(files, &variables, &rules)?;
             complaints.extend(wrong);
+            complaints.extend(read.iter().filter_map(|entry| unworkable(entry, settings)));
             declared = read;
             // What the store holds is not asked here, so a calendar that is missing may be there.
             let ahead = look_ahead(&declared, &[], &rules, crate::moment::Moment::now());
@@ -77,16 +79,16 @@ pub fn check(
             }
             let kinds: Vec<String> = counts
                 .iter()
-                .map(|(kind, many)| counted(*many, kind.word()))
+                .map(|(kind, many)| counted(*many as u64, kind.word()))
                 .collect();
             let found = if complaints.is_empty() {
                 "nothing to complain about".to_owned()
             } else {
-                counted(complaints.len(), "finding")
+                counted(complaints.len() as u64, "finding")
             };
             print(&format!(
                 "settings and {}: {found}{}{}",
-                counted(files.len(), "file"),
+                counted(files.len() as u64, "file"),
                 if kinds.is_empty() { "" } else { "; read " },
                 kinds.join(", ")
             ));
@@ -99,10 +101,51 @@ pub fn check(
     }
 }
 
-/// `1 file`, `2 files`.
-fn counted(many: usize, what: &str) -> String {
-    let what = what.replace('_', " ");
-    format!("{many} {what}{}", if many == 1 { "" } else { "s" })
+/// What no worker will be able to do, as far as the settings know.
+fn unworkable(entry: &Declared, settings: &Settings) -> Option<Complaint> {
+    let Compiled::Plugin(plugin) = &entry.compiled else {
+        return None;
+    };
+    let meant = |near: Vec<&str>| match near.as_slice() {
+        [] => String::new(),
+        near => format!("; did you mean {}?", near.join(" or ")),
+    };
+    let runtimes = settings.work.runtimes.keys().map(String::as_str);
+    let (field, message) = match (&plugin.artefact, &plugin.runtime) {
+        (Some(_), None) => (
+            "artefact",
+            "artefact: a script needs a `runtime` too, or `muster work` cannot run it".to_owned(),
+        ),
+        (Some(_), Some(runtime)) if !settings.work.runtimes.contains_key(runtime) => {
+            let known: Vec<&str> = runtimes.clone().collect();
+            (
+                "runtime",
+                format!(
+                    "runtime: the settings have no `{runtime}` in [work.runtimes], so `muster work` cannot run it (known: {}){}",
+                    known.join(", "),
+                    meant(nearest(runtime, runtimes))
+                ),
+            )
+        }
+        // Types without a table have the defaults; where there are some, another name may be a slip of the pen.
+        _ => {
+            let types = settings.workers.keys().map(String::as_str);
+            let near = nearest(&plugin.worker_type, types);
+            if settings.workers.contains_key(&plugin.worker_type) || near.is_empty() {
+                return None;
+            }
+            (
+                "worker_type",
+                format!(
+                    "worker_type: the settings have no [workers.{}], so it has the defaults{}",
+                    plugin.worker_type,
+                    meant(near)
+                ),
+            )
+        }
+    };
+    let Origin { file, place } = &entry.origin;
+    Some(Complaint::warning(file.as_str(), *place, field, message))
 }
 
 /// Reads files as declarations; a file that cannot be opened is a matter of usage.
@@ -211,7 +254,8 @@ pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result
             if deletes > 0 && !apply.yes {
                 confirm(deletes)?;
             }
-            if store_edits(&ground, &stored, &edits, revision, None).await? == Applied::Stale {
+            let storing = store_edits(&ground, &stored, &edits, revision, None);
+            if watched(&ground, storing).await? == Applied::Stale {
                 eprintln!("the declarations changed meanwhile; comparing again");
                 continue;
             }
@@ -261,25 +305,33 @@ pub async fn declare(
 }
 
 /// Runs are started once, after everything else is declared.
-fn apart(declared: Vec<Declared>) -> (Vec<RunOnce>, Vec<Declared>) {
+fn apart(declared: Vec<Declared>) -> (Vec<(Origin, RunOnce)>, Vec<Declared>) {
     let mut runs = Vec::new();
     let mut rest = Vec::new();
     for entry in declared {
         match entry.compiled {
-            Compiled::Run(run) => runs.push(*run),
+            Compiled::Run(run) => runs.push((entry.origin, *run)),
             _ => rest.push(entry),
         }
     }
     (runs, rest)
 }
 
+fn entries(many: usize) -> String {
+    match many {
+        1 => "1 entry".to_owned(),
+        many => format!("{many} entries"),
+    }
+}
+
 fn confirm(deletes: usize) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::Usage(format!(
-            "{deletes} entries would be deleted; say --yes to do it"
+            "{} would be deleted; say --yes to do it",
+            entries(deletes)
         )));
     }
-    eprint!("delete {deletes} entries? [y/N] ");
+    eprint!("delete {}? [y/N] ", entries(deletes));
     std::io::stderr().flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;

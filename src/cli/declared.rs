@@ -6,9 +6,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use super::ask::ask;
-use super::{Failure, Filter, ListCommand, ListVerb, Output, declare, look};
-use crate::declaration::Kind;
-use crate::document::Document;
+use super::{DeclaredFilter, Failure, Output, declare, look, rules};
+use crate::declaration::{Kind, read_alone};
+use crate::document::{Complaint, Document};
 use crate::settings::Settings;
 
 #[derive(Debug, Args)]
@@ -53,7 +53,7 @@ pub struct Switch {
 #[derive(Debug, Subcommand)]
 pub enum OrganizationVerb {
     /// Show them
-    List(Filter),
+    List(DeclaredFilter),
     /// Make one, or make it so
     Apply(ApplyOne),
 }
@@ -61,7 +61,7 @@ pub enum OrganizationVerb {
 #[derive(Debug, Subcommand)]
 pub enum PluginVerb {
     /// Show them
-    List(Filter),
+    List(DeclaredFilter),
     /// Make one, or make it so
     Apply(ApplyOne),
     /// Remove one; tasks that wait for it are withdrawn
@@ -75,7 +75,7 @@ pub enum PluginVerb {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Show them
-    List(Filter),
+    List(DeclaredFilter),
     /// Make one, or make it so
     Apply(ApplyOne),
     /// Remove one
@@ -121,13 +121,10 @@ pub async fn run(
 async fn list(
     settings: &Settings,
     kind: Kind,
-    filter: Filter,
+    filter: DeclaredFilter,
     output: Output,
 ) -> Result<(), Failure> {
-    let list = ListCommand {
-        verb: ListVerb::List(filter),
-    };
-    look::noun(settings, kind.word(), list, output).await
+    look::declared(settings, kind, &filter.into(), output).await
 }
 
 pub async fn apply(
@@ -136,7 +133,7 @@ pub async fn apply(
     one: ApplyOne,
     output: Output,
 ) -> Result<(), Failure> {
-    let mut args = entry(&one.file, kind)?;
+    let mut args = entry(settings, &one.file, kind, one.organization.as_deref())?;
     if let Some(expected) = one.expected_revision {
         args.insert("expected_revision".to_owned(), json!(expected));
     }
@@ -174,7 +171,12 @@ pub async fn delete(
 }
 
 /// The one entry that a file holds, of this kind.
-fn entry(file: &Path, kind: Kind) -> Result<Map<String, Value>, Failure> {
+fn entry(
+    settings: &Settings,
+    file: &Path,
+    kind: Kind,
+    organization: Option<&str>,
+) -> Result<Map<String, Value>, Failure> {
     let name = file.display().to_string();
     let bytes = declare::bytes_of(file)?;
     let document =
@@ -188,6 +190,18 @@ fn entry(file: &Path, kind: Kind) -> Result<Map<String, Value>, Failure> {
         }
     }
     let many = entries.len();
+    if let [Value::Object(only)] = entries.as_slice()
+        && only
+            .get("kind")
+            .is_none_or(|said| *said == json!(kind.word()))
+    {
+        // Read here too, where it is known on which line something stands.
+        let rules = rules::rules(settings).map_err(|wrong| Failure::of_complaints(&wrong))?;
+        let wrong = read_alone(&document, kind, organization, &rules);
+        if wrong.iter().any(Complaint::is_error) {
+            return Err(Failure::of_complaints(&wrong));
+        }
+    }
     let mut entry = match (entries.pop(), many) {
         (Some(Value::Object(entry)), 1) => entry,
         _ => {
@@ -198,7 +212,9 @@ fn entry(file: &Path, kind: Kind) -> Result<Map<String, Value>, Failure> {
     };
     match entry.remove("kind") {
         Some(said) if said != json!(kind.word()) => Err(Failure::Usage(format!(
-            "{name}: its kind is {said}, and {} is asked for",
+            "{name}: its kind is {}, and {} is asked for",
+            said.as_str()
+                .map_or_else(|| said.to_string(), str::to_owned),
             kind.word()
         ))),
         _ => Ok(entry),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 use serde_json::{Map, Value, json};
 
-use super::output::{print, print_json};
+use super::output::{counted, print, print_json};
 use super::{Failure, Output, ask, declare, rules, serve};
 use crate::answer::explained_as;
 use crate::intake::{self, Incoming};
@@ -345,18 +345,16 @@ fn as_text(told: &Value) {
             print(&indent(text(plugin, "query"), 8));
         }
     }
+    let made = told["tasks"].as_u64().unwrap_or(0);
+    let made = format!("{} would be made", counted(made, "task"));
     let looked = &told["matching"];
     if looked.is_null() {
-        print(&format!("\n{} tasks would be made.", told["tasks"]));
+        print(&format!("\n{made}."));
         return;
     }
     print(&format!(
-        "\n{} tasks would be made. Of {} schedules, {} were candidates, {} of which were checked further; {} matched",
-        told["tasks"],
-        looked["schedules"],
-        looked["candidates"],
-        looked["checks"],
-        looked["matches"]
+        "\n{made}. Of {} schedules, {} were candidates, {} of which were checked further; {} matched",
+        looked["schedules"], looked["candidates"], looked["checks"], looked["matches"]
     ));
 }
 

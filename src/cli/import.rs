@@ -1,15 +1,16 @@
 //! `muster import`: inventory in bulk, from JSON Lines.
 
-use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::output::{print, print_json, shown};
+use super::output::{counted, print, print_json, shown};
+use super::progress::Progress;
 use super::{Failure, Output, rules};
 use crate::ground::Ground;
 use crate::intake::{Imported, import};
@@ -94,7 +95,7 @@ pub async fn run(settings: &Settings, what: &Import, output: Output) -> Result<(
         sum.organizations += imported.organizations;
         sum.withdrawn += imported.withdrawn;
         complaints.into_iter().for_each(|it| wrong.add(it));
-        progress.at(sum.changed + sum.unchanged);
+        progress.at(sum.changed + sum.unchanged, "objects");
     }
     let read = reader
         .await
@@ -120,12 +121,13 @@ pub async fn run(settings: &Settings, what: &Import, output: Output) -> Result<(
             #[allow(clippy::cast_precision_loss)] // a rate for people
             let rate = many as f64 / took.max(0.001);
             print(&format!(
-                "{many} objects in {took:.1} s ({rate:.0}/s): {} new or different, {} as they were{}{}{}",
+                "{} in {took:.1} s ({rate:.0}/s): {} new or different, {} as they were{}{}{}",
+                counted(many, "object"),
                 sum.changed,
                 sum.unchanged,
-                some(sum.organizations, "new organisations"),
-                some(sum.withdrawn, "waiting tasks withdrawn"),
-                some(wrong.many, "lines left out"),
+                some(sum.organizations, "new organisation", ""),
+                some(sum.withdrawn, "waiting task", " withdrawn"),
+                some(wrong.many, "line", " left out"),
             ));
         }
     }
@@ -142,11 +144,11 @@ pub async fn run(settings: &Settings, what: &Import, output: Output) -> Result<(
     Ok(())
 }
 
-fn some(many: u64, what: &str) -> String {
+fn some(many: u64, what: &str, became: &str) -> String {
     if many == 0 {
         String::new()
     } else {
-        format!(", {many} {what}")
+        format!(", {}{became}", counted(many, what))
     }
 }
 
@@ -276,46 +278,6 @@ impl Wrong {
             self.told.push(complaint);
         } else if self.told.len() == TOLD {
             self.told.push("and more; they are counted".to_owned());
-        }
-    }
-}
-
-/// How far it is: a line that is written over on a terminal, and a plain one now and then elsewhere.
-struct Progress {
-    begun: Instant,
-    told: Instant,
-    terminal: bool,
-}
-
-impl Progress {
-    fn new() -> Progress {
-        Progress {
-            begun: Instant::now(),
-            told: Instant::now(),
-            terminal: std::io::stderr().is_terminal(),
-        }
-    }
-
-    fn at(&mut self, many: u64) {
-        let pause = Duration::from_millis(if self.terminal { 200 } else { 10_000 });
-        if self.told.elapsed() < pause {
-            return;
-        }
-        self.told = Instant::now();
-        #[allow(clippy::cast_precision_loss)] // a rate for people
-        let rate = many as f64 / self.begun.elapsed().as_secs_f64();
-        let (start, end) = if self.terminal {
-            ("\r", "\x1b[K")
-        } else {
-            ("", "\n")
-        };
-        eprint!("{start}{many} objects, {rate:.0}/s{end}");
-        let _ = std::io::stderr().flush();
-    }
-
-    fn end(&self) {
-        if self.terminal {
-            eprint!("\r\x1b[K");
         }
     }
 }

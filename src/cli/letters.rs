@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::ask::{request, said, said_surely};
-use super::output::{print, print_json};
+use super::output::{counted, print, print_json};
 use super::{Failure, Filter, Output, Sure, look, rules, serve};
 use crate::settings::Settings;
 
@@ -113,8 +113,8 @@ fn show(letter: &Value) {
         }
     }
     print(&format!(
-        "seen         {} times, first {}, last {}",
-        letter["count"],
+        "seen         {}, first {}, last {}",
+        counted(letter["count"].as_u64().unwrap_or(1), "time"),
         text("first_seen"),
         text("last_seen")
     ));
@@ -134,10 +134,10 @@ fn redriven(answered: &Value) {
         let id = result["id"].as_str().unwrap_or_default();
         if result["ok"] == json!(true) {
             let tasks = match &result["tasks"] {
-                Value::Array(made) => made.len().to_string(),
-                counted => counted.to_string(),
+                Value::Array(made) => made.len() as u64,
+                many => many.as_u64().unwrap_or(0),
             };
-            print(&format!("{id}  handled, {tasks} tasks made"));
+            print(&format!("{id}  handled, {} made", counted(tasks, "task")));
         } else {
             let message = result["message"].as_str().unwrap_or_default();
             print(&format!("{id}  still dead: {message}"));

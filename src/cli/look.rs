@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::output::{listing, print, print_json, table};
-use super::{Failure, Filter, ListCommand, ListVerb, Output, rules};
-use crate::answer::{self, Shown, declared_rows};
+use super::{Failure, Filter, Output, rules};
+use crate::answer::{self, Shown, declared_rows, no_organization};
+use crate::catalogue::Stored;
 use crate::command::{self, Listing, Rows};
 use crate::declaration::Kind;
 use crate::moment::{Moment, Span};
@@ -19,28 +20,6 @@ use crate::task::TaskState;
 const SILENT: Span = Span::seconds(30);
 /// How long health waits for a server.
 const WITHIN: Duration = Duration::from_secs(3);
-
-pub async fn noun(
-    settings: &Settings,
-    noun: &str,
-    command: ListCommand,
-    output: Output,
-) -> Result<(), Failure> {
-    let ListVerb::List(filter) = command.verb;
-    if Kind::parse(noun).is_some() {
-        no_query(noun, &filter)?;
-    }
-    if let (Some(kind), Some(state)) = (Kind::parse(noun), &filter.state) {
-        return Err(Failure::Usage(format!(
-            "--state {state}: {}s are declared, and have no state",
-            kind.word().replace('_', " ")
-        )));
-    }
-    match Kind::parse(noun).filter(|kind| *kind != Kind::Run) {
-        Some(kind) => declared(settings, kind, &filter, output).await,
-        None => list(settings, noun, &filter, output).await,
-    }
-}
 
 pub async fn list(
     settings: &Settings,
@@ -59,6 +38,9 @@ pub async fn list(
     let ground = rules::ground(settings).await?;
     ground.store.migrate().await?;
     let organization = filter.organization.as_deref();
+    if organization.is_some() {
+        known_organization(&ground.store.declared().await?.1, organization)?;
+    }
     let shown = match &listing {
         Some(listing) => {
             answer::rows(&ground.store, listing, organization, ground.clock.now()).await?
@@ -121,6 +103,25 @@ fn asked_of(rows: Rows, filter: &Filter) -> Result<Listing, Failure> {
     })
 }
 
+/// An organisation that nobody knows has nothing, and is rather a slip of the pen.
+pub fn known_organization(stored: &[Stored], organization: Option<&str>) -> Result<(), Failure> {
+    let Some(organization) = organization else {
+        return Ok(());
+    };
+    let known: Vec<&str> = stored
+        .iter()
+        .filter(|entry| entry.kind == Kind::Organization)
+        .map(|entry| entry.name.as_str())
+        .collect();
+    if known.contains(&organization) {
+        return Ok(());
+    }
+    Err(Failure::Refused(no_organization(
+        organization,
+        known.into_iter(),
+    )))
+}
+
 fn no_query(noun: &str, filter: &Filter) -> Result<(), Failure> {
     let asked = [
         ("--where", filter.condition.is_some()),
@@ -160,15 +161,23 @@ pub(super) fn show(columns: &[String], rows: &[Map<String, Value>], output: Outp
     }
 }
 
-async fn declared(
+pub async fn declared(
     settings: &Settings,
     kind: Kind,
     filter: &Filter,
     output: Output,
 ) -> Result<(), Failure> {
+    no_query(kind.word(), filter)?;
+    if let Some(state) = &filter.state {
+        return Err(Failure::Usage(format!(
+            "--state {state}: {}s are declared, and have no state",
+            kind.word().replace('_', " ")
+        )));
+    }
     let ground = rules::ground(settings).await?;
     ground.store.migrate().await?;
     let (_, stored) = ground.store.declared().await?;
+    known_organization(&stored, filter.organization.as_deref())?;
     let pauses = ground.store.pauses().await?;
     let columns: &[&str] = match kind {
         Kind::Organization => &["id", "name", "indemnified", "enabled", "weight"],
@@ -271,9 +280,7 @@ async fn store(settings: &Settings) -> Finding {
     };
     let ground = match rules::ground(settings).await {
         Ok(ground) => ground,
-        Err(Failure::Found(text) | Failure::Usage(text) | Failure::Reach(text)) => {
-            return finding(false, false, text);
-        }
+        Err(failure) => return finding(false, false, failure.text()),
     };
     match tokio::time::timeout(WITHIN, ground.store.migrated()).await {
         Err(_) => finding(

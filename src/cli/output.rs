@@ -21,6 +21,12 @@ pub fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     table.to_string()
 }
 
+/// `1 file`, `2 files`.
+pub fn counted(many: u64, what: &str) -> String {
+    let what = what.replace('_', " ");
+    format!("{many} {what}{}", if many == 1 { "" } else { "s" })
+}
+
 /// What a value looks like in a cell.
 pub fn cell(value: &Value) -> String {
     let text = match value {

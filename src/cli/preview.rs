@@ -8,11 +8,12 @@ use serde_json::Value;
 
 use super::output::{print, print_json, table};
 use super::{Failure, Output, VariableArguments, declare, rules};
-use crate::answer::preview;
+use crate::answer::{no_organization, preview};
 use crate::catalogue::{Catalogue, Stored, instants};
 use crate::declaration::{Declared, Variables};
-use crate::document::Complaint;
+use crate::document::{Complaint, nearest};
 use crate::moment::Moment;
+use crate::schedule::OF_PLUGIN;
 use crate::settings::Settings;
 use crate::trigger::Scheduled;
 
@@ -112,7 +113,14 @@ async fn declared(settings: &Settings, preview: &Preview) -> Result<Vec<Arc<Sche
     let ground = rules::ground(settings).await?;
     ground.store.migrate().await?;
     let catalogue = ground.load_catalogue().await?;
+    let pauses = ground.store.pauses().await?;
     ground.store.close().await;
+    if let Some(organization) = &preview.organization
+        && !catalogue.organizations.contains_key(organization)
+    {
+        let known = catalogue.organizations.keys().map(String::as_str);
+        return Err(Failure::Refused(no_organization(organization, known)));
+    }
     let name = preview.schedule.as_str();
     let named: Vec<&Arc<Scheduled>> = catalogue
         .schedules
@@ -130,15 +138,20 @@ async fn declared(settings: &Settings, preview: &Preview) -> Result<Vec<Arc<Sche
             .iter()
             .map(|scheduled| scheduled.schedule.name.as_str());
         let broken = catalogue.broken.iter().map(ToString::to_string);
-        let mut told = vec![format!("there is no schedule `{name}`")];
-        match crate::document::nearest(name, names).as_slice() {
+        if let Some(plugin) = name.strip_prefix(OF_PLUGIN) {
+            return Err(of_no_plugin(&catalogue, plugin));
+        }
+        let whose = preview.organization.as_ref();
+        let whose = whose.map_or(String::new(), |id| format!(" of {id}"));
+        let mut told = vec![format!("there is no schedule `{name}`{whose}")];
+        match nearest(name, names).as_slice() {
             [] => told.push(
                 "`muster schedule list` shows them, and a file can be named instead".to_owned(),
             ),
             near => told.push(format!("did you mean {}?", near.join(" or "))),
         }
         told.extend(broken);
-        return Err(Failure::Usage(told.join("\n")));
+        return Err(Failure::Found(told.join("\n")));
     }
     let timed: Vec<Arc<Scheduled>> = named
         .into_iter()
@@ -150,7 +163,33 @@ async fn declared(settings: &Settings, preview: &Preview) -> Result<Vec<Arc<Sche
             "the clock does not start `{name}`: it has no `recurrences`"
         )));
     }
+    for scheduled in &timed {
+        if let Some(pause) = pauses.get(&scheduled.schedule.id) {
+            eprintln!(
+                "note: `{}` is paused ({}), so none of these runs until it is resumed",
+                scheduled.schedule.name, pause.reason
+            );
+        }
+    }
     Ok(timed)
+}
+
+/// Why a plugin brings no schedule along.
+fn of_no_plugin(catalogue: &Catalogue, plugin: &str) -> Failure {
+    if catalogue.plugins.contains_key(plugin) {
+        return Failure::Found(format!(
+            "the clock does not start the plugin `{plugin}` by itself: it has no `recurrences`"
+        ));
+    }
+    let near = nearest(plugin, catalogue.plugins.keys().map(String::as_str));
+    let meant = match near.as_slice() {
+        [] => "`muster plugin list` shows them".to_owned(),
+        near => format!(
+            "did you mean {OF_PLUGIN}{}?",
+            near.join(&format!(" or {OF_PLUGIN}"))
+        ),
+    };
+    Failure::Found(format!("there is no plugin `{plugin}`; {meant}"))
 }
 
 fn show(scheduled: &Scheduled, after: Moment, many: usize) {
@@ -159,7 +198,7 @@ fn show(scheduled: &Scheduled, after: Moment, many: usize) {
         .organization
         .as_ref()
         .map_or(String::new(), |organization| format!(" of {organization}"));
-    let asleep = if schedule.awake() {
+    let asleep = if schedule.awake() || schedule.paused {
         ""
     } else {
         "; it is switched off, so none of these runs"

@@ -336,7 +336,8 @@ impl Asked {
                     print(&listing(&columns, &shown));
                 }
                 print(&format!(
-                    "{total} match; {looked} were looked at, in {seconds:.3} s"
+                    "{total} {}; {looked} looked at, in {seconds:.3} s",
+                    if total == 1 { "matches" } else { "match" }
                 ));
                 if costly > 0 {
                     print(&format!("{costly} were too costly to judge"));

@@ -1,5 +1,6 @@
 //! `muster test`: rules tested like code, by cases that stand beside them.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::output::{print, print_json, shown};
 use super::{Failure, Output, VariableArguments, declare, rules};
-use crate::declaration::Variables;
-use crate::document::Complaint;
+use crate::declaration::{Declared, Kind, Variables};
+use crate::document::{Complaint, nearest};
 use crate::rehearsal::{
     Case, Difference, Left, Made, Outcome, Refused, Wanted, compare, play, read_cases,
 };
@@ -53,6 +54,9 @@ pub fn test(settings: &Settings, test: &Test, output: Output) -> Result<(), Fail
         let (read, wrong) = read_cases(&name, &declare::bytes_of(file)?, &variables, &rules);
         complaints.extend(wrong);
         cases.extend(read.into_iter().map(|case| (name.clone(), case)));
+    }
+    for (file, case) in &cases {
+        complaints.extend(unknown_plugins(file, case, &declared));
     }
     for complaint in &complaints {
         eprintln!("{}", shown(&complaint.to_string(), true));
@@ -99,6 +103,32 @@ pub fn test(settings: &Settings, test: &Test, output: Output) -> Result<(), Fail
         return Err(Failure::Found(String::new()));
     }
     Ok(())
+}
+
+/// Plugins that a case names and these files do not declare: it could not come true, or would for a wrong reason.
+fn unknown_plugins(file: &str, case: &Case, declared: &[Declared]) -> Vec<Complaint> {
+    let plugins = declared.iter().filter(|entry| entry.kind == Kind::Plugin);
+    let known: BTreeSet<&str> = plugins.map(|entry| entry.name.as_str()).collect();
+    let before = case.open.iter().chain(&case.ended).map(|past| &past.plugin);
+    let wanted = case.tasks.iter().map(|wanted| &wanted.plugin);
+    let refused = case.refused.iter().map(|refused| &refused.plugin);
+    let named: BTreeSet<&String> = before.chain(wanted).chain(refused).collect();
+    let unknown = named
+        .into_iter()
+        .filter(|name| !known.contains(name.as_str()));
+    unknown
+        .map(|name| {
+            let meant = match nearest(name, known.iter().copied()).as_slice() {
+                [] => String::new(),
+                near => format!("; did you mean {}?", near.join(" or ")),
+            };
+            let message = format!(
+                "{}: these files declare no plugin `{name}`{meant}",
+                case.name
+            );
+            Complaint::error(file, case.place, "plugin", message)
+        })
+        .collect()
 }
 
 fn tell(played: &Played) {

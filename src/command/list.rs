@@ -309,8 +309,10 @@ pub fn position(text: &str) -> Result<String, String> {
     if known && number.parse::<u32>().is_ok() {
         return Ok(text.to_owned());
     }
+    let shown: String = text.chars().take(60).collect();
+    let cut = if shown.len() < text.len() { "…" } else { "" };
     Err(format!(
-        "`{text}` is no place in a list; give `next` of the page before, or the id of a row"
+        "`{shown}{cut}` is no place in a list; give `next` of the page before, or the id of a row"
     ))
 }
 

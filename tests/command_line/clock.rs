@@ -48,7 +48,7 @@ fn a_preview_shows_the_next_instants_of_a_declared_schedule_in_its_zone_and_in_u
     assert_eq!(told[0]["instants"][0]["utc"], "2026-12-28T03:00:00Z");
     assert_eq!(told[0]["instants"][0]["local"], "2026-12-28T03:00:00+00:00");
     let (code, _, err) = preview(&["nightli"]);
-    assert_eq!(code, 2);
+    assert_eq!(code, 1);
     assert!(err.contains("did you mean nightly"), "{err}");
     let (code, _, err) = preview(&["events"]);
     assert_eq!(code, 1);
