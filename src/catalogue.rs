@@ -25,7 +25,9 @@ use crate::trigger::{Roll, Scheduled, Schedules};
 
 pub use ahead::{Ahead, instants, look_ahead};
 pub use edition::{Changed, Edition};
-pub use known::{Asked, Found, Keys, Known, Missing, Past, Pointer, key_of, keys_in, versions};
+pub use known::{
+    Asked, Found, Keys, Known, Maker, Missing, Past, Pointer, key_of, keys_in, versions,
+};
 
 /// A declaration as the store keeps it.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,6 +7,7 @@ mod asked;
 mod beyond;
 mod chained;
 mod clock;
+mod joined;
 mod page;
 mod seen;
 mod touched;
@@ -18,16 +19,19 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::catalogue::{Catalogue, Known, Missing};
+use crate::catalogue::{Catalogue, Keys, Known, Missing};
 use crate::moment::{Moment, Span};
 use crate::object::{FILE, Object, ObjectKey, Operation, Told, merge};
 use crate::plugin::Plugin;
-use crate::policy::LevelGate;
+use crate::policy::{Envelope, LevelGate};
 use crate::query::{Facts, Fields, Query};
 use crate::rank::{Ranked, rank};
 use crate::run::{Cause, Gap, Occasion, Reason, RunDraft, Turn};
 use crate::schedule::{CompleteWhen, Input, Missed, Organization, timeouts};
-use crate::task::{Ids, InputDraft, TaskDraft, TaskState, digest, stable_number, unique_key};
+use crate::task::{
+    Ids, InputDraft, TaskDraft, TaskState, digest, digest_of_all, key_of_all, stable_number,
+    unique_key,
+};
 use crate::trigger::Scheduled;
 use crate::trigger::{Room, Tally, Untouched};
 
@@ -59,6 +63,13 @@ pub struct World {
 }
 
 impl World {
+    /// The keys of one organisation's objects that are known here, and so as they are by now.
+    pub fn keys_of(&self, organization: &str) -> Keys {
+        let here = self.objects.keys();
+        let here = here.filter(|key| key.organization == organization);
+        here.map(|key| key.primary_key.clone()).collect()
+    }
+
     /// What a decision asked and did not know; it is to be fetched and decided again.
     pub fn missing(&self) -> Vec<(String, Missing)> {
         let mut missing: Vec<(String, Missing)> = self
@@ -272,12 +283,7 @@ pub fn change(
             merged.operations.contains(&Operation::Deleted),
         );
     }
-    let spoiled = subject.object_type == FILE
-        && subject
-            .mime_types()
-            .iter()
-            .any(|mime| mime.starts_with("error/"));
-    if merged.operations.is_empty() || spoiled {
+    if merged.operations.is_empty() || subject.failed() {
         desk.plan.unchanged += u64::from(merged.operations.is_empty());
         return Ok(merged.operations);
     }
@@ -345,6 +351,10 @@ fn open_run(
         scheduled_for: nominal,
         created_at: desk.now,
         with_descendants: scheduled.schedule.complete_when == CompleteWhen::Descendants,
+        occasion: Occasion {
+            joined: !scheduled.schedule.join.is_empty(),
+            ..Occasion::default()
+        },
         ..RunDraft::default()
     }
 }
@@ -358,7 +368,7 @@ fn count_refusal(desk: &mut Desk<'_>, run: &mut RunDraft, reason: Reason) {
     }
 }
 
-/// Takes every plugin that the schedule selects through the gates, and makes its task.
+/// Takes every plugin that the schedule selects through the gates, and makes its task on all of the inputs.
 #[allow(clippy::too_many_arguments)] // the parties to one decision
 fn consider(
     desk: &mut Desk<'_>,
@@ -366,7 +376,7 @@ fn consider(
     scheduled: &Scheduled,
     organization: &Organization,
     run: &mut RunDraft,
-    input: Option<&Object>,
+    inputs: &[&Object],
     operations: &[Operation],
     considered: &mut Vec<(String, Result<String, Refusal>)>,
 ) {
@@ -379,7 +389,7 @@ fn consider(
             organization,
             run,
             plugin,
-            input,
+            inputs,
             operations,
         );
         if explaining {
@@ -397,13 +407,19 @@ fn consider_one(
     organization: &Organization,
     run: &mut RunDraft,
     plugin: &Arc<Plugin>,
-    input: Option<&Object>,
+    inputs: &[&Object],
     operations: &[Operation],
 ) -> Result<String, Refusal> {
-    let outcome = takes(desk.catalogue, plugin, organization, input)
+    let catalogue = desk.catalogue;
+    let each = |gate: &dyn Fn(Option<&Object>) -> Result<(), Refusal>| match inputs {
+        [] => gate(None),
+        inputs => inputs.iter().try_for_each(|input| gate(Some(input))),
+    };
+    let outcome = each(&|input| takes(catalogue, plugin, organization, input))
+        .and_then(|()| takes_together(catalogue, plugin, inputs))
         .and_then(|()| recurs(plugin, scheduled, run.cause))
-        .and_then(|()| permits(desk.catalogue, plugin, organization, input, operations))
-        .and_then(|()| claim(desk, world, scheduled, run, plugin, input));
+        .and_then(|()| each(&|input| permits(catalogue, plugin, organization, input, operations)))
+        .and_then(|()| claim(desk, world, scheduled, run, plugin, inputs));
     if let Err(refusal) = &outcome {
         count_refusal(desk, run, refusal.reason);
     }
@@ -414,6 +430,24 @@ fn refuse<T>(reason: Reason, detail: impl FnOnce() -> String) -> Result<T, Refus
     Err(Refusal {
         reason,
         detail: detail(),
+    })
+}
+
+/// OpenKAT's envelope has a place for one input.
+fn takes_together(
+    catalogue: &Catalogue,
+    plugin: &Plugin,
+    inputs: &[&Object],
+) -> Result<(), Refusal> {
+    let one = catalogue.rules.worker(&plugin.worker_type).format == Envelope::Openkat;
+    if inputs.len() < 2 || !one {
+        return Ok(());
+    }
+    refuse(Reason::TypeNotTaken, || {
+        format!(
+            "workers.{} has format openkat, whose tasks have one input each",
+            plugin.worker_type
+        )
     })
 }
 
@@ -560,14 +594,14 @@ fn level_gate(
     }
 }
 
-/// Unique keys, what was suppressed, grace; then the task.
+/// Unique keys, what was suppressed, grace; then the task. Several inputs belong together, under one key.
 fn claim(
     desk: &mut Desk<'_>,
     world: &mut World,
     scheduled: &Scheduled,
     run: &mut RunDraft,
     plugin: &Arc<Plugin>,
-    input: Option<&Object>,
+    inputs: &[&Object],
 ) -> Result<String, Refusal> {
     let catalogue = desk.catalogue;
     let schedule = &scheduled.schedule;
@@ -576,7 +610,7 @@ fn claim(
     let unique = unique_key(
         &organization,
         &plugin.plugin_id,
-        input.map(|object| object.key.primary_key.as_str()),
+        key_of_all(inputs.iter().map(|input| input.key.primary_key.as_str())).as_deref(),
         // What makes two tasks the same are the parameters of the request; a schedule's own are not that.
         &run.asked.parameters,
         allow.then_some(run.id.as_str()),
@@ -586,9 +620,12 @@ fn claim(
         1 => 2,
         _ => 3,
     });
-    let slot = ObjectKey {
-        organization: organization.clone(),
-        primary_key: input.map_or(String::new(), |object| object.key.primary_key.clone()),
+    let slots: Vec<ObjectKey> = match inputs {
+        [] => vec![ObjectKey {
+            organization: organization.clone(),
+            primary_key: String::new(),
+        }],
+        inputs => inputs.iter().map(|input| input.key.clone()).collect(),
     };
     // A person passes what a worker said and the grace; what goes in a line passes the grace.
     let manual = run.cause == Cause::Manual;
@@ -603,8 +640,13 @@ fn claim(
             Some(until) => format!("until {until}"),
         });
     }
-    let open = world.open.entry(slot).or_default();
-    if let Some(winner) = open.iter_mut().find(|open| open.unique_key == unique) {
+    let held = slots.iter().find(|slot| {
+        let open = world.open.get(*slot);
+        open.is_some_and(|open| open.iter().any(|open| open.unique_key == unique))
+    });
+    let open = held.and_then(|slot| world.open.get_mut(slot));
+    let mut open = open.into_iter().flatten();
+    if let Some(winner) = open.find(|open| open.unique_key == unique) {
         if manual && winner.queued && winner.run_id != run.id {
             desk.plan.adopted.push(Adoption {
                 task_id: winner.task_id.clone(),
@@ -626,12 +668,13 @@ fn claim(
             format!("task {} is open", winner.task_id)
         });
     }
-    let seen = input.map_or(String::new(), |object| {
-        digest(
-            &object.attributes,
-            catalogue.rules.ignored(&object.object_type),
+    let seen = digest_of_all(inputs.iter().map(|input| {
+        let ignored = catalogue.rules.ignored(&input.object_type);
+        (
+            input.key.primary_key.as_str(),
+            digest(&input.attributes, ignored),
         )
-    });
+    }));
     let grace = grace(catalogue, scheduled, plugin, run.cause);
     if let Some(ended) = world.ended.get(&unique)
         && !by_hand
@@ -644,16 +687,18 @@ fn claim(
         });
     }
     let id = desk.ids.next(desk.now);
-    open.push(OpenInput {
-        unique_key: unique.clone(),
-        task_id: id.clone(),
-        plugin_id: plugin.plugin_id.clone(),
-        run_id: run.id.clone(),
-        running: false,
-        // What this plan makes cannot be adopted before it is stored.
-        queued: false,
-        priority,
-    });
+    for slot in slots {
+        world.open.entry(slot).or_default().push(OpenInput {
+            unique_key: unique.clone(),
+            task_id: id.clone(),
+            plugin_id: plugin.plugin_id.clone(),
+            run_id: run.id.clone(),
+            running: false,
+            // What this plan makes cannot be adopted before it is stored.
+            queued: false,
+            priority,
+        });
+    }
     run.total += 1;
     let mut parameters = schedule.parameters.clone();
     parameters.extend(run.asked.parameters.clone());
@@ -668,7 +713,7 @@ fn claim(
         created_at: desk.now,
         grace_ended: ended.map(|ended| ended.at.plus(grace)),
         expires_at,
-        scan_level: input.and_then(|object| object.level),
+        scan_level: inputs.first().and_then(|object| object.level),
     };
     let rank = rank(catalogue.rules.worker(&plugin.worker_type).rank, &ranked);
     desk.plan.tasks.push(TaskDraft {
@@ -683,14 +728,14 @@ fn claim(
         created_at: desk.now,
         not_before: spread(scheduled, run, &unique),
         scheduled_for: run.scheduled_for,
-        inputs: input
+        inputs: inputs
+            .iter()
             .map(|object| InputDraft {
                 object_type: object.object_type.clone(),
                 primary_key: object.key.primary_key.clone(),
                 unique_key: unique.clone(),
-                digest: seen,
+                digest: seen.clone(),
             })
-            .into_iter()
             .collect(),
         unique_key: unique,
         graced: !allow,
@@ -736,6 +781,7 @@ fn withdraw(desk: &mut Desk<'_>, world: &mut World, object: &Object, gone: bool)
     };
     let catalogue = desk.catalogue;
     let plan = &mut *desk.plan;
+    let mut lost: Vec<String> = Vec::new();
     open.retain(|entry| {
         let keeps = entry.running
             || (!gone
@@ -756,6 +802,7 @@ fn withdraw(desk: &mut Desk<'_>, world: &mut World, object: &Object, gone: bool)
             } else {
                 "level_lowered"
             };
+            lost.push(entry.unique_key.clone());
             match plan
                 .tasks
                 .iter_mut()
@@ -772,6 +819,12 @@ fn withdraw(desk: &mut Desk<'_>, world: &mut World, object: &Object, gone: bool)
         }
         keeps
     });
+    // Files that were joined go together: the others wait for nothing now.
+    if object.object_type == FILE && !lost.is_empty() {
+        for open in world.open.values_mut() {
+            open.retain(|entry| !lost.contains(&entry.unique_key));
+        }
+    }
 }
 
 /// What a query over the inventory may know of an object, for a run and what set it off.

@@ -19,7 +19,9 @@ use crate::schedule::{ObjectSet, Organization, Schedule};
 mod nouns;
 mod variables;
 
-pub use nouns::{COMPLETE_WHEN, LONGEST as LONGEST_NAME, MANUAL_SUPERSEDES, MISSED, OVERLAP, PER};
+pub use nouns::{
+    COMPLETE_WHEN, LONGEST as LONGEST_NAME, MANUAL_SUPERSEDES, MISSED, MOST_JOINED, OVERLAP, PER,
+};
 pub use variables::Variables;
 
 /// The nouns that can be declared.

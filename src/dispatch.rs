@@ -341,6 +341,10 @@ fn look_again(catalogue: &Catalogue, task: &mut Claimed) -> Vec<String> {
         }
         passes
     });
+    // Without one of them the others are no join.
+    if !refused.is_empty() && task.occasion.get("joined").is_some() {
+        refused.extend(task.inputs.drain(..).map(|input| input.primary_key));
+    }
     refused
 }
 

@@ -117,6 +117,56 @@ impl Object {
     }
 }
 
+/// What a file was made of and by which plugin, and where it stands among others that were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Made<'a> {
+    /// The key of the object that its plugin ran on.
+    pub of: &'a str,
+    pub by: &'a str,
+    /// The larger is the newer: when it was finished, in microseconds, else its place among the changes; then that place;
+    /// then its key.
+    pub newness: (i64, i64, &'a str),
+}
+
+impl Object {
+    /// How a file came to be, as far as it can be joined with others: it is there, its plugin ended well, and it says of
+    /// what it was made and by whom.
+    pub fn made(&self) -> Option<Made<'_>> {
+        if self.object_type != FILE || !self.live() || self.failed() {
+            return None;
+        }
+        let text = |name: &str| self.attributes.get(name).and_then(Value::as_str);
+        let number = self.attributes_rank.as_ref().or(self.created_rank.as_ref());
+        let number = number.map_or(0, |rank| rank.number);
+        let ended = text("ended_at").and_then(|text| Moment::parse(text).ok());
+        Some(Made {
+            of: text("input_key")?,
+            by: text("plugin_id")?,
+            newness: (
+                ended.map_or(number, Moment::micros),
+                number,
+                &self.key.primary_key,
+            ),
+        })
+    }
+
+    /// A file that tells how its plugin failed.
+    pub fn failed(&self) -> bool {
+        self.object_type == FILE
+            && self
+                .mime_types()
+                .iter()
+                .any(|mime| mime.starts_with("error/"))
+    }
+
+    pub fn mime_types(&self) -> Vec<&str> {
+        match self.attributes.get("mime_types") {
+            Some(Value::Array(types)) => types.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 impl Object {
     /// About how many bytes its attributes take.
     pub fn weight(&self) -> usize {

@@ -21,7 +21,7 @@ use crate::recurrence::Last;
 use crate::rules::Rules;
 use crate::run::{Reason, RunDraft, Turn};
 use crate::schedule::{Input, Organization, Selection};
-use crate::task::{Ids, digest, unique_key};
+use crate::task::{Ids, digest, digest_of_all, key_of_all, unique_key};
 use crate::trigger::Scheduled;
 
 pub use case::read_cases;
@@ -49,7 +49,8 @@ pub struct Case {
 pub struct Before {
     pub plugin: String,
     pub organization: String,
-    pub input: Option<String>,
+    /// More than one where files were joined.
+    pub inputs: Vec<String>,
     /// When it ended; nothing: at the time of the case.
     pub at: Option<Moment>,
 }
@@ -151,6 +152,7 @@ pub fn play(rules: &Arc<Rules>, declared: &[Declared], case: &Case) -> Outcome {
             let known = asked.entry(organization).or_default();
             known.objects.extend(more.objects);
             known.histories.extend(more.histories);
+            known.files.extend(more.files);
             for (pointer, keys) in more.referrers {
                 known.referrers.entry(pointer).or_default().extend(keys);
             }
@@ -259,42 +261,53 @@ fn stored(declared: &[Declared], case: &Case) -> Vec<Stored> {
 /// What is known before the decision.
 fn world(catalogue: &Catalogue, case: &Case) -> World {
     let mut world = World::default();
-    let input_of = |before: &Before| ObjectKey {
-        organization: before.organization.clone(),
-        primary_key: before.input.clone().unwrap_or_default(),
+    let inputs_of = |before: &Before| -> Vec<ObjectKey> {
+        let alone = before.inputs.is_empty().then(String::new);
+        let inputs = before.inputs.iter().cloned().chain(alone);
+        inputs
+            .map(|primary_key| ObjectKey {
+                organization: before.organization.clone(),
+                primary_key,
+            })
+            .collect()
     };
     let key_of = |before: &Before| {
         let none = serde_json::Map::new();
-        let input = before.input.as_deref();
-        unique_key(&before.organization, &before.plugin, input, &none, None)
+        let input = key_of_all(before.inputs.iter().map(String::as_str));
+        let (organization, plugin) = (&before.organization, &before.plugin);
+        unique_key(organization, plugin, input.as_deref(), &none, None)
     };
     for (at, before) in case.open.iter().enumerate() {
         let id = format!("open-{}", at + 1);
-        world
-            .open
-            .entry(input_of(before))
-            .or_default()
-            .push(OpenInput {
+        for input in inputs_of(before) {
+            world.open.entry(input).or_default().push(OpenInput {
                 unique_key: key_of(before),
                 task_id: id.clone(),
                 plugin_id: before.plugin.clone(),
-                run_id: id,
+                run_id: id.clone(),
                 running: true,
                 queued: false,
                 priority: 0,
             });
+        }
     }
     for object in &case.given {
         world.objects.insert(object.key.clone(), object.clone());
     }
     for before in &case.ended {
-        let seen = world.objects.get(&input_of(before)).map(|object| {
-            let ignored = catalogue.rules.ignored(&object.object_type);
-            digest(&object.attributes, ignored)
-        });
+        let inputs = inputs_of(before);
+        let seen: Vec<(&str, String)> = inputs
+            .iter()
+            .filter_map(|input| {
+                let object = world.objects.get(input)?;
+                let ignored = catalogue.rules.ignored(&object.object_type);
+                let digest = digest(&object.attributes, ignored);
+                Some((input.primary_key.as_str(), digest))
+            })
+            .collect();
         let ended = Ended {
             at: before.at.unwrap_or(case.now),
-            digest: seen.unwrap_or_default(),
+            digest: digest_of_all(seen.into_iter()),
         };
         world.ended.insert(key_of(before), ended);
     }

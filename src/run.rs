@@ -256,10 +256,12 @@ pub enum Reason {
     Overlap,
     NotFound,
     QueryTooCostly,
+    JoinIncomplete,
+    NotNewest,
 }
 
 impl Reason {
-    pub const ALL: [(Reason, &'static str, &'static str); 16] = [
+    pub const ALL: [(Reason, &'static str, &'static str); 18] = [
         (
             Reason::Disabled,
             "disabled",
@@ -332,6 +334,16 @@ impl Reason {
             "query_too_costly",
             "a query ran out of steps on this object",
         ),
+        (
+            Reason::JoinIncomplete,
+            "join_incomplete",
+            "a file that the schedule joins is not there yet",
+        ),
+        (
+            Reason::NotNewest,
+            "not_newest",
+            "the same plugin made a newer file of the same object",
+        ),
     ];
 
     pub fn word(self) -> &'static str {
@@ -371,6 +383,8 @@ pub struct Occasion {
     pub object: Option<ObjectKey>,
     /// It was deleted, so its tasks get its last known state.
     pub deleted: bool,
+    /// Its schedule joins files: the inputs of each task belong together, and it is about the object they were made of.
+    pub joined: bool,
 }
 
 /// When a run's tasks are made.

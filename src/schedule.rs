@@ -37,6 +37,8 @@ pub struct Schedule {
     pub operations: Vec<Operation>,
     /// On the trigger, by type, because each type has its own fields.
     pub when: BTreeMap<String, Query>,
+    /// Plugins whose newest files of one object are the inputs of one task; empty: the trigger alone is the input.
+    pub join: Vec<String>,
     pub plugins: Query,
     pub input: Input,
     pub target: Option<String>,
@@ -64,6 +66,12 @@ impl Schedule {
     /// Nobody declared it: a plugin brought its recurrences along.
     pub fn of_plugin(&self) -> bool {
         self.id.starts_with(OF_PLUGIN) || self.id.starts_with(OF_ENABLED)
+    }
+
+    /// Whose newest files it joins for an object: that object, and each of the plugins.
+    pub fn makers(&self, target: &str) -> impl Iterator<Item = (String, String)> {
+        let plugins = self.join.iter();
+        plugins.map(move |plugin| (target.to_owned(), plugin.clone()))
     }
 
     pub fn concerns(&self, organization: &str) -> bool {

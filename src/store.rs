@@ -26,6 +26,7 @@ mod declared;
 mod depths;
 mod events;
 mod expanding;
+mod files;
 mod history;
 mod indexes;
 mod leaving;
@@ -153,7 +154,7 @@ pub struct Listened {
 }
 
 /// The numbered changes of the schema, in order, for each database.
-const MIGRATIONS: [(i64, &str, &str, &str); 10] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 11] = [
     (
         1,
         "house",
@@ -213,6 +214,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 10] = [
         "events",
         include_str!("../migrations/postgres/0010_events.sql"),
         include_str!("../migrations/sqlite/0010_events.sql"),
+    ),
+    (
+        files::SINCE,
+        "files",
+        include_str!("../migrations/postgres/0011_files.sql"),
+        include_str!("../migrations/sqlite/0011_files.sql"),
     ),
 ];
 
@@ -527,6 +534,9 @@ impl Store {
                     .bind(name)
                     .execute(&mut *transaction)
                     .await?;
+                if number == files::SINCE {
+                    self.find_files(&mut transaction).await?;
+                }
                 taken.push(format!("{number:04}_{name}"));
             }
             transaction.commit().await?;

@@ -1,8 +1,9 @@
 //! A task: one plugin on one input or on one batch of inputs; its attempts; the table of legal steps.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::moment::{Moment, Span};
@@ -185,6 +186,35 @@ pub fn unique_key(
                 hash.update((text.len() as u64).to_le_bytes());
                 hash.update(text.as_bytes());
             }
+        }
+    }
+    short_hex(hash)
+}
+
+/// What stands for the inputs of a task in its unique key: the key of the only one, or those of a set, in whatever order
+/// they come.
+pub fn key_of_all<'a>(mut keys: impl ExactSizeIterator<Item = &'a str>) -> Option<Cow<'a, str>> {
+    if keys.len() < 2 {
+        return keys.next().map(Cow::Borrowed);
+    }
+    let mut keys: Vec<&str> = keys.collect();
+    keys.sort_unstable();
+    // No key of an object holds this character.
+    Some(Cow::Owned(format!("\0{}", json!(keys))))
+}
+
+/// The digest of the inputs of a task, from those of each: that of the only one, or one of the set.
+pub fn digest_of_all<'a>(mut inputs: impl ExactSizeIterator<Item = (&'a str, String)>) -> String {
+    if inputs.len() < 2 {
+        return inputs.next().map(|(_, digest)| digest).unwrap_or_default();
+    }
+    let mut inputs: Vec<(&str, String)> = inputs.collect();
+    inputs.sort_unstable();
+    let mut hash = Sha256::new();
+    for (key, digest) in inputs {
+        for part in [key, &digest] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part.as_bytes());
         }
     }
     short_hex(hash)

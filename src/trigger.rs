@@ -32,6 +32,8 @@ pub(crate) mod statistics;
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 pub use event::Event;
 pub use formula::{Alternative, Asked};
 pub use picture::{Matches, Picture};
@@ -88,6 +90,8 @@ pub enum Untouched {
     When(Query),
     /// Its `when` ran out of steps.
     TooCostly,
+    /// It joins files of other plugins, or the file says of no object that it was made of it.
+    Join,
 }
 
 /// The operations of a change that a schedule is triggered by, or why it is not. `known`: its `when` is true.
@@ -116,6 +120,15 @@ pub fn touches(
     }
     if !schedule.awake() {
         return Err(Untouched::Asleep);
+    }
+    if !schedule.join.is_empty() {
+        let maker = facts.subject.field("plugin_id");
+        let maker = maker.as_deref().and_then(Value::as_str);
+        let joins = schedule.join.iter().any(|named| maker == Some(named));
+        let object = facts.subject.field("input_key");
+        if !joins || !matches!(object.as_deref(), Some(Value::String(_))) {
+            return Err(Untouched::Join);
+        }
     }
     if let Some(when) = schedule.when.get(object_type).filter(|_| !known) {
         match when.answers(facts) {

@@ -3,6 +3,7 @@
 //! Whoever sees it first makes their tasks; the run begins in the same transaction, if it still waits and nobody holds
 //! its scope.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::catalogue::Catalogue;
@@ -59,7 +60,19 @@ async fn take_up(ground: &Ground, waiting: &[RunDraft]) -> Result<usize, StoreEr
     let revision = ground.store.catalogue_revision().await?;
     let catalogue = ground.catalogue_at(revision).await?;
     let mut wanted = Wanted::default();
+    let mut rests = BTreeMap::new();
     for run in waiting {
+        if run.occasion.joined
+            && let Some(scheduled) = catalogue.scheduled(&run.schedule_id)
+        {
+            // Whoever completes a join at the same time sees this run begin, or this run sees that file.
+            let mark = ground.store.resting(&run.organization).await?;
+            rests.entry(run.organization.clone()).or_insert(mark);
+            let targets = run.asked.objects.iter().chain(&run.target);
+            let makers = targets.flat_map(|target| scheduled.schedule.makers(target));
+            let asked = wanted.files.entry(run.organization.clone());
+            asked.or_default().extend(makers);
+        }
         let picked = run.asked.objects.iter().chain(&run.target).cloned();
         let keys = picked.chain([String::new()]).map(|primary_key| ObjectKey {
             organization: run.organization.clone(),
@@ -85,6 +98,7 @@ async fn take_up(ground: &Ground, waiting: &[RunDraft]) -> Result<usize, StoreEr
     }
     let commit = Commit {
         plan: &plan,
+        rests: &rests,
         ..Commit::empty(now, catalogue.revision)
     };
     if ground.store.commit(&commit).await? != Committed::Done {

@@ -804,6 +804,7 @@ fn a_schedule_of_one_organisation_one_that_sleeps_and_one_whose_when_is_false_ar
                 FindingOutcome::Untouched(Untouched::Organization) => "organization",
                 FindingOutcome::Untouched(Untouched::Asleep) => "asleep",
                 FindingOutcome::Untouched(Untouched::When(_)) => "when",
+                FindingOutcome::Untouched(Untouched::Join) => "join",
                 FindingOutcome::Untouched(Untouched::TooCostly) => "too costly",
                 FindingOutcome::Expands => "expands",
                 FindingOutcome::Overlaps(_) => "overlaps",

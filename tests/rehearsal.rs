@@ -225,4 +225,9 @@ fn the_cases_that_come_along_pass() {
         &format!("{root}/config/tour.cases.yaml"),
     ]);
     assert!(said.ends_with("3 passed, 0 failed\n"), "{said}");
+    let joins = format!("{root}/config/joins.yaml");
+    let said = house.done(&["test", &joins]);
+    assert!(said.ends_with("4 passed, 0 failed\n"), "{said}");
+    let said = house.done(&["check", &joins]);
+    assert!(said.contains("nothing to complain about"), "{said}");
 }

@@ -36,6 +36,8 @@ macro_rules! on_both {
 
 #[path = "runs/chained.rs"]
 mod chained;
+#[path = "runs/joined.rs"]
+mod joined;
 #[path = "runs/waiting.rs"]
 mod waiting;
 

@@ -1,5 +1,7 @@
 //! What the database owes us, the same on SQLite and on PostgreSQL.
 
+#[path = "store/files.rs"]
+mod files;
 #[path = "language/generated.rs"]
 mod generated;
 #[path = "store/language.rs"]
@@ -11,6 +13,10 @@ mod support;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use files::{
+    files_of_before_are_found_once_the_schema_knows_them,
+    the_newest_file_is_found_by_its_end_then_its_event_then_its_key,
+};
 use language::{
     a_reading_hands_out_each_object_once_in_the_order_of_the_keys,
     of_two_decisions_that_rest_on_other_objects_one_is_made_again,
@@ -48,6 +54,8 @@ macro_rules! on_both {
 }
 
 on_both!(
+    files_of_before_are_found_once_the_schema_knows_them,
+    the_newest_file_is_found_by_its_end_then_its_event_then_its_key,
     the_flagship_costs_what_it_finds_and_not_the_inventory,
     a_reading_hands_out_each_object_once_in_the_order_of_the_keys,
     of_two_decisions_that_rest_on_other_objects_one_is_made_again,
@@ -462,18 +470,7 @@ async fn migrating_twice_takes_each_step_once(house: House) {
 }
 
 async fn two_that_migrate_an_empty_database_at_once_both_succeed(house: House) {
-    // Beside the first, an empty one: another file, or another schema by the search path.
-    let fresh = match house.url.strip_prefix("sqlite:") {
-        Some(file) => format!("sqlite:{file}.second"),
-        None => {
-            let name = "fresh";
-            let joined = if house.url.contains('?') { '&' } else { '?' };
-            // A schema of its own is made by the first that needs it.
-            let maker = sqlx_url(&house.url);
-            maker.execute_sql(&format!("CREATE SCHEMA {name}")).await;
-            format!("{}{joined}options[search_path]={name}", house.url)
-        }
-    };
+    let fresh = beside(&house).await;
     let (first, second) = (
         Store::open(&fresh).await.expect("open"),
         Store::open(&fresh).await.expect("open"),
@@ -486,6 +483,21 @@ async fn two_that_migrate_an_empty_database_at_once_both_succeed(house: House) {
         steps.expect("the steps").count(),
         "each step is taken by one of them, the other finds it taken"
     );
+}
+
+/// Beside the first, an empty one: another file, or another schema by the search path.
+async fn beside(house: &House) -> String {
+    match house.url.strip_prefix("sqlite:") {
+        Some(file) => format!("sqlite:{file}.second"),
+        None => {
+            let name = "fresh";
+            let joined = if house.url.contains('?') { '&' } else { '?' };
+            // A schema of its own is made by the first that needs it.
+            let maker = sqlx_url(&house.url);
+            maker.execute_sql(&format!("CREATE SCHEMA {name}")).await;
+            format!("{}{joined}options[search_path]={name}", house.url)
+        }
+    }
 }
 
 /// A plain connection, for what only a test does.

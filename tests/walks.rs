@@ -763,3 +763,82 @@ async fn the_second_example_of_rfd_0010_loads_verbatim_and_gives_the_tasks_that_
     );
     assert_eq!(dialogue.end(), [Value::Null; 0], "expected no more tasks");
 }
+
+const JOIN: &str = r#"
+- {kind: organization, id: acme}
+- {kind: plugin, plugin_id: compare, worker_type: joiner, consumes: ["file:a/a", "file:b/b"], oci_arguments: [compare, "{file}"]}
+- {name: both, run_on: file, operation: created, join: [maker-b, maker-a], plugins: "plugin_id = 'compare'"}
+"#;
+
+/// A file that a plugin made of an object, as a line of input.
+fn made(id: &str, maker: &str, of: &str) -> String {
+    let event = json!({
+        "specversion": "1.0", "id": format!("e-{id}"), "source": "/t", "type": "raw_data.created",
+        "data": {"organization": "acme", "id": id, "plugin_id": format!("maker-{maker}"),
+                 "mime_types": [format!("{maker}/{maker}")], "input": {"object_type": "hostname", "primary_key": of}},
+    });
+    format!("{event}\n")
+}
+
+#[test]
+fn a_join_is_one_message_with_the_files_in_its_order_and_each_placeholder_once_for_each() {
+    let house = House::embedded("");
+    house.apply("join.yaml", JOIN);
+    let input = [
+        made("one", "a", "h1"),
+        made("two", "b", "h1"),
+        made("three", "a", "h2"),
+    ];
+    let tasks = house.lines(input.concat().into_bytes());
+    assert_eq!(tasks.len(), 1, "{tasks:?}");
+    let task = &tasks[0];
+    let inputs = task["inputs"].as_array().expect("a list");
+    let told: Vec<[&Value; 3]> = inputs
+        .iter()
+        .map(|input| {
+            [
+                &input["object_type"],
+                &input["primary_key"],
+                &input["attributes"]["plugin_id"],
+            ]
+        })
+        .collect();
+    let of = |key: &str, maker: &str| [json!("file"), json!(key), json!(maker)];
+    let expected = [of("two", "maker-b"), of("one", "maker-a")];
+    assert_eq!(json!(told), json!(expected));
+    assert_eq!(task["arguments"], json!(["compare", "two", "one"]));
+    assert_eq!(task["trigger"]["event_id"], "e-two");
+    assert_eq!(
+        (&task["cause"], &task["schedule"]),
+        (&json!("event"), &json!("both"))
+    );
+}
+
+#[test]
+fn a_join_one_file_of_which_is_no_longer_taken_when_it_is_offered_is_withdrawn_whole() {
+    let house = House::embedded("");
+    house.apply("join.yaml", JOIN);
+    house.done(&[
+        "queue",
+        "pause",
+        "muster.tasks.joiner",
+        "--reason",
+        "not yet",
+    ]);
+    let input = [made("one", "a", "h1"), made("two", "b", "h1")];
+    assert!(
+        house.lines(input.concat().into_bytes()).is_empty(),
+        "the queue is paused"
+    );
+    house.apply("join.yaml", &JOIN.replace(r#", "file:b/b""#, ""));
+    house.done(&["queue", "resume", "muster.tasks.joiner"]);
+    assert!(house.lines(Vec::new()).is_empty(), "half a join is none");
+    let tasks = house.json(&["task", "list"]);
+    let states: Vec<&Value> = tasks
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|task| &task["state"])
+        .collect();
+    assert_eq!(states, [&json!("withdrawn")], "{tasks}");
+}

@@ -216,7 +216,13 @@ pub fn explained_as(explained: &Explained, bound: Option<&str>) -> Value {
                     let list: Vec<Value> = plugins
                         .iter()
                         .map(|(plugin, outcome)| match outcome {
-                            Ok(_) => json!({"plugin": plugin, "task": true}),
+                            Ok(task) => {
+                                let made = explained.plan.tasks.iter().find(|made| made.id == *task);
+                                let inputs = made.into_iter().flat_map(|made| &made.inputs);
+                                let inputs: Vec<&str> =
+                                    inputs.map(|input| input.primary_key.as_str()).collect();
+                                json!({"plugin": plugin, "task": true, "inputs": inputs})
+                            }
                             Err(refusal) => json!({
                                 "plugin": plugin, "task": false, "reason": refusal.reason.word(),
                                 "meaning": refusal.reason.meaning(), "detail": refusal.detail,
@@ -307,6 +313,15 @@ fn untouched_words(explained: &Explained, schedule_id: &str, untouched: &Untouch
                 .unwrap_or_default()
         ),
         Untouched::Asleep => "it is switched off or paused".to_owned(),
+        Untouched::Join => {
+            let joins = scheduled
+                .map(|s| s.schedule.join.iter().map(String::as_str).collect())
+                .unwrap_or_default();
+            format!(
+                "it joins files by {} of one object, and this is none of these",
+                list(joins)
+            )
+        }
         Untouched::TooCostly => "its `when` ran out of steps on this object".to_owned(),
         Untouched::When(query) => {
             let object = explained.world.objects.get(&explained.key);

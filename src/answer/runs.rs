@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{Answer, Clerk, not_found, text};
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Maker};
 use crate::command::{Listing, RunCommand, Start};
 use crate::decide::{Desk, Plan, request};
 use crate::document::nearest;
@@ -57,6 +57,13 @@ impl Clerk<'_> {
                         organization: organization.id.clone(),
                         primary_key: primary_key.clone(),
                     }));
+            }
+            let targets = start.objects.iter();
+            let makers = targets.flat_map(|target| scheduled.schedule.makers(target));
+            let makers: BTreeSet<Maker> = makers.collect();
+            if !makers.is_empty() {
+                let ids = organizations.iter().map(|known| known.id.clone());
+                wanted.files = ids.map(|id| (id, makers.clone())).collect();
             }
             let mut gathered = ground.store.gather(&wanted).await?;
             let now = ground.clock.now();

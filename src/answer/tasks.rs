@@ -241,6 +241,7 @@ impl Clerk<'_> {
                 &organization,
                 &plugin,
                 &asked,
+                past.joined,
             );
             let made: HashSet<&String> = outcomes.iter().flatten().collect();
             let refused: Vec<Value> = outcomes

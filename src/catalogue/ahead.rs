@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Stored, timetable};
 use crate::declaration::{Compiled, Declared, Kind, read_stored};
-use crate::document::Complaint;
+use crate::document::{Complaint, nearest};
 use crate::moment::Moment;
 use crate::recurrence::{Calendar, Last, Timetable};
 use crate::rules::Rules;
@@ -51,11 +51,33 @@ pub fn look_ahead(declared: &[Declared], staying: &[&Stored], rules: &Rules, now
             calendars.insert(entry.name.clone(), Arc::new(calendar.as_ref().clone()));
         }
     }
+    let there = |kind: Kind| {
+        let stored = staying.iter().filter(move |entry| entry.kind == kind);
+        let stored = stored.map(|entry| entry.name.as_str());
+        let told = declared.iter().filter(move |entry| entry.kind == kind);
+        stored.chain(told.map(|entry| entry.name.as_str()))
+    };
     for entry in declared {
         let Compiled::Schedule(schedule) = &entry.compiled else {
             continue;
         };
         let place = format!("schedule {}", entry.name);
+        // Whoever makes files need not be declared, so this may be meant so.
+        for plugin in &schedule.join {
+            if !there(Kind::Plugin).any(|known| known == plugin) {
+                let near = nearest(plugin, there(Kind::Plugin));
+                let help = match near.as_slice() {
+                    [] => "it is completed by files of somebody else alone".to_owned(),
+                    near => format!("did you mean `{}`?", near.join("` or `")),
+                };
+                ahead.complaints.push(Complaint::warning(
+                    &place,
+                    None,
+                    "join",
+                    format!("join: there is no plugin `{plugin}`; {help}"),
+                ));
+            }
+        }
         let mut schedule = schedule.as_ref().clone();
         let known = staying.iter().find(|known| {
             known.kind == Kind::Schedule

@@ -19,6 +19,8 @@ use crate::query::{Fields, Version, World};
 pub type Keys = BTreeSet<String>;
 /// A type, and the field of it that points somewhere.
 pub type Pointer = (String, String);
+/// An object, and a plugin that makes files of it.
+pub type Maker = (String, String);
 
 /// What was asked and is not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct Missing {
     /// Keys that objects of a type are to point to by a field.
     pub referrers: BTreeMap<Pointer, Keys>,
     pub histories: Keys,
+    /// The newest file of each.
+    pub files: BTreeSet<Maker>,
 }
 
 /// What there is of it.
@@ -37,6 +41,7 @@ pub struct Found {
     pub objects: Vec<Object>,
     pub referrers: BTreeMap<Pointer, Vec<Object>>,
     pub histories: HashMap<String, Vec<Past>>,
+    pub files: Vec<Object>,
 }
 
 /// An object as it was from an instant until another.
@@ -54,6 +59,7 @@ pub struct Known {
     referrers: HashMap<Pointer, HashMap<String, Vec<usize>>>,
     pointing: Vec<Object>,
     histories: HashMap<String, Vec<Past>>,
+    files: HashMap<Maker, Option<Object>>,
     missing: Mutex<Missing>,
     missed: AtomicBool,
     /// Whatever is missing stays so: it would be too much.
@@ -121,6 +127,13 @@ impl Known {
         self.histories
             .extend(asked.histories.into_iter().map(|key| (key, Vec::new())));
         self.histories.extend(found.histories);
+        self.files
+            .extend(asked.files.into_iter().map(|maker| (maker, None)));
+        for file in found.files {
+            let Some(made) = file.made() else { continue };
+            let maker = (made.of.to_owned(), made.by.to_owned());
+            self.files.insert(maker, Some(file));
+        }
     }
 
     fn note(&self, note: impl FnOnce(&mut Missing)) {
@@ -172,11 +185,28 @@ impl Known {
         }
         pasts
     }
+
+    /// The newest file that a plugin made of an object.
+    pub fn newest_file(&self, of: &str, by: &str) -> Option<&Object> {
+        let maker = (of.to_owned(), by.to_owned());
+        match self.files.get(&maker) {
+            Some(file) => file.as_ref(),
+            None => {
+                self.note(|missing| {
+                    missing.files.insert(maker);
+                });
+                None
+            }
+        }
+    }
 }
 
 impl Missing {
     pub fn is_empty(&self) -> bool {
-        self.objects.is_empty() && self.referrers.is_empty() && self.histories.is_empty()
+        self.objects.is_empty()
+            && self.referrers.is_empty()
+            && self.histories.is_empty()
+            && self.files.is_empty()
     }
 }
 

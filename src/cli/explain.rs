@@ -327,7 +327,15 @@ fn as_text(told: &Value) {
         for plugin in items(finding, "plugins") {
             let id = text(plugin, "plugin");
             if plugin.get("task") == Some(&json!(true)) {
-                print(&format!("    + {id}: a task"));
+                let inputs = plugin.get("inputs").and_then(Value::as_array);
+                match inputs.map(Vec::as_slice) {
+                    Some(several @ [_, _, ..]) => {
+                        let keys = several.iter().filter_map(Value::as_str);
+                        let keys: Vec<&str> = keys.collect();
+                        print(&format!("    + {id}: a task on {}", keys.join(", ")));
+                    }
+                    _ => print(&format!("    + {id}: a task")),
+                }
             } else {
                 print(&format!(
                     "    - {id}: {}: {}: {}",

@@ -8,7 +8,7 @@ use super::shape::{
     one_says, says, span, table, text, whole, word, yes_or_no,
 };
 use crate::declaration::{
-    COMPLETE_WHEN, Kind, LONGEST_NAME, MANUAL_SUPERSEDES, MISSED, OVERLAP, PER,
+    COMPLETE_WHEN, Kind, LONGEST_NAME, MANUAL_SUPERSEDES, MISSED, MOST_JOINED, OVERLAP, PER,
 };
 use crate::object::{HIGHEST_LEVEL, Operation};
 use crate::recurrence::Anchor;
@@ -58,6 +58,13 @@ fn words<T>(known: &[(&'static str, T)]) -> Value {
 
 fn texts() -> Value {
     one_or_many(text())
+}
+
+fn joined() -> Value {
+    let mut several = list(name());
+    several["maxItems"] = json!(MOST_JOINED);
+    several["uniqueItems"] = json!(true);
+    either([name(), several])
 }
 
 fn query(what: &str) -> Value {
@@ -282,7 +289,13 @@ fn schedule_entry() -> Entry {
             ("run_on", one_or_many(object_type())),
             ("operation", operations()),
             ("when", query("over the trigger")),
-            ("join", list(text())),
+            (
+                "join",
+                about(
+                    "plugins whose newest files of one object are the inputs; needs run_on: file",
+                    joined(),
+                ),
+            ),
             (
                 "input",
                 about(
@@ -372,7 +385,7 @@ pub fn run() -> Value {
 pub fn case() -> Value {
     let past = closed(
         &[("plugin", word()), ("organization", word())],
-        &[("input", word()), ("at", instant())],
+        &[("input", texts()), ("at", instant())],
     );
     let wanted = closed(
         &[("plugin", word())],

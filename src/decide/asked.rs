@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::joined::joined;
 use super::turn::{push, take_turn};
 use super::{
     Desk, FindingOutcome, Refusal, World, consider, consider_one, count_refusal, note, open_run,
@@ -38,7 +39,8 @@ pub fn request(
 }
 
 /// A task that ended without success is made anew: the same plugin on the same inputs through the gates as they are now,
-/// in a run of its own. Answers with what each input came to.
+/// in a run of its own. Answers with what each input came to; `together`: they were joined, and are one input.
+#[allow(clippy::too_many_arguments)] // the parties to one decision
 pub fn again(
     desk: &mut Desk<'_>,
     world: &mut World,
@@ -46,22 +48,21 @@ pub fn again(
     organization: &Organization,
     plugin: &Arc<Plugin>,
     asked: &Asked,
+    together: bool,
 ) -> (String, Vec<Result<String, Refusal>>) {
     let mut run = open_run(desk, scheduled, &organization.id, Cause::Retry, desk.now);
     run.asked = asked.clone();
+    run.occasion.joined = together;
     let id = run.id.clone();
     let mut outcomes = Vec::new();
-    let mut inputs: Vec<Option<Object>> = Vec::new();
-    if asked.objects.is_empty() {
-        inputs.push(None);
-    }
+    let mut found: Vec<Object> = Vec::new();
     for primary_key in &asked.objects {
         let key = ObjectKey {
             organization: organization.id.clone(),
             primary_key: primary_key.clone(),
         };
         match world.objects.get(&key).cloned() {
-            Some(object) => inputs.push(Some(object)),
+            Some(object) => found.push(object),
             None => {
                 count_refusal(desk, &mut run, Reason::NotFound);
                 outcomes.push(Err(Refusal {
@@ -71,7 +72,15 @@ pub fn again(
             }
         }
     }
-    for input in &inputs {
+    let found: Vec<&Object> = found.iter().collect();
+    let inputs: Vec<&[&Object]> = match (asked.objects.len(), together) {
+        (0, _) => vec![&[]],
+        // What belongs together is not made anew in part.
+        (many, true) if many > found.len() => Vec::new(),
+        (_, true) => vec![&found],
+        (_, false) => found.chunks(1).collect(),
+    };
+    for input in inputs {
         outcomes.push(consider_one(
             desk,
             world,
@@ -79,7 +88,7 @@ pub fn again(
             organization,
             &mut run,
             plugin,
-            input.as_ref(),
+            input,
             &[],
         ));
     }
@@ -121,6 +130,11 @@ pub(super) fn make(
     if run.expands {
         return;
     }
+    if run.occasion.joined {
+        make_joined(desk, world, scheduled, organization, run);
+        suppressed_whole(run);
+        return;
+    }
     let mut missing = 0;
     let inputs: Vec<Option<Object>> = match (run.asked.objects.as_slice(), &run.target) {
         ([], None) => vec![None],
@@ -160,13 +174,46 @@ pub(super) fn make(
             scheduled,
             organization,
             run,
-            input.as_ref(),
+            input.as_ref().as_slice(),
             &operations,
             &mut considered,
         );
         note(desk, scheduled, FindingOutcome::Considered(considered));
     }
     suppressed_whole(run);
+}
+
+/// The same where files are joined: of each object that was picked, or of the target, those that are the newest now.
+fn make_joined(
+    desk: &mut Desk<'_>,
+    world: &mut World,
+    scheduled: &Scheduled,
+    organization: &Organization,
+    run: &mut RunDraft,
+) {
+    let operations = run.occasion.operations.clone();
+    let picked = run.asked.objects.iter();
+    let own = run.target.iter().filter(|_| run.asked.objects.is_empty());
+    let targets: Vec<String> = picked.chain(own).cloned().collect();
+    for target in targets {
+        match joined(world, &scheduled.schedule, &organization.id, &target) {
+            Ok(files) => consider(
+                desk,
+                world,
+                scheduled,
+                organization,
+                run,
+                &files.iter().collect::<Vec<_>>(),
+                &operations,
+                &mut Vec::new(),
+            ),
+            Err(refusal) => {
+                for _ in scheduled.selected.iter() {
+                    count_refusal(desk, run, refusal.reason);
+                }
+            }
+        }
+    }
 }
 
 /// A run all of whose candidates still run elsewhere does not begin.

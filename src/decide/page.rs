@@ -47,7 +47,7 @@ pub fn page(
                 organization,
                 run,
                 plugin,
-                Some(input),
+                &[input],
                 &[],
             );
         }
@@ -60,7 +60,7 @@ pub fn page(
             scheduled,
             organization,
             run,
-            Some(input),
+            &[input],
             &[],
             &mut considered,
         );

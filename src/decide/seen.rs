@@ -45,11 +45,4 @@ impl Object {
             && self.level == other.level
             && self.profile_type == other.profile_type
     }
-
-    pub(super) fn mime_types(&self) -> Vec<&str> {
-        match self.attributes.get("mime_types") {
-            Some(Value::Array(types)) => types.iter().filter_map(Value::as_str).collect(),
-            _ => Vec::new(),
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! What a change of an object triggers: the schedules that the index brings are asked, and have their runs.
 
 use super::beyond::Beyond;
+use super::joined::joined_with;
 use super::{Desk, Finding, FindingOutcome, World, consider, count_refusal, note, open_run, turn};
 use crate::catalogue::Known;
 use crate::object::{Object, Operation, Told};
@@ -86,6 +87,28 @@ pub(super) fn trigger(
             }
         };
         tally.matches += 1;
+        let made = match scheduled.schedule.join.as_slice() {
+            [] => None,
+            _ => subject.made(),
+        };
+        let joined = made.map(|made| joined_with(world, &scheduled.schedule, subject, &made));
+        let joined = match joined.transpose() {
+            Ok(joined) => joined,
+            Err(refusal) => {
+                let selected = scheduled.selected.len() as u64;
+                *desk.plan.refused.entry(refusal.reason).or_default() += selected;
+                let each = scheduled.selected.iter();
+                let considered =
+                    each.map(|plugin| (plugin.plugin_id.clone(), Err(refusal.clone())));
+                let considered = FindingOutcome::Considered(considered.collect());
+                note(desk, scheduled, considered);
+                continue;
+            }
+        };
+        let inputs: Vec<&Object> = match &joined {
+            Some(files) => files.iter().collect(),
+            None => vec![subject],
+        };
         let expands = matches!(scheduled.schedule.input, Input::Selected(_));
         let mut run = open_run(desk, scheduled, &organization.id, Cause::Event, told.at);
         run.occasion = Occasion {
@@ -97,9 +120,12 @@ pub(super) fn trigger(
             previous: expands.then(|| before.map(Object::snapshot)).flatten(),
             object: Some(subject.key.clone()),
             deleted: matching.contains(&Operation::Deleted),
+            joined: joined.is_some(),
         };
         run.expands = expands;
-        run.target = (!expands).then(|| subject.key.primary_key.clone());
+        // What files are joined for is the object that they were made of.
+        let target = made.map_or(subject.key.primary_key.as_str(), |made| made.of);
+        run.target = (!expands).then(|| target.to_owned());
         let aside = turn::take_turn(desk, world, scheduled, &mut run);
         match &run.turn {
             Turn::Now { .. } => {}
@@ -126,7 +152,7 @@ pub(super) fn trigger(
             scheduled,
             organization,
             &mut run,
-            Some(subject),
+            &inputs,
             &matching,
             &mut considered,
         );

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{RunOnce, operations};
 use crate::document::{Complaint, Field, Table, Value};
 use crate::moment::{Moment, Span};
-use crate::object::{HIGHEST_LEVEL, Operation};
+use crate::object::{FILE, HIGHEST_LEVEL, Operation};
 use crate::plugin::{Consumes, ForOrganization, Plugin, is_type_name, placeholder_types};
 use crate::policy::Envelope;
 use crate::query::{Context, ParameterTypes, Query, Schema};
@@ -101,7 +101,7 @@ pub fn plugin(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Plugin> {
     for taken in &takes {
         match taken {
             Consumes::Type(name) => input_types.push(name.clone()),
-            Consumes::Mime(_) => input_types.push(crate::object::FILE.to_owned()),
+            Consumes::Mime(_) => input_types.push(FILE.to_owned()),
             Consumes::Set(_) => {}
         }
     }
@@ -415,9 +415,7 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
             "a target belongs to one organisation: set `organization` too",
         );
     }
-    if table.node("join").is_some_and(|node| !node.is_null()) {
-        table.complain("join", "`join` is not supported yet");
-    }
+    let join = join(table, &run_on, &operations);
     let overlap = table.one_of("overlap", &OVERLAP).unwrap_or_default();
     Some(Schedule {
         id: String::new(),
@@ -434,6 +432,7 @@ pub fn schedule(table: &mut Table<'_, '_>, rules: &Rules) -> Option<Schedule> {
         run_on,
         operations,
         when,
+        join,
         target,
         overlap,
         manual_supersedes: table
@@ -570,6 +569,79 @@ fn input(
         return Some(Input::Given);
     }
     Some(Input::Selected(selections.into_iter().collect()))
+}
+
+/// So many files make one task, at most.
+pub const MOST_JOINED: usize = 16;
+
+/// The plugins whose newest files of one object are the inputs of one task.
+fn join(table: &mut Table<'_, '_>, run_on: &[String], operations: &[Operation]) -> Vec<String> {
+    let mut named: Vec<String> = Vec::new();
+    let Some(field) = table.get("join") else {
+        return named;
+    };
+    field.one_or_many(|item| {
+        item.parsed(|plugin| {
+            if plugin.trim().is_empty() || plugin.len() > LONGEST {
+                return Err(format!(
+                    "expected the id of a plugin, up to {LONGEST} bytes"
+                ));
+            }
+            if named.iter().any(|known| known == plugin) {
+                return Err(format!(
+                    "`{plugin}` is named twice; of each plugin one file is joined, the newest"
+                ));
+            }
+            if named.len() == MOST_JOINED {
+                return Err(format!(
+                    "{MOST_JOINED} plugins are the most that are joined"
+                ));
+            }
+            named.push(plugin.to_owned());
+            Ok(())
+        })
+    });
+    if named.is_empty() {
+        return named;
+    }
+    if operations.contains(&Operation::Deleted) {
+        table.complain(
+            "operation",
+            "a file that is deleted completes no join: `operation: created`, or updated, or both",
+        );
+    }
+    if run_on != [FILE] {
+        table.complain(
+            "join",
+            "`join` brings files together, so it needs `run_on: file` and nothing else there",
+        );
+    }
+    let ends_it = [
+        (
+            "recurrences",
+            "a file that comes completes a join, and the clock brings none: leave out `recurrences` or `join`",
+        ),
+        (
+            "input",
+            "the files that `join` names are the inputs: leave out `input`",
+        ),
+        (
+            "target",
+            "what files are joined for is the object that they were made of: leave out `target`",
+        ),
+    ];
+    for (other, why) in ends_it {
+        let said = table.node(other).is_some_and(|node| match &node.value {
+            Value::Null => false,
+            // `{}` is the same as nothing.
+            Value::Table(entries) => !entries.is_empty(),
+            _ => true,
+        });
+        if said {
+            table.complain(other, why);
+        }
+    }
+    named
 }
 
 fn recurrences(table: &mut Table<'_, '_>) -> Vec<Recurrence> {

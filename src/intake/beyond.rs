@@ -52,7 +52,8 @@ impl Beyond {
                 let mark = store.resting(&organization).await?;
                 self.rests.insert(organization.clone(), mark);
             }
-            let found = store.look_up(&organization, &missing, now).await?;
+            let here = world.keys_of(&organization);
+            let found = store.look_up(&organization, &missing, &here, now).await?;
             let known = self.known.entry(organization).or_default();
             if found.too_much || self.rounds >= ROUNDS {
                 // What is missing stays so, and the query that asks for it is too costly.

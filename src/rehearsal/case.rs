@@ -127,13 +127,13 @@ fn past(field: Field<'_, '_>) -> Option<Before> {
     let organization = table
         .require("organization")
         .then(|| table.word("organization"))?;
-    let input = table.word("input");
+    let inputs = table.texts("input").unwrap_or_default();
     let at = table.moment("at");
     table.finish();
     Some(Before {
         plugin: plugin?,
         organization: organization?,
-        input,
+        inputs,
         at,
     })
 }

@@ -6,6 +6,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::commit::IdRow;
 use super::requests::Answered;
+use super::runs::read_occasion;
 use super::steps::{OF_TYPE, close_attempts};
 use super::world::read_map;
 use super::{Reported, Store, StoreError, json_rows, moment};
@@ -58,6 +59,8 @@ pub struct Past {
     pub inputs: Vec<String>,
     /// What a person asked for when it was made.
     pub parameters: Map<String, Value>,
+    /// Its inputs belong together.
+    pub joined: bool,
     /// What it was redriven as already; `Some(None)`: it was dropped.
     pub redriven: Option<Option<String>>,
 }
@@ -192,7 +195,7 @@ impl Store {
         organization: &str,
     ) -> Result<Option<Past>, StoreError> {
         let row = sqlx::query(
-            "SELECT t.organization, t.plugin_id, t.state, t.inputs, u.schedule_id, u.request, d.task_id AS driven, \
+            "SELECT t.organization, t.plugin_id, t.state, t.inputs, u.schedule_id, u.request, u.occasion, d.task_id AS driven, \
              d.run_id AS driven_run FROM task t LEFT JOIN run u ON u.id = t.run_id \
              LEFT JOIN redrive d ON d.task_id = t.id WHERE t.id = $1 AND ($2 = '' OR t.organization = $2)",
         )
@@ -226,6 +229,9 @@ impl Store {
                 .map(str::to_owned)
                 .collect(),
             parameters,
+            joined: row
+                .try_get::<Option<String>, _>("occasion")?
+                .is_some_and(|occasion| read_occasion(&occasion).joined),
             redriven: match driven {
                 None => None,
                 Some(_) => Some(row.try_get("driven_run")?),

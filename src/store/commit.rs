@@ -536,7 +536,12 @@ impl Store {
                  attributes_rank text, level_rank text, deleted_at bigint, base bigint"
             )
         );
-        Ok(write_rows(connection, sql, &rows).await? == rows.len() as u64)
+        if write_rows(connection, sql, &rows).await? != rows.len() as u64 {
+            return Ok(false);
+        }
+        let changed = keys.iter().filter_map(|key| commit.world.objects.get(key));
+        self.write_files(connection, changed).await?;
+        Ok(true)
     }
 
     /// Tasks and their unique keys; false where somebody else holds one of the keys.

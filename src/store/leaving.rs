@@ -67,8 +67,30 @@ impl Store {
         .await
     }
 
+    /// Those of the tasks whose inputs belong together: all of them stand under one unique key.
+    async fn joined(
+        &self,
+        connection: &mut AnyConnection,
+        tasks: &[(String, Vec<Value>)],
+    ) -> Result<BTreeSet<String>, StoreError> {
+        if tasks.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let ids: Vec<IdRow<'_>> = tasks.iter().map(|(id, _)| IdRow { id }).collect();
+        let sql = format!(
+            "SELECT DISTINCT i.task_id FROM {} JOIN open_input i ON i.task_id = r.id \
+             GROUP BY i.task_id, i.unique_key HAVING count(*) > 1",
+            self.dialect.rows("$1", "id text")
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(json_rows(&ids))
+            .fetch_all(connection)
+            .await?;
+        rows.iter().map(|row| Ok(row.try_get("task_id")?)).collect()
+    }
+
     /// Takes inputs, as (task, primary key), out of tasks that nobody has accepted; a task that has none left is
-    /// withdrawn.
+    /// withdrawn, and so is one whose inputs belong together.
     pub(super) async fn leave_in(
         &self,
         connection: &mut AnyConnection,
@@ -110,6 +132,8 @@ impl Store {
                 left.push((id, inputs));
             }
         }
+        let joined = self.joined(connection, &left).await?;
+        left.retain(|(id, _)| !joined.contains(id));
         let goes_on: BTreeSet<&str> = left.iter().map(|(id, _)| id.as_str()).collect();
         let whole: Vec<&str> = gone
             .keys()

@@ -25,11 +25,13 @@ pub(super) fn key_rows(keys: &Keys) -> String {
 }
 
 impl Store {
-    /// Fetches what is missing, of the live objects of one organisation: all of it, or word that it is too much.
+    /// Fetches what is missing, of the live objects of one organisation: all of it, or word that it is too much. Of the
+    /// objects `here` the asker knows more: they are not among the newest files.
     pub async fn look_up(
         &self,
         organization: &str,
         missing: &Missing,
+        here: &Keys,
         now: Moment,
     ) -> Result<Found, StoreError> {
         let mut found = Found::default();
@@ -38,7 +40,11 @@ impl Store {
             ..Found::default()
         };
         let asked = missing.referrers.values().map(|keys| keys.len());
-        let asked = asked.chain([missing.objects.len(), missing.histories.len()]);
+        let asked = asked.chain([
+            missing.objects.len(),
+            missing.histories.len(),
+            missing.files.len(),
+        ]);
         if asked.max().unwrap_or(0) > AT_ONCE {
             return Ok(too_much());
         }
@@ -73,6 +79,9 @@ impl Store {
                 return Ok(too_much());
             }
         }
+        found.files = self
+            .newest_files(organization, &missing.files, here)
+            .await?;
         Ok(found)
     }
 

@@ -160,6 +160,7 @@ fn occasion(run: &RunDraft) -> String {
     keep("trigger", occasion.trigger.clone().map(Value::Object));
     keep("previous", occasion.previous.clone().map(Value::Object));
     keep("deleted", occasion.deleted.then_some(Value::Bool(true)));
+    keep("joined", occasion.joined.then_some(Value::Bool(true)));
     keep(
         "object",
         occasion.object.as_ref().map(|key| json!(key.primary_key)),
@@ -196,6 +197,7 @@ pub(super) fn read_occasion(text: &str) -> Occasion {
         previous,
         object: None,
         deleted: kept.contains_key("deleted"),
+        joined: kept.contains_key("joined"),
     }
 }
 

@@ -8,6 +8,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{Store, StoreError, json_rows, maybe_moment, moment};
+use crate::catalogue::{Found, Keys, Maker, Missing};
 use crate::decide::{Ended, OpenInput, World};
 use crate::object::{Object, ObjectKey, Rank};
 use crate::query::narrow::{Bound, Narrow};
@@ -20,6 +21,8 @@ pub struct Wanted {
     pub inbox: Vec<(String, String)>,
     /// Scopes whose holders decide whether a run has its turn.
     pub scopes: BTreeSet<String>,
+    /// By organisation: what is asked of the newest files of objects. These are wanted too.
+    pub files: BTreeMap<String, BTreeSet<Maker>>,
 }
 
 /// What the store knew, and by which marks it will see whether that still holds.
@@ -50,8 +53,23 @@ impl Store {
     /// Reads what is known of some keys. Open tasks are read before last ends, so that a task which ends in between
     /// is seen at least once.
     pub async fn gather(&self, wanted: &Wanted) -> Result<Gathered, StoreError> {
-        let mut connection = self.pool.acquire().await?;
         let mut gathered = Gathered::default();
+        let mut newest: Vec<ObjectKey> = Vec::new();
+        for (organization, makers) in &wanted.files {
+            let found = self
+                .newest_files(organization, makers, &Keys::new())
+                .await?;
+            newest.extend(found.into_iter().map(|file| file.key));
+            // They are read below as they are then, and no others are looked for.
+            let asked = Missing {
+                files: makers.clone(),
+                ..Missing::default()
+            };
+            let known = gathered.world.beyond.entry(organization.clone());
+            known.or_default().learn(asked, Found::default());
+        }
+        let keys: HashSet<&ObjectKey> = wanted.keys.iter().chain(&newest).collect();
+        let mut connection = self.pool.acquire().await?;
         let row = sqlx::query("SELECT value FROM revision WHERE name = 'catalogue'")
             .fetch_one(&mut *connection)
             .await?;
@@ -79,11 +97,10 @@ impl Store {
         if !wanted.scopes.is_empty() {
             gathered.world.scopes = self.scopes(&mut connection, &wanted.scopes).await?;
         }
-        if wanted.keys.is_empty() {
+        if keys.is_empty() {
             return Ok(gathered);
         }
-        let rows: Vec<KeyRow<'_>> = wanted
-            .keys
+        let rows: Vec<KeyRow<'_>> = keys
             .iter()
             .map(|key| KeyRow {
                 o: &key.organization,

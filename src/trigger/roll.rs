@@ -179,6 +179,9 @@ fn asked(scheduled: &Scheduled) -> Asked {
         if let Some(organization) = &schedule.organization {
             fixed.push(("organization", vec![organization.clone()]));
         }
+        if !schedule.join.is_empty() {
+            fixed.push(("plugin_id", schedule.join.clone()));
+        }
         Alternative {
             fixed,
             query: schedule.when.get(object_type).cloned(),

@@ -329,10 +329,10 @@ fn of_every_command_reader_and_schema_say_the_same() {
 /// What is judged by more than its shape in a declaration.
 fn declarations(within: &str) -> Vec<Apart> {
     let known: &[Apart] = &[
-        ("/args with join", "not read yet"),
+        ("/args with join", "asks for run_on: file"),
         ("/args with target", "asks for an organisation"),
         ("/args with run_on: [", "asks for an operation"),
-        (" with join", "not read yet"),
+        (" with join", "asks for run_on: file"),
         (" without operation", "run_on asks for one"),
         ("/operation = ", "run_on asks for one"),
         (" with run_on: []", "asks for an operation"),

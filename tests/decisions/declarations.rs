@@ -112,6 +112,92 @@ fn each_wrong_value_is_refused_with_its_line_and_what_would_be_right() {
 }
 
 #[test]
+fn a_join_that_cannot_be_is_refused_with_its_line_and_what_would_be_right() {
+    let schedule =
+        |lines: &str| format!("- plugins: \"True\"\n  {}\n", lines.replace('\n', "\n  "));
+    let many: Vec<String> = (0..17).map(|number| format!("p{number}")).collect();
+    let many = format!(
+        "run_on: file\noperation: created\njoin: [{}]",
+        many.join(", ")
+    );
+    for (text, place, words) in [
+        (
+            "run_on: hostname\noperation: created\njoin: [a, b]",
+            "plan.yaml:4:9:",
+            "`run_on: file`",
+        ),
+        (
+            "run_on: [file, hostname]\noperation: created\njoin: [a]",
+            "plan.yaml:4:",
+            "nothing else there",
+        ),
+        (
+            "recurrences: daily\njoin: [a]",
+            "plan.yaml:3:",
+            "`run_on: file`",
+        ),
+        (
+            "run_on: file\noperation: created\njoin: [a, b, a]",
+            "plan.yaml:4:16:",
+            "`a` is named twice",
+        ),
+        (
+            "run_on: file\noperation: created\njoin: [a, \" \"]",
+            "plan.yaml:4:13:",
+            "the id of a plugin",
+        ),
+        (
+            "run_on: file\noperation: created\njoin: [a, 3]",
+            "plan.yaml:4:13:",
+            "a text",
+        ),
+        (&many, "plan.yaml:4:", "16 plugins are the most"),
+        (
+            "run_on: file\noperation: [created, deleted]\njoin: [a]",
+            "plan.yaml:3:",
+            "completes no join",
+        ),
+        (
+            "run_on: file\noperation: created\njoin: [a]\nrecurrences: daily",
+            "plan.yaml:5:",
+            "leave out `recurrences`",
+        ),
+        (
+            "run_on: file\noperation: created\njoin: [a]\ninput: {hostname: null}",
+            "plan.yaml:5:",
+            "leave out `input`",
+        ),
+        (
+            "run_on: file\noperation: created\njoin: [a]\norganization: acme\ntarget: h1",
+            "plan.yaml:6:",
+            "leave out `target`",
+        ),
+    ] {
+        let (_, complaints) = read(&schedule(text));
+        let said = complaints
+            .iter()
+            .find(|said| said.starts_with(place) && said.contains(words));
+        assert!(
+            said.is_some(),
+            "expected {place} … {words} in: {complaints:#?}"
+        );
+    }
+    for right in [
+        "join: a",
+        "join: [a, b]\ninput: {}",
+        "join: null",
+        "join: []",
+    ] {
+        let text = schedule(&format!(
+            "run_on: file\noperation: [created, updated]\n{right}"
+        ));
+        let (declared, complaints) = read(&text);
+        assert!(complaints.is_empty(), "{right}: {complaints:?}");
+        assert_eq!(declared.len(), 1, "{right}");
+    }
+}
+
+#[test]
 fn a_wrong_recurrence_is_complained_about_once() {
     let said = complaint("- plugins: \"True\"\n  recurrences: \"0 0 30 2 *\"\n");
     assert!(said.contains("never comes"), "{said}");

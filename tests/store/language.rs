@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster::catalogue::Missing;
+use muster::catalogue::{Keys, Missing};
 use muster::ground::judged;
 use muster::moment::Moment;
 use muster::object::{Change, Level, Object, Rank, Told, Word};
@@ -217,7 +217,7 @@ pub async fn versions_are_kept_only_of_types_whose_history_is_asked_for_and_forg
     let look = async || {
         let found = house
             .store
-            .look_up("acme", &missing, at(300))
+            .look_up("acme", &missing, &Keys::new(), at(300))
             .await
             .expect("looked up");
         let mut histories = found.histories;
@@ -456,7 +456,9 @@ pub async fn the_flagship_costs_what_it_finds_and_not_the_inventory(house: House
     };
     let look = async || {
         let store = Store::open(&house.url).await.expect("the address");
-        let found = store.look_up("acme", &missing, at(1)).await.expect("found");
+        let here = Keys::new();
+        let found = store.look_up("acme", &missing, &here, at(1)).await;
+        let found = found.expect("found");
         store.close().await;
         let keys = |objects: Vec<Object>| -> Vec<String> {
             let keys = objects.into_iter().map(|object| object.key.primary_key);

@@ -357,7 +357,10 @@ impl Clerk<'_> {
             if !missing.is_empty() {
                 for (organization, missing) in missing {
                     let store = &self.ground.store;
-                    let found = store.look_up(&organization, &missing, case.now).await?;
+                    let here = world.keys_of(&organization);
+                    let found = store
+                        .look_up(&organization, &missing, &here, case.now)
+                        .await?;
                     let known = world.beyond.entry(organization).or_default();
                     if found.too_much || round + 2 >= ROUNDS {
                         known.close();
@@ -703,6 +706,14 @@ fn of_finding(
         ),
         Untouched::Organization => case.tell("organisation", Some(false), "it is of another"),
         Untouched::Asleep => {}
+        Untouched::Join => case.tell(
+            "join",
+            Some(false),
+            format!(
+                "it joins files by {} of one object, and this is none of these",
+                schedule.join.join(", ")
+            ),
+        ),
         Untouched::TooCostly => case.tell("when", Some(false), Reason::QueryTooCostly.meaning()),
         Untouched::When(query) => {
             let none = Known::default();
