@@ -58,6 +58,7 @@ impl Rows {
                 ("state", "text"),
                 ("reason", "text?"),
                 ("blocked_by", "text?"),
+                ("position", "text?"),
                 ("parent_id", "text?"),
                 ("request_id", "text?"),
                 ("total", "int"),

@@ -77,7 +77,7 @@ const NOUNS: [Noun; 6] = [
     },
     Noun {
         name: "run",
-        columns: "id, schedule, organization, cause, state, reason, blocked_by, total, succeeded, failed, cancelled, created_at, finished_at",
+        columns: "id, schedule, organization, cause, state, reason, blocked_by, position, total, succeeded, failed, cancelled, created_at, finished_at",
         more: ", schedule_id, target, parent_id, request_id, scheduled_for, started_at",
         table: "run",
         organization: Some("organization"),
