@@ -44,22 +44,23 @@ async fn turns(ground: &Ground, rooms: &Rooms) -> Result<Option<Moment>, StoreEr
     let mut full: BTreeSet<String> = BTreeSet::new();
     // Schedules that found their workers full; those of plugins are in no list of the catalogue.
     let mut waiting: BTreeSet<String> = BTreeSet::new();
+    // What stays where it is, of which catalogue, and how much had been found full by then.
+    let mut held: Option<(Arc<Catalogue>, (usize, usize), Held)> = None;
     // The organisation that had the last turn.
     let mut after = String::new();
     while !ground.stop.is_cancelled() {
         ground.beat("expansion");
         let revision = ground.store.catalogue_revision().await?;
         let catalogue = ground.catalogue_at(revision).await?;
-        let asleep = ids(&catalogue, |scheduled| !scheduled.schedule.awake());
-        let mut busy = ids(&catalogue, |scheduled| {
-            let mut selected = scheduled.selected.iter();
-            selected.any(|plugin| full.contains(&plugin.worker_type))
-        });
-        busy.extend(waiting.iter().map(String::as_str));
-        let held = Held {
-            asleep: &asleep,
-            busy: &busy,
-        };
+        // All schedules are looked at for it, so not with each turn.
+        let found = (full.len(), waiting.len());
+        let known = held
+            .take()
+            .filter(|(of, with, _)| Arc::ptr_eq(of, &catalogue) && *with == found);
+        let (.., held) = held.insert(known.unwrap_or_else(|| {
+            let held = hold(&catalogue, &full, &waiting);
+            (catalogue.clone(), found, held)
+        }));
         let Some(run) = next(ground, &after, held).await? else {
             break;
         };
@@ -83,7 +84,7 @@ async fn turns(ground: &Ground, rooms: &Rooms) -> Result<Option<Moment>, StoreEr
 async fn next(
     ground: &Ground,
     after: &str,
-    held: Held<'_>,
+    held: &Held,
 ) -> Result<Option<ExpandingRun>, StoreError> {
     let now = ground.clock.now();
     let until = now.plus(LEASE);
@@ -94,12 +95,24 @@ async fn next(
     }
 }
 
+/// The schedules whose runs stay where they are: those asleep, those whose workers have enough, and those that were
+/// found to wait for these.
+fn hold(catalogue: &Catalogue, full: &BTreeSet<String>, waiting: &BTreeSet<String>) -> Held {
+    let asleep = ids(catalogue, |scheduled| !scheduled.schedule.awake());
+    let busy = ids(catalogue, |scheduled| {
+        let mut selected = scheduled.selected.iter();
+        selected.any(|plugin| full.contains(&plugin.worker_type))
+    });
+    Held::of(asleep, busy.chain(waiting.iter().map(String::as_str)))
+}
+
 /// The ids of schedules that select their inputs and of which something is so.
-fn ids(catalogue: &Catalogue, so: impl Fn(&Scheduled) -> bool) -> Vec<&str> {
+fn ids(catalogue: &Catalogue, so: impl Fn(&Scheduled) -> bool) -> impl Iterator<Item = &str> {
     catalogue
         .schedules
         .iter()
-        .filter(|scheduled| matches!(scheduled.schedule.input, Input::Selected(_)) && so(scheduled))
+        .filter(move |scheduled| {
+            matches!(scheduled.schedule.input, Input::Selected(_)) && so(scheduled)
+        })
         .map(|scheduled| scheduled.schedule.id.as_str())
-        .collect()
 }

@@ -738,7 +738,7 @@ async fn runs_of_organizations_are_claimed_in_turns_each_by_one_replica(house: H
     let claim = async |after: &str, at: Moment, until: Moment| {
         ground
             .store
-            .claim_expansion(after, Held::default(), at, until)
+            .claim_expansion(after, &Held::default(), at, until)
             .await
             .expect("an answer")
     };
@@ -758,18 +758,12 @@ async fn runs_of_organizations_are_claimed_in_turns_each_by_one_replica(house: H
     );
     assert!(claim("", now, until).await.is_none(), "all are somebody's");
     runs.extend([first.id.clone(), third.id]);
-    let daily = ["id-daily"].as_slice();
+    let (daily, none) = (["id-daily"].into_iter(), std::iter::empty());
     for held in [
-        Held {
-            busy: daily,
-            ..Held::default()
-        },
-        Held {
-            asleep: daily,
-            ..Held::default()
-        },
+        Held::of(none.clone(), daily.clone()),
+        Held::of(daily.clone(), none.clone()),
     ] {
-        let claimed = ground.store.claim_expansion("", held, over, over).await;
+        let claimed = ground.store.claim_expansion("", &held, over, over).await;
         let claimed = claimed.expect("an answer");
         assert!(claimed.is_none(), "held schedules stay where they are");
     }

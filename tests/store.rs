@@ -1281,7 +1281,7 @@ async fn an_expansion_moves_its_position_once(house: House) {
     let claim = async || {
         let claimed = house
             .store
-            .claim_expansion("", muster::store::Held::default(), at(100), at(110))
+            .claim_expansion("", &muster::store::Held::default(), at(100), at(110))
             .await;
         claimed.expect("an answer")
     };
@@ -1316,6 +1316,8 @@ async fn an_expansion_moves_its_position_once(house: House) {
             expected,
             "from {from:?} to {to:?}"
         );
+        let shown = house.list("run").await.remove(0);
+        assert_eq!(shown["position"], json!(to), "a list shows how far it is");
     }
     assert!(claim().await.is_none(), "there is nothing left to find");
     let runs = house

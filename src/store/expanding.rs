@@ -50,13 +50,32 @@ pub struct ExpandingRun {
     pub until: Moment,
 }
 
-/// Schedules whose runs stay where they are.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Held<'a> {
-    /// Paused or switched off: what a person asked for goes on.
-    pub asleep: &'a [&'a str],
-    /// With tasks for workers who have enough.
-    pub busy: &'a [&'a str],
+/// Schedules whose runs stay where they are, as rows: they are many, and asked for with each turn.
+#[derive(Clone, Debug)]
+pub struct Held {
+    asleep: String,
+    busy: String,
+}
+
+impl Held {
+    /// `asleep`: paused or switched off; what a person asked for goes on. `busy`: with tasks for workers who have enough.
+    pub fn of<'a>(
+        asleep: impl Iterator<Item = &'a str>,
+        busy: impl Iterator<Item = &'a str>,
+    ) -> Held {
+        let asleep: Vec<IdRow<'_>> = asleep.map(|id| IdRow { id }).collect();
+        let busy: Vec<IdRow<'_>> = busy.map(|id| IdRow { id }).collect();
+        Held {
+            asleep: json_rows(&asleep),
+            busy: json_rows(&busy),
+        }
+    }
+}
+
+impl Default for Held {
+    fn default() -> Held {
+        Held::of([].into_iter(), [].into_iter())
+    }
 }
 
 #[derive(Serialize)]
@@ -75,14 +94,10 @@ impl Store {
     pub async fn claim_expansion(
         &self,
         after: &str,
-        held: Held<'_>,
+        held: &Held,
         now: Moment,
         until: Moment,
     ) -> Result<Option<ExpandingRun>, StoreError> {
-        let rows = |ids: &[&str]| {
-            let rows: Vec<IdRow<'_>> = ids.iter().map(|id| IdRow { id }).collect();
-            json_rows(&rows)
-        };
         let sql = format!(
             "WITH picked AS MATERIALIZED (SELECT id AS picked_id FROM run \
              WHERE position IS NOT NULL AND state = 'expanding' AND (claimed_until IS NULL OR claimed_until <= $1) \
@@ -100,8 +115,8 @@ impl Store {
             .bind(now.micros())
             .bind(until.micros())
             .bind(after)
-            .bind(rows(held.busy))
-            .bind(rows(held.asleep))
+            .bind(held.busy.as_str())
+            .bind(held.asleep.as_str())
             .fetch_optional(&self.pool)
             .await?
         else {
