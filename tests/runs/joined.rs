@@ -327,7 +327,10 @@ async fn what_is_missing_is_named_by_explain(house: House) {
         let house = &house;
         async move {
             let explained = explain(&house.ground, &event(house, file)).await;
-            explained_as(&explained.expect("the store answers").expect("readable"))
+            explained_as(
+                &explained.expect("the store answers").expect("readable"),
+                None,
+            )
         }
     };
     let incomplete = told(file("a", "ports", NINE)).await;
