@@ -11,7 +11,7 @@ use metrics::counter;
 
 use crate::catalogue::Catalogue;
 use crate::decide::{Desk, End, Plan, chained};
-use crate::ground::{Ground, count_plan};
+use crate::ground::{Ground, count_plan, trail};
 use crate::object::ObjectKey;
 use crate::store::{Commit, Committed, StoreError, Wanted};
 
@@ -103,6 +103,7 @@ async fn tell(ground: &Ground, ends: &[End]) -> Result<(), StoreError> {
             scopes.append(&mut gathered.world.unseen);
             continue;
         }
+        trail::decided(&plan);
         let commit = Commit {
             announced: ends,
             plan: &plan,

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::bus::{Address, Bus, Letter, TaskQueue, Undelivered};
 use crate::catalogue::Catalogue;
 use crate::decide::gates;
+use crate::ground::trail::{self, step};
 use crate::ground::{Ground, persist, queue_label};
 use crate::moment::{Moment, Span};
 use crate::object::{FILE, Object, ObjectKey};
@@ -168,6 +169,7 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
     let mut gone: Vec<String> = Vec::new();
     let mut leaving: Vec<Leaving> = Vec::new();
     let mut letters = Vec::with_capacity(claimed.len());
+    let told = trail::on();
     let mut offers = Vec::with_capacity(claimed.len());
     let heard = match claimed.iter().any(|task| !task.avoid.is_empty()) {
         true => persist!(
@@ -183,6 +185,18 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
         match prepare(&catalogue, &mut task, now) {
             Some(offer) if refused.is_empty() || !task.inputs.is_empty() => {
                 letters.push(letter(&catalogue, &offer));
+                if told {
+                    step!(
+                        "dispatch",
+                        &traceparent_of(&task),
+                        task = task.task_id,
+                        attempt = task.attempt,
+                        run = task.run_id,
+                        plugin = task.plugin_id,
+                        queue = task.queue,
+                        "a task is offered"
+                    );
+                }
                 leaving.extend(refused.into_iter().map(|primary_key| Leaving {
                     task_id: task.task_id.clone(),
                     primary_key,
@@ -217,6 +231,17 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
     let mut unconfirmed = Vec::new();
     let mut too_large = Vec::new();
     for ((task, expires_at, run), answer) in offers.into_iter().zip(answers) {
+        if told {
+            step!(
+                "publish",
+                &traceparent_of(&task),
+                task = task.task_id,
+                attempt = task.attempt,
+                queue = task.queue,
+                confirmed = answer.is_ok(),
+                "the broker answered"
+            );
+        }
         let offer = (task.task_id, task.attempt);
         match answer {
             Ok(()) => {
@@ -383,7 +408,7 @@ fn prepare(catalogue: &Catalogue, task: &mut Claimed, now: Moment) -> Option<Off
         parameters: task.parameters.clone(),
         event_id: text("event_id"),
         event_type: text("event_type"),
-        traceparent: text("traceparent"),
+        traceparent: Some(traceparent_of(task)),
         cause: task.cause,
         priority: task.priority,
         scheduled_for: task.scheduled_for,
@@ -399,6 +424,11 @@ fn prepare(catalogue: &Catalogue, task: &mut Claimed, now: Moment) -> Option<Off
             .map(|avoided| avoided.worker.clone())
             .collect(),
     })
+}
+
+fn traceparent_of(task: &Claimed) -> String {
+    let carried = task.occasion.get("traceparent").and_then(Value::as_str);
+    trail::of_task(&task.run_id, carried)
 }
 
 /// An input as it is now, taken from the claim.

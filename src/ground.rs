@@ -4,6 +4,7 @@ mod due;
 mod errand;
 mod judged;
 mod lag;
+pub(crate) mod trail;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -351,8 +352,9 @@ pub fn terms_of(catalogue: &Catalogue, known: Option<&Known>) -> Terms {
     )
 }
 
-/// Counts what a plan made and refused, once it is committed.
+/// Counts and tells what a plan made and refused, once it is committed.
 pub fn count_plan(plan: &Plan) {
+    trail::stored(plan);
     counter!("muster_trigger_events_total").increment(plan.triggers);
     counter!("muster_trigger_candidates_total").increment(plan.looked.candidates);
     counter!("muster_trigger_checks_total").increment(plan.looked.checks);

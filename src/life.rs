@@ -66,16 +66,23 @@ pub async fn step<B: Bus>(ground: &Ground, bus: &B) -> Result<usize, StoreError>
 
 fn letter(life: &Life) -> Letter {
     let id = format!("{}:{}:{}", life.about, life.number, life.kind);
-    let event = json!({
+    let traceparent = life.run.as_ref().map(|run| run.traceparent.clone());
+    let mut event = json!({
         "specversion": "1.0", "id": id, "source": "/muster", "type": life.kind, "subject": life.about,
         "time": life.told_at.to_string(), "datacontenttype": "application/json", "data": data(life),
     });
+    if let Some(traceparent) = &traceparent {
+        event["traceparent"] = json!(traceparent);
+    }
     Letter {
         address: Address::Lifecycle(life.kind.clone()),
         message_id: id,
         correlation_id: None,
         content_type: "application/cloudevents+json",
-        headers: Vec::new(),
+        headers: traceparent
+            .map(|trace| ("traceparent".to_owned(), trace))
+            .into_iter()
+            .collect(),
         priority: 0,
         expires_in_ms: None,
         body: event.to_string().into_bytes(),

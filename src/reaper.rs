@@ -8,10 +8,12 @@ use metrics::counter;
 use serde_json::{Map, Value, json};
 
 use crate::bus::{Bus, Letter};
+use crate::ground::trail::{self, step};
 use crate::ground::{Ground, terms_of};
 use crate::moment::{Moment, Span};
 use crate::progress::{Clock, clock, run_out};
 use crate::store::{Cancel, Older, Reported, StoreError};
+use crate::task::TaskState;
 use crate::wire;
 
 mod gauges;
@@ -149,6 +151,9 @@ pub async fn run_out_of_time(ground: &Ground) -> Result<Vec<Cancel>, StoreError>
         });
     }
     let written = ground.store.apply_steps(&steps, &[], now).await?;
+    if trail::on() {
+        tell_clocks(ground, &steps).await?;
+    }
     cancels.retain(|cancel| !written.stale.contains(&cancel.task_id));
     for (which, many) in by_clock {
         tracing::warn!(clock = which, many, "attempts ran out of time");
@@ -157,6 +162,25 @@ pub async fn run_out_of_time(ground: &Ground) -> Result<Vec<Cancel>, StoreError>
     ground.dispatch.notify_one();
     ground.ended();
     Ok(cancels)
+}
+
+/// The trail of those whose clock ran out.
+async fn tell_clocks(ground: &Ground, steps: &[Reported]) -> Result<(), StoreError> {
+    let ids: Vec<&str> = steps.iter().map(|step| step.task_id.as_str()).collect();
+    let traces = ground.store.traceparents(&ids).await?;
+    for reported in steps {
+        let traceparent = traces.get(&reported.task_id);
+        step!(
+            "clock",
+            traceparent.map_or("", String::as_str),
+            task = reported.task_id,
+            attempt = reported.standing.attempt,
+            outcome = reported.step.outcome,
+            state = reported.step.state.map(TaskState::word),
+            "an attempt ran out of time"
+        );
+    }
+    Ok(())
 }
 
 /// Workers whose tasks are to end are told; it may be lost, and then the clock of the task ends it.

@@ -126,6 +126,18 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// `off`, `error`, `warn`, `info`, `debug` or `trace`.
     pub level: String,
+    /// A line for each step of an event and its tasks, whatever the level is.
+    pub trail: bool,
+}
+
+impl LogSettings {
+    /// What is let through.
+    pub fn filter(&self) -> String {
+        match self.trail {
+            true => format!("{},muster::trace=debug", self.level),
+            false => self.level.clone(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,6 +195,7 @@ impl Default for Settings {
             log: LogSettings {
                 format: LogFormat::Text,
                 level: "info".to_string(),
+                trail: false,
             },
             origins: Origins::default(),
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::catalogue::Catalogue;
 use crate::decide::{Desk, Plan, World, begin, scope_of};
-use crate::ground::{Ground, count_plan};
+use crate::ground::{Ground, count_plan, trail};
 use crate::moment::Moment;
 use crate::object::ObjectKey;
 use crate::run::{Cause, EndReason, RunDraft, RunState, Turn};
@@ -96,6 +96,7 @@ async fn take_up(ground: &Ground, waiting: &[RunDraft]) -> Result<usize, StoreEr
             return Ok(0);
         }
     }
+    trail::decided(&plan);
     let commit = Commit {
         plan: &plan,
         rests: &rests,

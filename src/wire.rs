@@ -32,7 +32,7 @@ pub use cloudevents::{EVENT_TYPES, PROFILE_TYPES};
 pub use command::{Refused, Requested, read_reply, read_request, reply};
 pub use envelope::openkat_task_message;
 pub use offer::task_message;
-pub use status::{read_status, status_message};
+pub use status::{read_status, status_message, traceparent_in};
 
 /// The largest body that is read, in bytes.
 pub const LARGEST: usize = 20 * 1024 * 1024;

@@ -13,11 +13,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::bus::{Bus, Delivery, Source, Verdict};
 use crate::moment::Moment;
 use crate::signature::Keys;
 use crate::task::{Ending, StatusWord};
+use crate::trace;
 use crate::wire::{self, Assignment};
 pub use craft::{Craft, Template, words};
 use errand::Errand;
@@ -223,8 +225,12 @@ impl<B: Bus> Hands<B> {
                         ..Ending::default()
                     },
                 };
-                self.running
-                    .spawn(async move { (key, reporter.reporter.tell(&id, attempt, word).await) });
+                self.running.spawn(async move {
+                    (
+                        key,
+                        reporter.reporter.tell((&id, attempt), None, word).await,
+                    )
+                });
                 return Some((receipt, Verdict::Done));
             }
         };
@@ -279,8 +285,10 @@ impl<B: Bus> Hands<B> {
             body,
             receipts,
         };
+        let trace = errand.task.traceparent.as_deref().map(trace::trace_id);
+        let attempt = tracing::info_span!("attempt", trace);
         self.running
-            .spawn(async move { (key, errand.run(ours).await) });
+            .spawn(async move { (key, errand.run(ours).await) }.instrument(attempt));
         None
     }
 

@@ -11,6 +11,7 @@ const FLOORS: [(u8, &[&str]); 5] = [
         0,
         &[
             "moment",
+            "trace",
             "document",
             "policy",
             "object",

@@ -216,6 +216,7 @@ fn everything_that_is_written_is_taken() {
     assert_eq!(settings.keys[0].secret.expose(), "s");
     assert_eq!(settings.log.format, LogFormat::Json);
     assert_eq!(settings.log.level, "debug");
+    assert!(!settings.log.trail);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::catalogue::{Catalogue, Maker};
 use crate::command::{Listing, RunCommand, Start};
 use crate::decide::{Desk, Plan, request};
 use crate::document::nearest;
-use crate::ground::count_plan;
+use crate::ground::{count_plan, trail};
 use crate::object::ObjectKey;
 use crate::run::{Asked, Standing, conditions, run_name};
 use crate::schedule::{Input, OF_PLUGIN};
@@ -95,6 +95,7 @@ impl Clerk<'_> {
                 scopes.append(&mut gathered.world.unseen);
                 continue;
             }
+            trail::decided(&plan);
             let commit = Commit {
                 plan: &plan,
                 ..Commit::empty(now, catalogue.revision)

@@ -25,8 +25,11 @@ const TRIES: u32 = 5;
 
 /// Runs until a signal, or the end of input with lines.
 pub async fn run(settings: &Settings) -> Result<(), Failure> {
-    telemetry::logs(settings.log.format == LogFormat::Json, &settings.log.level)
-        .map_err(|error| Failure::Usage(format!("log.level: {error}")))?;
+    telemetry::logs(
+        settings.log.format == LogFormat::Json,
+        &settings.log.filter(),
+    )
+    .map_err(|error| Failure::Usage(format!("log.level: {error}")))?;
     for warning in rules::without_effect(settings) {
         tracing::warn!("{warning}");
     }

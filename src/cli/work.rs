@@ -30,7 +30,7 @@ interpreter of the plugin's `runtime` with the task's `arguments`. It reads the 
 a folder of its own ($HOME, gone afterwards), and finds there nothing of the worker's environment: PATH, HOME, TMPDIR,
 LANG, what [work.environment] says, and of the task MUSTER_TASK_ID, MUSTER_TASK_ATTEMPT, MUSTER_TASK_ORGANIZATION,
 MUSTER_TASK_PLUGIN, MUSTER_TASK_SCHEDULE, MUSTER_TASK_SCHEDULED_FOR, MUSTER_TASK_CAUSE, MUSTER_TASK_TRACEPARENT and
-MUSTER_TASK_OUTPUTS.
+MUSTER_TASK_OUTPUTS; its trace context, which every task has, is in TRACEPARENT too.
 
 What it says:
   outputs.json in its folder ($MUSTER_TASK_OUTPUTS)   the task's outputs, any JSON of at most 1 MiB
@@ -71,8 +71,11 @@ pub struct Work {
 
 /// Runs until a signal, or the end of input with lines.
 pub async fn run(settings: &Settings, arguments: Work) -> Result<(), Failure> {
-    telemetry::logs(settings.log.format == LogFormat::Json, &settings.log.level)
-        .map_err(|error| Failure::Usage(format!("log.level: {error}")))?;
+    telemetry::logs(
+        settings.log.format == LogFormat::Json,
+        &settings.log.filter(),
+    )
+    .map_err(|error| Failure::Usage(format!("log.level: {error}")))?;
     let work = chosen(&settings.work, arguments)?;
     let lines = settings.bus.url.scheme() == "lines";
     let topology = topology(settings, &work);

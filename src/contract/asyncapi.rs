@@ -406,7 +406,7 @@ fn examples(name: &str) -> Vec<Value> {
             "settings": {}, "parameters": {}, "secrets": [], "deduplication_key": null, "expires_at": "2026-11-21T10:30:02Z",
             "trigger": {"event_id": "e-1", "type": "object.created"}, "cause": "event", "priority": 2,
             "scheduled_for": "2026-11-21T09:30:00Z", "created_at": "2026-11-21T09:30:00Z", "late_by_s": 0,
-            "timeouts": {"queue_s": 3600, "heartbeat_s": 60, "run_s": 900}, "avoid_workers": [], "traceparent": null,
+            "timeouts": {"queue_s": 3600, "heartbeat_s": 60, "run_s": 900}, "avoid_workers": [], "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         })],
         "openkat-task" => vec![json!({
             "id": "01936000-0000-7000-8000-000000000001", "scheduler_id": "boefje", "schedule_id": "5f2c91ab-0a5e-5b0f-8f6c-1c7f0a2b3c44",
@@ -434,7 +434,7 @@ fn examples(name: &str) -> Vec<Value> {
         "life" => vec![
             json!({"specversion": "1.0", "id": "01936000-0000-7000-8000-000000000001:1:task.accepted", "source": "/muster",
                 "type": "task.accepted", "subject": "01936000-0000-7000-8000-000000000001", "time": "2026-11-21T09:30:01Z",
-                "datacontenttype": "application/json",
+                "datacontenttype": "application/json", "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
                 "data": {"organization": "acme", "state": "running", "reason": null, "run_id": "01936000-0000-7000-8000-00005f2c91ab",
                     "run_name": "hostnames-created-5f2c91ab", "schedule": "hostnames-created", "schedule_id": "01936000-0000-7000-8000-0000000000aa",
                     "task_id": "01936000-0000-7000-8000-000000000001", "attempt": 1, "worker": "w1", "plugin_id": "dns-records",

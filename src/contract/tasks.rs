@@ -164,7 +164,11 @@ pub fn status() -> Value {
             ("at", instant()),
         ];
         let required: Vec<Part> = said.into_iter().chain(required).collect();
-        open(&required, &optional)
+        let mut schema = open(&required, &optional);
+        let trace =
+            "the trace context of the task, for the logs; what cannot be one is left behind";
+        schema["properties"]["traceparent"] = about(trace, anything());
+        schema
     };
     let class = ("class", one_of(["retryable", "fatal"]));
     let failed = ending().into_iter().chain([class]).collect();
@@ -247,7 +251,7 @@ pub fn life() -> Value {
             ("started_at", instant()),
         ];
         let may: Vec<Part> = may.into_iter().chain(nullable).collect();
-        told(words, written(&said, &may))
+        traced(told(words, written(&said, &may)))
     };
     let counters = ["total", "succeeded", "failed", "cancelled"].map(|name| (name, integer()));
     let ended = vec![("finished_at", instant()), ("blocked_by", text())];
@@ -273,7 +277,7 @@ pub fn life() -> Value {
         for name in ["run_name", "schedule", "schedule_id"] {
             data["properties"][name] = text();
         }
-        told(words, data)
+        traced(told(words, data))
     };
     let changed = open(
         &[("state", text()), ("schedule_id", text())],
@@ -310,6 +314,12 @@ pub fn life() -> Value {
         told(exactly("schedule.changed"), changed),
         told(exactly("event.rejected"), rejected),
     ])
+}
+
+/// Of a run, and of a task whose run is kept.
+fn traced(mut schema: Value) -> Value {
+    schema["properties"]["traceparent"] = about("the trace context", text());
+    schema
 }
 
 fn told(words: Value, data: Value) -> Value {

@@ -9,6 +9,7 @@ use crate::object::{Object, ObjectKey, Operation};
 use crate::query::Facts;
 use crate::run::{Cause, EndReason, LONGEST_CHAIN, Occasion, Reason, RunDraft, RunState, Turn};
 use crate::schedule::{Input, OF_ENABLED, OF_PLUGIN, Organization};
+use crate::trace;
 use crate::trigger::{Scheduled, Untouched, touches};
 
 /// A run or a task that has ended, and of which those who wait for its end are not told yet.
@@ -147,7 +148,12 @@ fn link(
         operations: vec![Operation::Finished],
         event_id: Some(end.id.clone()),
         event_type: Some(format!("{}.finished", end.of.noun())),
-        traceparent: end.traceparent.clone(),
+        // A chain is one trace.
+        traceparent: Some(
+            end.traceparent
+                .clone()
+                .unwrap_or_else(|| trace::begun(&end.run_id)),
+        ),
         trigger: run.expands.then(|| subject.snapshot()),
         ..Occasion::default()
     };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use metrics::counter;
 
-use super::{Ground, count_plan};
+use super::{Ground, count_plan, trail};
 use crate::agenda::Place;
 use crate::catalogue::Catalogue;
 use crate::decide::{AHEAD, Desk, Due, Plan, due, occurrence, scope_of};
@@ -186,6 +186,7 @@ async fn commit(
             to: turn.due.until,
         });
     }
+    trail::decided(&plan);
     let committed = ground
         .store
         .commit(&Commit {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::beyond::Beyond;
 use crate::decide::{Desk, Impossible, Plan, change};
+use crate::ground::trail::{self, step};
 use crate::ground::{Ground, count_plan, persist, terms_of};
 use crate::moment::Moment;
 use crate::object::{FILE, ObjectKey, Operation};
@@ -14,7 +15,8 @@ use crate::policy::Acknowledge;
 use crate::progress::{Step, progress};
 use crate::signature::Speaker;
 use crate::store::{Commit, Committed, DeadLetter, KeptEvent, Known, Reported, StoreError, Wanted};
-use crate::task::{Ending, Status, StatusWord};
+use crate::task::{Ending, Status, StatusWord, TaskState};
+use crate::trace;
 use crate::wire::{self, Event, Message, Reading};
 
 /// A message, apart from the bus that brought it; a dead letter that is tried again is one too.
@@ -109,17 +111,25 @@ pub async fn handle(ground: &Ground, batch: &[Incoming]) -> Result<Handled, Stor
 pub(super) fn open(ground: &Ground, batch: &[Incoming]) -> Opened {
     let started = Instant::now();
     let now = ground.clock.now();
+    let mut ids = ground.ids();
+    let told = trail::on();
     let mut events = Vec::with_capacity(batch.len());
     let mut statuses = Vec::new();
     let mut unreadable = Vec::new();
     for (at, message) in batch.iter().enumerate() {
         match read(ground, message, now) {
-            Ok(Told::Event(event)) => {
+            Ok(Told::Event(mut event)) => {
                 statuses.extend(ends_task(&event).map(|status| Said {
                     at,
                     status,
                     speaker: Speaker::Anybody,
                 }));
+                // What brings no trace begins one.
+                let traceparent = &mut event.told.traceparent;
+                traceparent.get_or_insert_with(|| trace::begun(&ids.next(now)));
+                if told {
+                    trail::taken(&event, &message.queue);
+                }
                 events.push(Read { at, event: *event });
             }
             Ok(Told::Status(status, speaker)) => statuses.push(Said {
@@ -489,6 +499,10 @@ async fn take_events(
         if asked || unseen {
             continue;
         }
+        if trail::on() {
+            trail::decided(&plan);
+            trail::idle(&plan, events.iter().map(|read| &read.event));
+        }
         let commit = Commit {
             inbox: &inbox,
             events: &kept,
@@ -588,6 +602,12 @@ async fn take_statuses(
         let mut moved: HashSet<String> = HashSet::new();
         let mut later = Vec::new();
         let mut outcomes: Vec<(&'static str, &'static str)> = Vec::new();
+        // What is told of each, where anybody wants to see it.
+        let traces = match trail::on() {
+            true => Some(ground.store.traceparents(&ids).await?),
+            false => None,
+        };
+        let mut judged: Vec<Judged> = Vec::new();
         let mut cancels = Vec::new();
         for said in waiting {
             if moved.contains(&said.status.task_id) {
@@ -613,6 +633,13 @@ async fn take_statuses(
                 tracing::warn!(task = status.task_id, "a status is refused: {text}");
                 continue;
             }
+            let mut seen = traces.as_ref().map(|traces| {
+                let own = batch.get(at).and_then(traceparent_of);
+                Judged::of(
+                    &status,
+                    own.or_else(|| traces.get(&status.task_id).cloned()),
+                )
+            });
             let terms = terms_of(&catalogue, known);
             if let (true, Some(known)) = (from_file, known) {
                 // The file speaks for whoever had the task.
@@ -626,6 +653,10 @@ async fn take_statuses(
                 ground.chance(),
             );
             let word = status.word.name();
+            if let Some(seen) = &mut seen {
+                seen.judge(&step);
+            }
+            judged.extend(seen);
             match (step, known) {
                 (Step::Take(step), Some(Known { standing, .. })) => {
                     outcomes.push((word, "taken"));
@@ -671,6 +702,11 @@ async fn take_statuses(
         }
         let reported: Vec<Reported> = steps.iter().map(|(_, reported)| reported.clone()).collect();
         let written = ground.store.apply_steps(&reported, &late, now).await?;
+        for judged in judged {
+            if !written.stale.contains(&judged.task_id) {
+                judged.tell();
+            }
+        }
         for (status, outcome) in outcomes {
             counter!("muster_statuses_total", "status" => status, "outcome" => outcome)
                 .increment(1);
@@ -689,6 +725,69 @@ async fn take_statuses(
     }
     handled.statuses += statuses.len() as u64;
     Ok(())
+}
+
+/// A status and what became of it, for the trail of its trace.
+struct Judged {
+    traceparent: String,
+    task_id: String,
+    attempt: Option<i64>,
+    worker: String,
+    word: &'static str,
+    outcome: &'static str,
+    state: Option<&'static str>,
+}
+
+impl Judged {
+    fn of(status: &Status, traceparent: Option<String>) -> Judged {
+        Judged {
+            traceparent: traceparent.unwrap_or_default(),
+            task_id: status.task_id.clone(),
+            attempt: status.attempt,
+            worker: status.worker.clone(),
+            word: status.word.name(),
+            outcome: "unknown",
+            state: None,
+        }
+    }
+
+    fn judge(&mut self, step: &Step) {
+        self.outcome = match step {
+            Step::Take(_) => "taken",
+            Step::Late { .. } => "late",
+            Step::Duplicate => "duplicate",
+            Step::Unknown => "unknown",
+        };
+        if let Step::Take(taken) = step {
+            self.state = taken.state.map(TaskState::word);
+        }
+    }
+
+    fn tell(self) {
+        step!(
+            "status",
+            &self.traceparent,
+            task = self.task_id,
+            attempt = self.attempt,
+            worker = self.worker,
+            status = self.word,
+            outcome = self.outcome,
+            state = self.state,
+            "a worker reported"
+        );
+    }
+}
+
+/// The trace context that a status brings, as a header or in its body.
+fn traceparent_of(message: &Incoming) -> Option<String> {
+    let header = message
+        .headers
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("traceparent"));
+    match header.and_then(|(_, text)| trace::carried(text)) {
+        Some(own) => Some(own.to_owned()),
+        None => wire::traceparent_in(&message.body),
+    }
 }
 
 fn body_of(batch: &[Incoming], at: usize) -> String {

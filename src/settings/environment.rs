@@ -92,6 +92,7 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("work.secrets", Kind::FileOnly),
     ("log.format", Kind::Text),
     ("log.level", Kind::Text),
+    ("log.trail", Kind::Bool),
 ];
 
 /// The variables that could be meant for us. Those that are not UTF-8 are none of them.

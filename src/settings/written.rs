@@ -360,5 +360,6 @@ fn log(mut t: Table<'_, '_>, log: &mut LogSettings) {
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
     let levels = levels.map(|level| (level, level.to_string()));
     set(&mut log.level, t.one_of("level", &levels));
+    set(&mut log.trail, t.bool("trail"));
     t.finish();
 }

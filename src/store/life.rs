@@ -9,6 +9,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
 use super::commit::IdRow;
+use super::runs::traceparent;
 use super::world::read_map;
 use super::{Store, StoreError, maybe_moment, moment, write_rows};
 use crate::moment::Moment;
@@ -58,6 +59,8 @@ pub struct LifeOfRun {
     pub finished_at: Option<Moment>,
     /// Total, succeeded, failed, cancelled.
     pub counts: [i64; 4],
+    /// The trace that it belongs to.
+    pub traceparent: String,
 }
 
 /// What is told of something that has no row of its own.
@@ -219,7 +222,7 @@ impl Store {
              t.run_id, t.plugin_id, t.worker_type, t.cause, t.priority, t.created_at, t.scheduled_for, t.finished_at, t.inputs, \
              u.id AS of_run, u.schedule_id, u.schedule, u.cause AS run_cause, u.target, u.blocked_by, \
              u.scheduled_for AS run_for, u.started_at AS run_started, u.finished_at AS run_finished, \
-             u.total, u.succeeded, u.failed, u.cancelled \
+             u.total, u.succeeded, u.failed, u.cancelled, u.occasion \
              FROM (SELECT * FROM life ORDER BY about, number, phase LIMIT $1) l LEFT JOIN task t ON t.id = l.about \
              LEFT JOIN run u ON u.id = coalesce(t.run_id, l.about) ORDER BY l.about, l.number, l.phase",
         )
@@ -275,6 +278,7 @@ fn read_life(row: &AnyRow) -> Result<Life, sqlx::Error> {
     let run = match of_run {
         None => None,
         Some(run_id) => Some(LifeOfRun {
+            traceparent: traceparent(&run_id, &row.try_get::<String, _>("occasion")?),
             run_id,
             schedule_id: row.try_get("schedule_id")?,
             schedule: row.try_get("schedule")?,

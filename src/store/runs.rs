@@ -15,6 +15,7 @@ use crate::object::Operation;
 use crate::run::{Asked, Cause, EndReason, Gap, Occasion, Reason, RunDraft, RunState, Turn};
 use crate::tally;
 use crate::task::TaskState;
+use crate::trace;
 
 /// A run as people look at it.
 #[derive(Clone, Debug, PartialEq)]
@@ -199,6 +200,13 @@ pub(super) fn read_occasion(text: &str) -> Occasion {
         deleted: kept.contains_key("deleted"),
         joined: kept.contains_key("joined"),
     }
+}
+
+/// The trace of a run: that of what set it off, else its own.
+pub(super) fn traceparent(run_id: &str, occasion: &str) -> String {
+    read_occasion(occasion)
+        .traceparent
+        .unwrap_or_else(|| trace::begun(run_id))
 }
 
 /// What a person asked for beside the schedule, as the run keeps it.

@@ -8,6 +8,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::commit::IdRow;
+use super::runs::traceparent;
 use super::{Dialect, Store, StoreError, json_rows, maybe_moment, write_rows};
 use crate::moment::Moment;
 use crate::progress::{Avoided, Standing, Taken};
@@ -132,6 +133,26 @@ impl Store {
             .await?;
         let known = rows.iter().map(read_known);
         Ok(known.collect::<Result<_, _>>()?)
+    }
+
+    /// The traces that tasks belong to.
+    pub async fn traceparents(&self, ids: &[&str]) -> Result<HashMap<String, String>, StoreError> {
+        let rows: Vec<IdRow<'_>> = ids.iter().map(|id| IdRow { id }).collect();
+        let sql = format!(
+            "SELECT t.id, t.run_id, u.occasion FROM {} JOIN task t ON t.id = r.id JOIN run u ON u.id = t.run_id",
+            self.dialect.rows("$1", "id text")
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(json_rows(&rows))
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let (run_id, occasion): (String, String) =
+                    (row.try_get("run_id")?, row.try_get("occasion")?);
+                Ok((row.try_get("id")?, traceparent(&run_id, &occasion)))
+            })
+            .collect()
     }
 
     /// Tasks of which a clock of their newest attempt has run out.

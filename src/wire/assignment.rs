@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::body::{self, Section, excerpt};
 use super::{Flaw, LONGEST_ID, Unreadable};
 use crate::moment::{Moment, Span};
+use crate::trace;
 
 /// A task as a worker reads it.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +28,8 @@ pub struct Assignment {
     /// `None`: as long as it takes.
     pub run_limit: Option<Span>,
     pub avoid_workers: Vec<String>,
+    /// The trace that it belongs to; nothing that is none.
+    pub traceparent: Option<String>,
     /// All of it, for those who ask for more.
     message: Value,
 }
@@ -94,6 +97,9 @@ pub fn read_task(message: &[u8]) -> Result<Assignment, Unreadable> {
         heartbeat,
         run_limit,
         avoid_workers: texts(&mut said, "avoid_workers")?,
+        traceparent: said
+            .value("traceparent")
+            .and_then(|text| Some(trace::carried(text.as_str()?)?.to_owned())),
         message,
     })
 }

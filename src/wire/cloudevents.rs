@@ -14,6 +14,7 @@ use crate::document::nearest;
 use crate::moment::Moment;
 use crate::object::{Change, FILE, HIGHEST_LEVEL, Level, ObjectKey, Rank, Told, TypeNames, Word};
 use crate::policy::Order;
+use crate::trace;
 
 /// The types of events that are read.
 pub const EVENT_TYPES: [&str; 7] = [
@@ -192,9 +193,7 @@ pub(super) fn header_traceparent(message: &Message<'_>) -> Option<String> {
 
 /// A trace context is carried through as it is. What cannot be one is left behind; an event is not lost for it.
 fn traceparent(text: &str) -> Option<String> {
-    let plausible =
-        !text.is_empty() && text.len() <= 256 && text.bytes().all(|b| b.is_ascii_graphic());
-    plausible.then(|| text.to_owned())
+    trace::carried(text).map(str::to_owned)
 }
 
 impl Envelope {

@@ -1,11 +1,13 @@
 //! What workers report, in our words and in OpenKAT's; read, and written in ours.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body::{self, Section, excerpt};
 use super::{LONGEST_ID, Unreadable};
 use crate::moment::{Moment, Span};
 use crate::task::{Ending, Status, StatusWord};
+use crate::trace;
 
 /// The name of a worker that gives none.
 const OPENKAT: &str = "openkat";
@@ -136,9 +138,22 @@ fn seconds(said: &mut Section, name: &str) -> Result<Option<Span>, Unreadable> {
     Ok(Some(Span::from_micros(micros as i64)))
 }
 
-/// A status as our worker writes it, with the fields that its word has.
-pub fn status_message(status: &Status) -> Vec<u8> {
+/// The trace context that a status brings in its body; whatever else is there is not looked at.
+pub fn traceparent_in(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Brought {
+        traceparent: Option<String>,
+    }
+    let brought: Brought = serde_json::from_slice(body).ok()?;
+    brought
+        .traceparent
+        .filter(|text| trace::carried(text).is_some())
+}
+
+/// A status as our worker writes it, with the fields that its word has, and the trace that it belongs to.
+pub fn status_message(status: &Status, traceparent: Option<&str>) -> Vec<u8> {
     let mut message = json!({
+        "traceparent": traceparent,
         "task_id": status.task_id,
         "attempt": status.attempt,
         "worker": status.worker,

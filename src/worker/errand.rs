@@ -101,8 +101,10 @@ impl<B: Bus> Errand<B> {
     }
 
     async fn tell(&self, word: StatusWord) -> Result<(), Untold> {
-        let Assignment { id, attempt, .. } = &self.task;
-        self.ground.reporter.tell(id, *attempt, word).await
+        let task = &self.task;
+        let trace = task.traceparent.as_deref();
+        let reporter = &self.ground.reporter;
+        reporter.tell((&task.id, task.attempt), trace, word).await
     }
 
     /// The broker need not bring it again: from here on the service's clocks watch over it, or it has ended.
@@ -142,7 +144,8 @@ impl<B: Bus> Errand<B> {
                 stage: None,
                 note,
             };
-            self.ground.reporter.beat(id, *attempt, word).await;
+            let trace = self.task.traceparent.as_deref();
+            self.ground.reporter.beat((id, *attempt), trace, word).await;
         }
     }
 }
@@ -318,6 +321,13 @@ fn environment(tools: &Tools, task: &Assignment) -> Result<BTreeMap<String, Stri
         ("TRACEPARENT", "traceparent"),
     ] {
         say(name, task.value(path).as_deref());
+    }
+    // What traces programs looks for it under this name.
+    if let Some(traceparent) = &task.traceparent {
+        let name = "TRACEPARENT".to_owned();
+        environment
+            .entry(name)
+            .or_insert_with(|| traceparent.clone());
     }
     Ok(environment)
 }

@@ -46,12 +46,17 @@ impl<B: Bus> Reporter<B> {
 
     /// Returns when the broker has it, however long that takes. The same words have the same message id, so a broker
     /// that had them already knows it.
-    pub async fn tell(&self, id: &str, attempt: i64, word: StatusWord) -> Result<(), Untold> {
+    pub async fn tell(
+        &self,
+        (id, attempt): (&str, i64),
+        trace: Option<&str>,
+        word: StatusWord,
+    ) -> Result<(), Untold> {
         let mut status = self.status(id, attempt, word);
         let message_id = format!("{}/{id}:{attempt}/{}", self.worker, status.word.name());
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.publish(&status, message_id.clone()).await {
+            match self.publish(&status, trace, message_id.clone()).await {
                 Ok(()) => return Ok(()),
                 Err(why) if self.once => return Err(Untold(why.to_string())),
                 Err(Undelivered::TooLarge(why)) => {
@@ -71,11 +76,11 @@ impl<B: Bus> Reporter<B> {
     }
 
     /// Says once that a task goes on. One that is lost is followed by the next.
-    pub async fn beat(&self, id: &str, attempt: i64, word: StatusWord) {
+    pub async fn beat(&self, (id, attempt): (&str, i64), trace: Option<&str>, word: StatusWord) {
         let status = self.status(id, attempt, word);
         let beat = self.beats.fetch_add(1, Ordering::Relaxed);
         let message_id = format!("{}/{id}:{attempt}/heartbeat-{beat}", self.worker);
-        if let Err(why) = self.publish(&status, message_id).await {
+        if let Err(why) = self.publish(&status, trace, message_id).await {
             tracing::debug!(task = id, attempt, %why, "a heartbeat was not sent");
         }
     }
@@ -90,8 +95,13 @@ impl<B: Bus> Reporter<B> {
         }
     }
 
-    async fn publish(&self, status: &Status, message_id: String) -> Result<(), Undelivered> {
-        let body = wire::status_message(status);
+    async fn publish(
+        &self,
+        status: &Status,
+        trace: Option<&str>,
+        message_id: String,
+    ) -> Result<(), Undelivered> {
+        let body = wire::status_message(status, trace);
         let signed = self.signs.as_ref();
         let headers = signed.and_then(|(keys, key)| keys.sign(key, &body));
         let letter = Letter {

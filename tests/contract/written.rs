@@ -109,6 +109,8 @@ fn tasks_are_written_with_the_fields_of_their_schema_and_no_other() {
     }
 }
 
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
 #[test]
 fn what_workers_and_askers_are_told_is_as_its_schema_says() {
     let control = Schema::named("control");
@@ -121,7 +123,7 @@ fn what_workers_and_askers_are_told_is_as_its_schema_says() {
     assert!(!replies.takes(&json!({"ok": true, "error": {}})));
     let status = json!({"task_id": "t", "attempt": 1, "worker": "w", "status": "failed", "at": "2026-11-21T09:30:00Z", "class": "fatal"});
     let read = read_status(status.to_string().as_bytes(), Moment::EPOCH).expect("a status");
-    Schema::named("status").must_take(&json_of(&status_message(&read)));
+    Schema::named("status").must_take(&json_of(&status_message(&read, Some(TRACE))));
 }
 
 const CATALOGUE: &str = r#"

@@ -165,7 +165,7 @@ fn what_a_worker_writes_is_what_is_read() {
             at: Some(moment("2026-11-21T09:31:00.25Z")),
             word,
         };
-        let written = status_message(&status);
+        let written = status_message(&status, None);
         assert_eq!(read_status(&written, arrived()), Ok(status));
         assert!(!String::from_utf8_lossy(&written).contains("null"));
     }
