@@ -31,6 +31,7 @@ mod rehearse;
 pub mod rules;
 mod serve;
 mod tasks;
+mod watch;
 mod work;
 
 const EXIT_CODES: &str = "\
@@ -54,7 +55,8 @@ Examples:
   muster --config muster.toml run                 the service, beside RabbitMQ or NATS
   muster work --type script --store scripts/      a worker for its tasks
   muster explain event.json                       why does this event start that, and not this
-  muster task list --state queued --output json   what waits, for scripts";
+  muster task list --state queued --output json   what waits, for scripts
+  muster watch                                    the terminal screen";
 
 /// Matches what happens to the things an organisation owns against schedules, and calls the workers together.
 #[derive(Debug, Parser)]
@@ -156,6 +158,9 @@ before ({plugin, organization, input, at}). No store is read. Exit 0 where every
         after_help = "Examples:\n  muster man | man -l -\n  muster man --dir /usr/local/share/man/man1     one page for each command"
     )]
     Man(papers::Manual),
+    /// The terminal screen: queues, runs, tasks, schedules, dead letters and replicas, as they are each second
+    #[command(after_help = watch::ABOUT)]
+    Watch(watch::Watch),
     /// A worker: takes tasks, runs scripts or a command, reports
     #[command(after_help = work::ABOUT)]
     Work(work::Work),
@@ -545,6 +550,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Import { what } => import::run(&settings, &what, output).await,
         Command::Test(test) => rehearse::test(&settings, &test, output),
         Command::Query(ask) => query::run(&settings, &ask, output).await,
+        Command::Watch(watch) => watch::run(&settings, &watch, output).await,
         Command::Work(work) => work::run(&settings, work).await,
         Command::DeadLetter { verb } => letters::run(&settings, verb, output).await,
         Command::Organization { verb } => declared::organization(&settings, verb, output).await,

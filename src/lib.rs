@@ -9,7 +9,7 @@
 //!
 //! | Floor | Rooms |
 //! |:--|:--|
-//! | 4 door | [`cli`], [`settings`], [`telemetry`] |
+//! | 4 door | [`cli`], [`watch`], [`settings`], [`telemetry`] |
 //! | 3 loops | [`processor`], [`ticker`], [`intake`], [`turns`], [`chains`], [`expansion`], [`dispatch`], [`reaper`], [`life`], on their [`ground`]; what [`answer`]s; [`worker`], the other side; the [`contract`] as documents |
 //! | 2 keeping and carrying | [`tally`], [`store`], [`bus`] |
 //! | 1 decisions | [`trigger`], [`catalogue`], [`agenda`], [`rank`], [`decide`], [`progress`], [`backlog`], [`command`], [`rehearsal`] |
@@ -144,5 +144,6 @@ pub mod ticker;
 pub mod trace;
 pub mod trigger;
 pub mod turns;
+pub mod watch;
 pub mod wire;
 pub mod worker;

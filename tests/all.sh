@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up whatever the tests need and runs them all. On Debian, missing servers are installed by apt-get (as root);
 # elsewhere, install PostgreSQL 15, RabbitMQ 3.10, NATS 2.9, Prometheus with its push gateway and node exporter,
-# amqp-tools, Python 3, Node.js 18 with npm, and groff first.
+# amqp-tools, tmux, Python 3, Node.js 18 with npm, and groff first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,6 +14,8 @@ command -v prometheus-pushgateway >/dev/null || missing+=(prometheus-pushgateway
 command -v prometheus-node-exporter >/dev/null || missing+=(prometheus-node-exporter)
 command -v amqp-publish >/dev/null || missing+=(amqp-tools)
 command -v setpriv >/dev/null || missing+=(util-linux)
+# The screen is tried in a real terminal.
+command -v tmux >/dev/null || missing+=(tmux)
 # The reference worker runs scripts of it.
 command -v python3 >/dev/null || missing+=(python3)
 # The AsyncAPI document and the manual are held against tools that read them.

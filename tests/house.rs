@@ -60,7 +60,7 @@ const FLOORS: [(u8, &[&str]); 5] = [
             "contract",
         ],
     ),
-    (4, &["settings", "telemetry", "cli"]),
+    (4, &["settings", "telemetry", "watch", "cli"]),
 ];
 
 /// What a floor must not contain, outside of comments.

@@ -323,7 +323,7 @@ pub(super) async fn said(ground: &Ground, asked: &Requested) -> Result<Value, Fa
     answered.map_err(|refused| refusal(&asked.command, refused))
 }
 
-fn who() -> String {
+pub(super) fn who() -> String {
     std::env::var("USER").unwrap_or_else(|_| "command line".to_owned())
 }
 

@@ -57,7 +57,7 @@ pub async fn list(
             Shown {
                 columns: found.columns,
                 rows: found.rows,
-                next: None,
+                ..Shown::default()
             }
         }
     };

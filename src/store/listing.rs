@@ -19,6 +19,8 @@ pub struct Page {
     pub offset: i64,
     /// The id of the last row of the page before; empty for the first page.
     pub after: String,
+    /// The id of the last row that is looked at; empty where all are.
+    pub down_to: String,
     /// Columns of texts that must have one of these values.
     pub only: BTreeMap<String, Vec<String>>,
 }
@@ -62,7 +64,9 @@ struct Noun {
 }
 
 /// What has ids that tell the order of its making, the newest first.
-const AFTER_ID: Option<&str> = Some("($3 = '' OR id < $3) AND $4 >= 0");
+const AFTER_ID: Option<&str> = Some("id < $3 AND $4 >= 0");
+/// The first page.
+const FROM_THE_TOP: &str = "$3 = '' AND $4 >= 0";
 
 const NOUNS: [Noun; 6] = [
     Noun {
@@ -105,9 +109,7 @@ const NOUNS: [Noun; 6] = [
         organization: Some("task.organization"),
         state: Some("coalesce(outcome, 'open')"),
         order: "attempt.task_id DESC, attempt.number DESC",
-        after: Some(
-            "($3 = '' OR attempt.task_id < $3 OR (attempt.task_id = $3 AND attempt.number < $4))",
-        ),
+        after: Some("(attempt.task_id < $3 OR (attempt.task_id = $3 AND attempt.number < $4))"),
     },
     Noun {
         name: "late-result",
@@ -177,18 +179,33 @@ impl Store {
         let mut conditions = vec![
             condition(noun.organization, "$1"),
             condition(noun.state, "$2"),
-            noun.after.unwrap_or("$3 = '' AND $4 >= 0").to_owned(),
+            noun.after
+                .filter(|_| !page.after.is_empty())
+                .unwrap_or(FROM_THE_TOP)
+                .to_owned(),
         ];
         let mut values = Vec::new();
+        if !page.down_to.is_empty() && noun.after == AFTER_ID {
+            values.push(page.down_to.clone());
+            conditions.push(format!("id >= ${}", values.len() + 6));
+        }
         for (name, wanted) in &page.only {
             let Some((column, _)) = columns.iter().find(|(_, known)| known == name) else {
                 continue;
             };
+            let parameter = format!("${}", values.len() + 7);
+            if let [one] = wanted.as_slice() {
+                values.push(one.clone());
+                conditions.push(format!("{column} = {parameter}"));
+                // There is an index of these, which is used where this stands here in so many words.
+                if (noun.name, name.as_str(), one.as_str()) == ("task", "state", "dead") {
+                    conditions.push("state = 'dead'".to_owned());
+                }
+                continue;
+            }
             let rows: Vec<ValueRow<'_>> = wanted.iter().map(|k| ValueRow { k }).collect();
             values.push(json_rows(&rows));
-            let list = self
-                .dialect
-                .rows(&format!("${}", values.len() + 6), "k text");
+            let list = self.dialect.rows(&parameter, "k text");
             conditions.push(format!("{column} IN (SELECT r.k FROM {list})"));
         }
         let sql = format!(
@@ -216,6 +233,49 @@ impl Store {
         let columns = shown.iter().map(|(_, name)| (*name).to_owned()).collect();
         let rows = rows.iter().map(read_row).collect::<Result<_, _>>()?;
         Ok(Some(Listing { columns, rows }))
+    }
+
+    /// The id of the run or task that is so many after another, counted from the newest; nothing where there are fewer.
+    pub async fn place(
+        &self,
+        noun: &str,
+        after: &str,
+        many: i64,
+    ) -> Result<Option<String>, StoreError> {
+        let Some(noun) = NOUNS.iter().find(|known| known.name == noun) else {
+            return Ok(None);
+        };
+        let condition = if after.is_empty() {
+            "$1 = ''"
+        } else {
+            "id < $1"
+        };
+        let sql = format!(
+            "SELECT id FROM {} WHERE {condition} ORDER BY id DESC LIMIT 1 OFFSET $2",
+            noun.table
+        );
+        let row = sqlx::query(AssertSqlSafe(sql))
+            .bind(after)
+            .bind(many - 1)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.map(|row| row.try_get("id")).transpose()?)
+    }
+
+    /// Ids of tasks that are offered or that workers have, the newest first, after one of them.
+    pub async fn under_way(&self, after: &str, limit: i64) -> Result<Vec<String>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT t.id FROM queue q JOIN task t ON t.queue = q.name WHERE t.state IN ('dispatched', 'running') \
+             AND ($1 = '' OR t.id < $1) ORDER BY t.id DESC LIMIT $2",
+        )
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .iter()
+            .map(|row| row.try_get("id"))
+            .collect::<Result<_, _>>()?)
     }
 
     /// How much there is, of one organisation where one is named: tasks that have not ended by queue and state, runs that

@@ -531,6 +531,44 @@ impl Store {
         rows.iter().map(read_record).collect()
     }
 
+    /// The newest run of each schedule that has one among so many newest runs, of one organisation where one is named:
+    /// (schedule id, run id).
+    pub async fn newest_runs(
+        &self,
+        among: i64,
+        organization: &str,
+    ) -> Result<HashMap<String, String>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT schedule_id, max(id) AS id FROM (SELECT schedule_id, organization, id FROM run ORDER BY id DESC LIMIT $1) \
+             AS newest WHERE $2 = '' OR organization = $2 GROUP BY schedule_id",
+        )
+        .bind(among)
+        .bind(organization)
+        .fetch_all(&self.pool)
+        .await?;
+        newest(&rows)
+    }
+
+    /// The newest run of each of some schedules, however long ago it was: (schedule id, run id).
+    pub async fn newest_runs_of(
+        &self,
+        schedules: &[String],
+        organization: &str,
+    ) -> Result<HashMap<String, String>, StoreError> {
+        let ids: Vec<IdRow<'_>> = schedules.iter().map(|id| IdRow { id }).collect();
+        let sql = format!(
+            "SELECT u.schedule_id, max(u.id) AS id FROM {} JOIN run u ON u.schedule_id = r.id \
+             WHERE $2 = '' OR u.organization = $2 GROUP BY u.schedule_id",
+            self.dialect.rows("$1", "id text")
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(json_rows(&ids))
+            .bind(organization)
+            .fetch_all(&self.pool)
+            .await?;
+        newest(&rows)
+    }
+
     /// What a target shows of a schedule.
     pub async fn pointers(
         &self,
@@ -622,6 +660,13 @@ pub(super) fn count_ended(rows: &[AnyRow]) -> Result<(), StoreError> {
         tally::run_ended(&row.try_get::<String, _>("schedule")?, state.word());
     }
     Ok(())
+}
+
+fn newest(rows: &[AnyRow]) -> Result<HashMap<String, String>, StoreError> {
+    Ok(rows
+        .iter()
+        .map(|row| Ok((row.try_get("schedule_id")?, row.try_get("id")?)))
+        .collect::<Result<_, sqlx::Error>>()?)
 }
 
 const RECORD_COLUMNS: &str = "id, schedule_id, schedule, schedule_revision, organization, cause, scheduled_for, created_at, \

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Row};
 use super::commit::UNGRACED;
 use super::steps::read_avoid;
 use super::world::{OBJECT_COLUMNS, read_map, read_object};
-use super::{Store, StoreError, json_rows, moment, write_rows};
+use super::{Store, StoreError, json_rows, maybe_moment, moment, write_rows};
 use crate::moment::{Moment, Span};
 use crate::object::{Object, ObjectKey};
 use crate::progress::Avoided;
@@ -471,6 +471,37 @@ impl Store {
             .execute(&self.pool)
             .await?;
         Ok(())
+    }
+
+    /// Leases that replicas hold: what is claimed, how many, how many of these have run out, and until when the last holds.
+    pub async fn leases(
+        &self,
+        now: Moment,
+    ) -> Result<Vec<(&'static str, i64, i64, Option<Moment>)>, StoreError> {
+        let mut leases = Vec::new();
+        for (what, claimed) in [
+            ("offers", "attempt WHERE claimed_until IS NOT NULL"),
+            (
+                "expansions",
+                "run WHERE position IS NOT NULL AND claimed_until IS NOT NULL",
+            ),
+        ] {
+            let sql = format!(
+                "SELECT count(*) AS many, coalesce(sum(CASE WHEN claimed_until <= $1 THEN 1 ELSE 0 END), 0) AS lapsed, \
+                 max(claimed_until) AS until FROM {claimed}"
+            );
+            let row = sqlx::query(AssertSqlSafe(sql))
+                .bind(now.micros())
+                .fetch_one(&self.pool)
+                .await?;
+            leases.push((
+                what,
+                row.try_get("many")?,
+                row.try_get("lapsed")?,
+                maybe_moment(&row, "until")?,
+            ));
+        }
+        Ok(leases)
     }
 
     /// Replicas: id, start, last beat, beats of its loops.

@@ -60,7 +60,7 @@ pub fn moment(text: &str) -> Moment {
 
 pub struct House {
     pub ground: Ground,
-    url: String,
+    pub url: String,
 }
 
 const PLUGINS: &str = r#"
