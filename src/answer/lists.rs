@@ -72,7 +72,7 @@ pub async fn rows_at_a_glance(
     let mut shown = Shown::default();
     for _ in 0..WINDOWS {
         let end = if under_way {
-            let ids = store.under_way(&part.after, UNDER_WAY).await?;
+            let ids = store.newest_under_way(&part.after, UNDER_WAY).await?;
             let last = ids.last().filter(|_| ids.len() as i64 == UNDER_WAY);
             let last = last.cloned();
             only.insert("id".to_owned(), ids);

@@ -263,7 +263,11 @@ impl Store {
     }
 
     /// Ids of tasks that are offered or that workers have, the newest first, after one of them.
-    pub async fn under_way(&self, after: &str, limit: i64) -> Result<Vec<String>, StoreError> {
+    pub async fn newest_under_way(
+        &self,
+        after: &str,
+        limit: i64,
+    ) -> Result<Vec<String>, StoreError> {
         let rows = sqlx::query(
             "SELECT t.id FROM queue q JOIN task t ON t.queue = q.name WHERE t.state IN ('dispatched', 'running') \
              AND ($1 = '' OR t.id < $1) ORDER BY t.id DESC LIMIT $2",

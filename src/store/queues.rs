@@ -121,58 +121,6 @@ impl Store {
             .collect::<Result<_, _>>()?)
     }
 
-    /// How many older tasks of its class may be offered from the queue of a task; counted up to a limit.
-    pub async fn waiting_before(&self, task_id: &str, limit: i64) -> Result<i64, StoreError> {
-        let row = sqlx::query(
-            "SELECT count(*) AS many FROM (SELECT o.id FROM task t JOIN task o ON o.queue = t.queue AND o.class = t.class \
-             AND o.id < t.id WHERE t.id = $1 AND o.state = 'queued' AND o.not_before IS NULL LIMIT $2) AS older",
-        )
-        .bind(task_id)
-        .bind(limit)
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(row.try_get("many")?)
-    }
-
-    /// How many tasks of a queue are offered and not accepted, and how many workers have.
-    pub async fn queue_under_way(&self, queue: &str) -> Result<(i64, i64), StoreError> {
-        let rows = sqlx::query(
-            "SELECT state, count(*) AS many FROM task WHERE queue = $1 AND state IN ('dispatched', 'running') GROUP BY state",
-        )
-        .bind(queue)
-        .fetch_all(&self.pool)
-        .await?;
-        let mut under_way = (0, 0);
-        for row in &rows {
-            let many = row.try_get("many")?;
-            match row.try_get::<String, _>("state")?.as_str() {
-                "running" => under_way.1 = many,
-                _ => under_way.0 = many,
-            }
-        }
-        Ok(under_way)
-    }
-
-    /// Who paused a queue, where somebody did.
-    pub async fn pause_of_queue(&self, queue: &str) -> Result<Option<Pause>, StoreError> {
-        let row = sqlx::query(
-            "SELECT reason, who, paused_at FROM queue WHERE name = $1 AND paused_at IS NOT NULL",
-        )
-        .bind(queue)
-        .fetch_optional(&self.pool)
-        .await?;
-        let Some(row) = row else {
-            return Ok(None);
-        };
-        let (reason, who): (Option<String>, Option<String>) =
-            (row.try_get("reason")?, row.try_get("who")?);
-        Ok(Some(Pause {
-            reason: reason.unwrap_or_default(),
-            who: who.unwrap_or_default(),
-            at: moment(&row, "paused_at")?,
-        }))
-    }
-
     /// Nothing more is offered from the queue until it is resumed; false where it is paused already for the same reason.
     pub async fn pause_queue(&self, queue: &str, pause: &Pause) -> Result<bool, StoreError> {
         let paused = sqlx::query(

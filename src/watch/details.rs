@@ -71,13 +71,16 @@ impl Sheet {
 
     fn at(&mut self, name: &str, row: &Map<String, Value>, column: &str) {
         if let Some(at) = instant(row, column) {
-            let now = self.now;
-            let how = if at > now {
-                format!("{} (in {})", clock(at, now), long(at.since(now)))
-            } else {
-                format!("{} ({} ago)", clock(at, now), long(now.since(at)))
-            };
-            self.say(name, &how);
+            self.say(name, &self.when(at));
+        }
+    }
+
+    fn when(&self, at: Moment) -> String {
+        let now = self.now;
+        if at > now {
+            format!("{} (in {})", clock(at, now), long(at.since(now)))
+        } else {
+            format!("{} ({} ago)", clock(at, now), long(now.since(at)))
         }
     }
 }
@@ -263,9 +266,19 @@ fn task(sheet: &mut Sheet, task: &Map<String, Value>) {
         plain(text(task, "plugin_id")),
         text(task, "state")
     ));
-    let waits = maps_of_texts(task, "waits_for");
-    for (at, why) in waits.iter().enumerate() {
-        sheet.say(if at == 0 { "why it waits" } else { "" }, why);
+    for stand in maps(task, "stands") {
+        // What people did stands below, with the rest of it.
+        if text(stand, "kind") == "by_hand" {
+            continue;
+        }
+        let until = instant(stand, "until").map_or_else(String::new, |at| {
+            format!(
+                " (until {}, in {})",
+                clock(at, sheet.now),
+                long(at.since(sheet.now))
+            )
+        });
+        sheet.say("now", &format!("{}{until}", text(stand, "says")));
     }
     for (name, column) in [
         ("id", "id"),
@@ -316,8 +329,9 @@ fn task(sheet: &mut Sheet, task: &Map<String, Value>) {
     ] {
         sheet.at(name, task, column);
     }
-    if text(task, "finished_at").is_empty() {
-        sheet.at("ends by", task, "expires_at");
+    for one in maps(task, "clocks") {
+        let when = instant(one, "at").map_or_else(String::new, |at| sheet.when(at));
+        sheet.say("clock", &format!("{when}: {}", text(one, "then")));
     }
     for deed in maps(task, "by_hand") {
         let deed = format!(
@@ -330,12 +344,6 @@ fn task(sheet: &mut Sheet, task: &Map<String, Value>) {
         sheet.say("by hand", &deed);
     }
     attempts(sheet, task);
-}
-
-fn maps_of_texts(row: &Map<String, Value>, column: &str) -> Vec<String> {
-    let listed = row.get(column).and_then(Value::as_array);
-    let listed = listed.into_iter().flatten().filter_map(Value::as_str);
-    listed.map(str::to_owned).collect()
 }
 
 fn attempts(sheet: &mut Sheet, task: &Map<String, Value>) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::screen::{Look, Tab, Wanted};
-use super::words::{clock, long, text};
+use super::words::{long, text};
 use crate::answer::{answer, rows_at_a_glance};
 use crate::catalogue::Catalogue;
 use crate::command::{Filter, Listing, Rows};
@@ -23,8 +23,6 @@ use crate::wire::Requested;
 pub(super) const SILENT: Span = Span::seconds(30);
 /// Newest runs among which the last one of each schedule is looked for.
 const NEWEST: i64 = 10_000;
-/// Older tasks that are counted before one.
-const BEFORE: i64 = 1000;
 /// Attempts of a task that are shown, the newest.
 const ATTEMPTS: usize = 20;
 /// Instants of a schedule that are shown.
@@ -410,7 +408,7 @@ impl Looker {
         match wanted.tab {
             Tab::Queues => self.queue(&wanted, id, catalogue).await,
             Tab::Runs => self.ask(&wanted, "run.get", json!({"run_id": id})).await,
-            Tab::Tasks => self.task(&wanted, id, look.now, catalogue).await,
+            Tab::Tasks => self.task(&wanted, id).await,
             Tab::DeadLetters => self.letter(&wanted, id).await,
             Tab::Schedules => {
                 let found = catalogue.schedules.get(id).cloned();
@@ -479,8 +477,6 @@ impl Looker {
         &self,
         wanted: &Wanted,
         id: &str,
-        now: Moment,
-        catalogue: &Catalogue,
     ) -> Result<Result<Map<String, Value>, String>, StoreError> {
         let mut task = match self.ask(wanted, "task.get", json!({"task_id": id})).await? {
             Ok(task) => task,
@@ -492,78 +488,12 @@ impl Looker {
                 cut_to_end(attempt, "log_tail");
             }
         }
-        let waits = match text(&task, "state") {
-            "queued" => self.waits_for(&task, now, catalogue).await?,
-            "dispatched" => {
-                vec!["it is offered, and no worker has accepted it yet".to_owned()]
-            }
-            _ => Vec::new(),
-        };
-        task.insert("waits_for".to_owned(), json!(waits));
+        let explained = self.ask(wanted, "explain", json!({"task": id})).await?;
+        let mut explained = explained.unwrap_or_default();
+        for part in ["stands", "clocks"] {
+            task.insert(part.to_owned(), explained.remove(part).unwrap_or_default());
+        }
         Ok(Ok(task))
-    }
-
-    /// Why a task that is queued is not offered yet.
-    async fn waits_for(
-        &self,
-        task: &Map<String, Value>,
-        now: Moment,
-        catalogue: &Catalogue,
-    ) -> Result<Vec<String>, StoreError> {
-        let store = &self.ground.store;
-        let queue = text(task, "queue");
-        let mut why = Vec::new();
-        if let Some(at) = super::words::instant(task, "not_before").filter(|at| *at > now) {
-            why.push(format!(
-                "it waits until {}, for another {}",
-                clock(at, now),
-                long(at.since(now))
-            ));
-        }
-        if let Some(pause) = store.pause_of_queue(queue).await? {
-            why.push(format!(
-                "its queue is paused by {} since {}: {}",
-                pause.who,
-                clock(pause.at, now),
-                pause.reason
-            ));
-        }
-        let alive = store.replicas().await?;
-        if !alive
-            .iter()
-            .any(|(_, _, beat, _)| now.since(*beat) <= SILENT)
-        {
-            why.push("no replica runs that would offer it: muster run".to_owned());
-        }
-        let lanes = catalogue.lanes();
-        if let Some(worker) = lanes.get(queue).filter(|worker| worker.credit > 0) {
-            let (dispatched, running) = store.queue_under_way(queue).await?;
-            let until_end = worker.acknowledge == crate::policy::Acknowledge::Publish;
-            let used = dispatched + if until_end { running } else { 0 };
-            if used >= i64::from(worker.credit) {
-                why.push(format!(
-                    "the credit of its queue is used up: {used} of {} offers wait for a worker",
-                    worker.credit
-                ));
-            }
-        }
-        let plugin = catalogue.plugins.get(text(task, "plugin_id"));
-        let organization = catalogue.organizations.get(text(task, "organization"));
-        if plugin.is_some_and(|plugin| !plugin.limits.is_empty())
-            || organization.is_some_and(|organization| !organization.limits.is_empty())
-        {
-            why.push("limits of its plugin or organisation may hold it back".to_owned());
-        }
-        let before = store.waiting_before(text(task, "id"), BEFORE).await?;
-        match before {
-            0 if why.is_empty() => why.push("nothing older of its class: it is next".to_owned()),
-            0 => {}
-            BEFORE.. => why.push(format!(
-                "{BEFORE} older tasks of its class wait too, or more"
-            )),
-            _ => why.push(format!("older tasks of its class that wait too: {before}")),
-        }
-        Ok(why)
     }
 
     async fn letter(

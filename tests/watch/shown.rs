@@ -1,11 +1,12 @@
 //! What the screen shows.
 
-use muster::watch::{SMALLEST, Tab};
+use muster::moment::Span;
+use muster::watch::{Look, SMALLEST, Screen, Tab, page_of};
 use ratatui::crossterm::event::KeyCode;
 use serde_json::{Value, json};
 use sqlx::Row;
 
-use super::asking::House;
+use super::asking::{House, moment};
 use super::{is_as_kept, morning, terms, text_of, watching};
 
 pub async fn each_tab_shows_what_the_store_holds(house: House) {
@@ -234,4 +235,59 @@ pub async fn one_organisation_is_looked_at_alone(house: House) {
     let asked: i64 = kept.get("many");
     assert_eq!(asked, 0, "looking asks for nothing that would be kept");
     database.close().await;
+}
+
+/// What the README shows, and what a Look is made of: nothing but rows.
+#[test]
+fn the_readme_shows_the_screen_as_it_is() {
+    let now = moment("2026-11-21T09:30:00Z");
+    let run = |schedule: &str, organization: &str, state: &str, ended: [i64; 4], minutes: i64| {
+        let [total, succeeded, failed, cancelled] = ended;
+        let finished =
+            (state != "running" && state != "expanding").then_some("2026-11-21T09:29:00Z");
+        let row = json!({
+            "id": format!("{schedule}{organization}"), "schedule": schedule, "organization": organization, "state": state,
+            "total": total, "succeeded": succeeded, "failed": failed, "cancelled": cancelled,
+            "created_at": now.minus(Span::seconds(minutes * 60 + 12)).to_string(), "finished_at": finished,
+        });
+        row.as_object().cloned().expect("a row")
+    };
+    let mut terms = terms(true);
+    terms.store = "postgres://muster@localhost/muster".to_owned();
+    let mut screen = Screen::new(terms, Tab::Runs, None, now);
+    screen.resize(80, 12);
+    let rows = vec![
+        run(
+            "nightly-ports",
+            "brightwater",
+            "expanding",
+            [48_000, 11_520, 312, 0],
+            3,
+        ),
+        run("nightly-ports", "harbour", "running", [1204, 770, 0, 0], 4),
+        run("hostnames-created", "juniper", "running", [3, 1, 0, 0], 6),
+        run("weekly-report", "harbour", "succeeded", [12, 12, 0, 0], 31),
+        run(
+            "nightly-dns",
+            "brightwater",
+            "partly_failed",
+            [640, 598, 42, 0],
+            330,
+        ),
+        run("nightly-dns", "juniper", "cancelled", [80, 20, 0, 60], 331),
+    ];
+    screen.seen(Look {
+        wanted: screen.wanted(),
+        now,
+        rows,
+        ..Look::default()
+    });
+    let page = page_of(&screen);
+    is_as_kept("readme", &page);
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = std::fs::read_to_string(readme).expect("there is one");
+    assert!(
+        readme.contains(&page),
+        "the README shows another screen than:\n{page}"
+    );
 }
