@@ -125,18 +125,38 @@ const NOUNS: [Noun; 6] = [
         name: "dead-letter",
         columns: "id, kind, organization, intake, reason, message, count, first_seen, last_seen",
         more: ", plugin_id",
-        // What a person has made anew, or dropped, is no letter any more.
-        table: "(SELECT id, 'message' AS kind, '' AS organization, intake, reason, message, count, first_seen, last_seen, \
-               '' AS plugin_id FROM dead_letter UNION ALL SELECT id, 'task', organization, queue, reason, \
-               (SELECT a.message FROM attempt a WHERE a.task_id = task.id AND a.number = task.attempt), attempt, created_at, \
-               finished_at, plugin_id FROM task WHERE state = 'dead' \
-               AND NOT EXISTS (SELECT 1 FROM redrive WHERE redrive.task_id = task.id)) AS letter",
+        // Made of two tables, see `letters`.
+        table: "",
         organization: Some("organization"),
         state: Some("reason"),
         order: "id DESC",
         after: AFTER_ID,
     },
 ];
+
+const MESSAGES: &str = "SELECT id, 'message' AS kind, '' AS organization, intake, reason, message, count, first_seen, last_seen, \
+     '' AS plugin_id FROM dead_letter";
+/// What a person has made anew, or dropped, is no letter any more.
+const DEAD_TASKS: &str = "SELECT id, 'task' AS kind, organization, queue AS intake, reason, \
+     (SELECT a.message FROM attempt a WHERE a.task_id = task.id AND a.number = task.attempt) AS message, attempt AS count, \
+     created_at AS first_seen, finished_at AS last_seen, plugin_id FROM task WHERE state = 'dead' \
+     AND NOT EXISTS (SELECT 1 FROM redrive WHERE redrive.task_id = task.id)";
+
+/// Dead letters as one table. Where all of them are wanted a page needs no more than a page of each kind, which the
+/// databases do not find out by themselves.
+fn letters(page: Option<&str>) -> String {
+    let part = |letters: &str| match page {
+        Some(after) => format!(
+            "SELECT * FROM (SELECT * FROM ({letters}) AS one WHERE {after} ORDER BY id DESC LIMIT $5 + $6) AS page"
+        ),
+        None => letters.to_owned(),
+    };
+    format!(
+        "({} UNION ALL {}) AS letter",
+        part(MESSAGES),
+        part(DEAD_TASKS)
+    )
+}
 
 /// The columns of a list, each with its name.
 fn named(columns: &str) -> Vec<(&str, &str)> {
@@ -184,6 +204,16 @@ impl Store {
                 .unwrap_or(FROM_THE_TOP)
                 .to_owned(),
         ];
+        let table = match noun.table {
+            "" => {
+                let all = page.organization.as_deref().unwrap_or_default().is_empty()
+                    && page.state.as_deref().unwrap_or_default().is_empty()
+                    && page.only.is_empty();
+                let after = conditions.last().map(String::as_str);
+                letters(after.filter(|_| all))
+            }
+            table => table.to_owned(),
+        };
         let mut values = Vec::new();
         if !page.down_to.is_empty() && noun.after == AFTER_ID {
             values.push(page.down_to.clone());
@@ -209,8 +239,7 @@ impl Store {
             conditions.push(format!("{column} IN (SELECT r.k FROM {list})"));
         }
         let sql = format!(
-            "SELECT {select} FROM {} WHERE {} ORDER BY {} LIMIT $5 OFFSET $6",
-            noun.table,
+            "SELECT {select} FROM {table} WHERE {} ORDER BY {} LIMIT $5 OFFSET $6",
             conditions.join(" AND "),
             noun.order
         );
@@ -242,7 +271,10 @@ impl Store {
         after: &str,
         many: i64,
     ) -> Result<Option<String>, StoreError> {
-        let Some(noun) = NOUNS.iter().find(|known| known.name == noun) else {
+        let Some(noun) = NOUNS
+            .iter()
+            .find(|known| known.name == noun && !known.table.is_empty())
+        else {
             return Ok(None);
         };
         let condition = if after.is_empty() {

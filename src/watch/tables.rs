@@ -58,7 +58,7 @@ const RUNS: [Column; 9] = [
     from(100, left("cause", 9)),
     left("state", 13),
     left("progress", 10),
-    right("done", 9),
+    right("done", 12),
     from(110, right("failed", 6)),
     right("age", 6),
     from(100, left("run", 8)),
