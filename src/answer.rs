@@ -27,20 +27,24 @@ macro_rules! allowed {
     };
 }
 
+mod consequences;
 mod declared;
 mod explain;
 mod letters;
 mod lists;
 mod queues;
+mod replay;
 mod runs;
 mod schedules;
 mod stats;
 mod targets;
 mod tasks;
 
+pub use consequences::consequences;
 pub use declared::{declared_rows, store_edits};
 pub use explain::explained_as;
 pub use lists::{Shown, rows, rows_at_a_glance};
+pub use replay::{Over, Replayed, replay};
 pub use schedules::preview;
 
 /// Does what is asked. The same id is answered with the same answer and done once.

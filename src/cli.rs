@@ -28,6 +28,7 @@ mod progress;
 mod query;
 mod queues;
 mod rehearse;
+mod replay;
 pub mod rules;
 mod serve;
 mod tasks;
@@ -138,6 +139,9 @@ A case says what is there, what happens, and all the tasks that are to be made:
 Instead of `event`, `at: 2026-11-22T03:30:00Z` plays what the clock starts at that instant. `open` and `ended` are tasks of
 before ({plugin, organization, input, at}). No store is read. Exit 0 where every case passed, else 1.")]
     Test(rehearse::Test),
+    /// What the rules of FILES would have made of the events that are kept, or of the objects that are there
+    #[command(after_help = replay::ABOUT)]
+    Replay(replay::Replay),
     /// Ask a query of one object, of what is stored, or of many lines
     #[command(
         after_help = "Examples:\n  muster query \"scan_level > 2 and name endswith '.nl'\" --object object.json\n  muster query \"'{hostname}' in oci_arguments\" --against plugins\n  muster query --batch < questions.jsonl\n\nIt answers yes (exit 0), no (exit 1) or invalid (exit 2)."
@@ -549,6 +553,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Explain(explain) => explain::run(&settings, &explain, output).await,
         Command::Import { what } => import::run(&settings, &what, output).await,
         Command::Test(test) => rehearse::test(&settings, &test, output),
+        Command::Replay(asked) => replay::run(&settings, &asked, output).await,
         Command::Query(ask) => query::run(&settings, &ask, output).await,
         Command::Watch(watch) => watch::run(&settings, &watch, output).await,
         Command::Work(work) => work::run(&settings, work).await,

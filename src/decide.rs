@@ -139,6 +139,8 @@ pub struct Plan {
     pub samples: Vec<(Object, Vec<Operation>)>,
     /// For looking schedules up, used again for each change.
     pub room: Room,
+    /// Where it is there: what was found of those schedules that a change touches.
+    pub traced: Option<Vec<Finding>>,
 }
 
 /// An object is different from now on, or gone.
@@ -165,7 +167,7 @@ pub struct Withdrawal {
     pub reason: &'static str,
 }
 
-/// What was found for one schedule; only `explain` asks for it.
+/// What was found for one schedule; only who explains or replays asks for it.
 #[derive(Debug)]
 pub struct Finding {
     /// Its id: organisations may have schedules of one name.
@@ -300,7 +302,8 @@ pub fn change(
 }
 
 fn note(desk: &mut Desk<'_>, scheduled: &Scheduled, outcome: FindingOutcome) {
-    if let Some(findings) = desk.findings.as_deref_mut() {
+    let traced = desk.plan.traced.as_mut();
+    if let Some(findings) = desk.findings.as_deref_mut().or(traced) {
         findings.push(Finding {
             schedule_id: scheduled.schedule.id.clone(),
             schedule: scheduled.schedule.name.clone(),
@@ -380,7 +383,7 @@ fn consider(
     operations: &[Operation],
     considered: &mut Vec<(String, Result<String, Refusal>)>,
 ) {
-    let explaining = desk.findings.is_some();
+    let explaining = desk.findings.is_some() || desk.plan.traced.is_some();
     for plugin in scheduled.selected.iter() {
         let outcome = consider_one(
             desk,

@@ -30,7 +30,7 @@
 //! 4. [`decide::change`] merges the change ([`object::merge`]). The index ([`trigger::Schedules::candidates`]) brings the
 //!    schedules that it may touch, [`trigger::touches`] says which it does, and every plugin they select goes through
 //!    [`decide::gates`]. All of it is one [`decide::Plan`].
-//! 5. [`store::Store::commit`] stores inbox, inventory, runs and tasks in one transaction, if what was read still
+//! 5. [`store::Store::commit`] stores the event, inventory, runs and tasks in one transaction, if what was read still
 //!    holds; else the batch is read and decided again. Then the receipts are settled.
 //! 6. [`dispatch::run`], woken, claims the tasks whose turn it is ([`store::Store::claim_turns`]: a lease; the
 //!    [`backlog`] says whose turn, within credit and limits), looks again at what may have changed, publishes, waits for
@@ -97,7 +97,8 @@
 //!   the [`catalogue`], the versions of the objects, the unique keys, the cursor.
 //! - An attempt has a number, the number is the token, and `task id:number` is the message id. Publishing again after
 //!   a lost confirm keeps it; every new offer raises it.
-//! - `explain` walks the code of the decision and throws the plan away ([`intake::explain`]).
+//! - `explain` and `replay` walk the code of the decision and throw the plan away ([`intake::explain`], [`answer::replay`],
+//!   [`rehearsal`]).
 //! - JSON of messages is known to [`wire`] alone, SQL to [`store`], the brokers' clients to [`bus`].
 //! - What people write (files, settings, arguments) is read through [`document`], which collects complaints instead
 //!   of stopping at the first, and knows the nearest right name.

@@ -1,9 +1,11 @@
 //! A rehearsal: what rules would do with things that a case gives, through the decisions that the service takes.
 //!
-//! There is no store, no clock and no chance in it. What a case leaves open is empty: no other objects, no history, no open
+//! There is no store, no clock and no chance in it. A case is played alone; a [`Replay`] goes on from what has happened
+//! to what has happened next. What a case leaves open is empty: no other objects, no history, no open
 //! tasks. A run that selects its inputs finds them among the given objects at once.
 
 mod case;
+mod replay;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use crate::task::{Ids, digest, digest_of_all, key_of_all, unique_key};
 use crate::trigger::Scheduled;
 
 pub use case::read_cases;
+pub use replay::{Page, Replay, Sample, Tally};
 
 /// What is there, what happens, and what is to come of it.
 #[derive(Clone, Debug)]

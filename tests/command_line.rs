@@ -124,6 +124,7 @@ fn every_command_has_a_help_of_its_own() {
         "migrate",
         "health",
         "explain",
+        "replay",
         "organization",
         "plugin",
         "object-set",
@@ -304,6 +305,55 @@ fn a_dry_run_shows_the_same_and_changes_nothing() {
     let out = house.done(&["apply", path, "--dry-run"]);
     assert!(out.contains("not applied (--dry-run): 9 created"), "{out}");
     assert_eq!(house.json(&["plugin", "list"]), json!([]));
+}
+
+#[test]
+fn a_dry_run_tells_instants_selections_and_tasks_that_would_be_others() {
+    let house = embedded();
+    house.lines(format!("{EVENT}\n").into_bytes());
+    // A task that waits: its queue is paused.
+    house.done(&[
+        "queue",
+        "pause",
+        "muster.tasks.boefje",
+        "--reason",
+        "to wait",
+    ]);
+    let event = EVENT.replace("e-1", "e-2").replace("www", "mail");
+    house.lines(format!("{event}\n").into_bytes());
+    house.write(
+        "other.yaml",
+        b"- {kind: plugin, plugin_id: dns-records, worker_type: boefje, scan_level: 1, consumes: [hostname], enabled: false}
+- {kind: plugin, plugin_id: weekly-report, worker_type: report, recurrences: weekly}
+- {name: new hosts, run_on: hostname, operation: created, plugins: \"plugin_id = 'dns-records'\"}
+",
+    );
+    let out = house.done(&["apply", "other.yaml", "--dry-run"]);
+    for words in [
+        "instants that would change:",
+        "  plugin:weekly-report\n    - none\n    + ",
+        "plugins that schedules would begin or cease to select:",
+        "  new hosts\n    - deep",
+        "open tasks that would be withdrawn when their turn comes:\n  dns-records of acme: 1 of 1 (disabled)",
+        "not applied (--dry-run)",
+    ] {
+        assert!(out.contains(words), "expected `{words}` in:\n{out}");
+    }
+    let told = house.json(&["apply", "other.yaml", "--dry-run"]);
+    assert_eq!(told["applied"], false);
+    assert_eq!(told["changes"]["tasks"][0]["withdrawn"], 1);
+    assert_eq!(
+        told["changes"]["instants"][0]["after"]
+            .as_array()
+            .map(Vec::len),
+        Some(5)
+    );
+    assert!(
+        !house
+            .json(&["export"])
+            .to_string()
+            .contains("weekly-report")
+    );
 }
 
 #[test]
@@ -716,6 +766,74 @@ fn an_attribute_that_breaks_its_declared_type_is_a_dead_letter_and_explain_says_
         Some(1),
         "expected an attribute that is not declared to be kept"
     );
+}
+
+// --- Replay ---------------------------------------------------------------------------------------------------------
+
+#[test]
+fn replay_tells_what_new_rules_would_have_made_and_leaves_the_database_as_it_is() {
+    let house = embedded();
+    house.lines(format!("{EVENT}\n").into_bytes());
+    house.write(
+        "new.yaml",
+        b"- {name: deep hosts, run_on: hostname, operation: created, plugins: \"plugin_id = 'deep' or plugin_id = 'nmap'\"}",
+    );
+    let file = house.store_url().trim_start_matches("sqlite:").to_owned();
+    let bytes = || {
+        // Whoever closes the database last writes what is beside it into it.
+        house.json(&["task", "list"]);
+        std::fs::read(&file).expect("the database")
+    };
+    let before = bytes();
+    let out = house.done(&["replay", "new.yaml"]);
+    for words in [
+        "1 events from",
+        "deep hosts",
+        "level_too_low 1",
+        "e-1: deep on Hostname|internet|www.example.com: level_too_low",
+    ] {
+        assert!(out.contains(words), "expected `{words}` in:\n{out}");
+    }
+    let told = house.json(&[
+        "replay",
+        "new.yaml",
+        "--over",
+        "objects",
+        "--organization",
+        "acme",
+    ]);
+    assert_eq!(told["objects"], 1);
+    assert!(bytes() == before, "some byte of the database differs");
+    for (arguments, code, words) in [
+        (
+            &["replay", "new.yaml", "--since", "yesterday"] as &[&str],
+            2,
+            "neither a length of time",
+        ),
+        (
+            &["replay", "new.yaml", "--since", "1h", "--until", "2h"],
+            2,
+            "is after --until",
+        ),
+        (
+            &["replay", "new.yaml", "--organization", "acmee"],
+            1,
+            "did you mean acme?",
+        ),
+        (&["replay", "new.yaml", "--limit", "0"], 2, "--limit"),
+        (&["replay", "nothing.yaml"], 2, "nothing.yaml"),
+        (&["replay"], 2, "FILES"),
+    ] {
+        let output = house.run(arguments);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {err}");
+        assert!(err.contains(words), "expected `{words}` in:\n{err}");
+    }
+    house.write(
+        "wrong.yaml",
+        b"- {name: x, run_on: hostname, plugins: 'level >'}",
+    );
+    assert_eq!(house.run(&["replay", "wrong.yaml"]).status.code(), Some(1));
 }
 
 // --- Dead letters ---------------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ mod declared;
 mod explain;
 #[path = "commands/life.rs"]
 mod life;
+#[path = "commands/replay.rs"]
+mod replay;
 #[path = "commands/tasks.rs"]
 mod tasks;
 
@@ -56,6 +58,12 @@ on_both!(
         a_task_tells_who_goes_before_it_and_an_organisation_nothing_of_others,
         a_schedule_tells_step_by_step_why_it_did_not_run_on_an_object,
         a_schedule_that_is_asleep_or_without_an_object_says_so;
+    replay:
+        events_are_replayed_under_new_rules_and_nothing_is_stored,
+        objects_are_replayed_as_if_new_and_by_one_instant_of_the_clock,
+        what_is_not_kept_is_told_and_not_replayed,
+        instants_and_selections_that_would_change_are_told,
+        open_tasks_that_would_lose_their_reason_are_counted;
     life:
         what_happens_is_told_once_each_in_the_order_of_each_task,
         where_nobody_wants_to_be_told_nothing_is_written;

@@ -11,10 +11,11 @@ use serde_json::{Map, Value, json};
 use super::output::{counted, print, print_json, shown};
 use super::progress::watched;
 use super::{Failure, Output, VariableArguments, rules, serve};
-use crate::answer::store_edits;
+use crate::answer::{consequences, store_edits};
 use crate::catalogue::{Ahead, Stored, look_ahead};
 use crate::declaration::{Compiled, Declared, Kind, Origin, RunOnce, Variables, read_file};
 use crate::document::{Complaint, nearest};
+use crate::moment::Moment;
 use crate::rules::Rules;
 use crate::settings::{Settings, whole};
 use crate::store::{Applied, Edit};
@@ -24,7 +25,7 @@ pub struct Apply {
     /// YAML or JSON files; `-` is standard input
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// Show what would change, and change nothing
+    /// Show what would change (also instants, selections and tasks), and change nothing
     #[arg(long)]
     dry_run: bool,
     /// Delete what is declared and not in the files, of the kinds that the files hold
@@ -54,7 +55,7 @@ pub fn check(
             complaints.extend(read.iter().filter_map(|entry| unworkable(entry, settings)));
             declared = read;
             // What the store holds is not asked here, so a calendar that is missing may be there.
-            let ahead = look_ahead(&declared, &[], &rules, crate::moment::Moment::now());
+            let ahead = look_ahead(&declared, &[], &rules, Moment::now());
             complaints.extend(ahead.complaints.into_iter().map(|mut complaint| {
                 if complaint.message.contains("there is no calendar") {
                     complaint.severity = crate::document::Severity::Warning;
@@ -193,7 +194,7 @@ pub fn bytes_of(file: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// One line of a diff.
-struct Difference {
+pub(super) struct Difference {
     sign: char,
     kind: Kind,
     name: String,
@@ -203,7 +204,7 @@ struct Difference {
 
 impl Difference {
     /// The next instants of a schedule that the clock starts.
-    fn next<'a>(&self, ahead: &'a Ahead) -> Option<&'a Vec<(String, crate::moment::Moment)>> {
+    fn next<'a>(&self, ahead: &'a Ahead) -> Option<&'a Vec<(String, Moment)>> {
         let key = (self.name.clone(), self.organization.clone());
         let schedule = self.kind == Kind::Schedule && self.sign != '-';
         ahead.instants.get(&key).filter(|_| schedule)
@@ -260,7 +261,16 @@ pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result
                 continue;
             }
         }
-        report(&differences, &ahead, apply.dry_run, output);
+        let mut changes = Value::Null;
+        if apply.dry_run {
+            let (present, proposed) =
+                super::replay::both(&ground, revision, stored.clone(), &edits).await?;
+            changes = consequences(&ground, &present, &proposed, &edits).await?;
+            if output == Output::Table {
+                super::preview::show_consequences(&changes);
+            }
+        }
+        report(&differences, &ahead, apply.dry_run, changes, output);
         if !apply.dry_run && !runs.is_empty() {
             ground.load_catalogue().await?;
             for answer in super::ask::start_declared(&ground, &runs).await? {
@@ -305,7 +315,7 @@ pub async fn declare(
 }
 
 /// Runs are started once, after everything else is declared.
-fn apart(declared: Vec<Declared>) -> (Vec<(Origin, RunOnce)>, Vec<Declared>) {
+pub(super) fn apart(declared: Vec<Declared>) -> (Vec<(Origin, RunOnce)>, Vec<Declared>) {
     let mut runs = Vec::new();
     let mut rest = Vec::new();
     for entry in declared {
@@ -342,8 +352,50 @@ fn confirm(deletes: usize) -> Result<(), Failure> {
     }
 }
 
+/// What is stored as it would be after some edits.
+pub(super) fn overlaid(stored: &[Stored], edits: &[Edit], now: Moment) -> Vec<Stored> {
+    let mut left: BTreeMap<(Kind, String, String), Stored> = BTreeMap::new();
+    for entry in stored {
+        let key = (entry.kind, entry.organization.clone(), entry.name.clone());
+        left.insert(key, entry.clone());
+    }
+    for edit in edits {
+        match edit {
+            Edit::Delete {
+                kind,
+                organization,
+                name,
+            } => {
+                left.remove(&(*kind, organization.clone(), name.clone()));
+            }
+            Edit::Put {
+                kind,
+                organization,
+                name,
+                id,
+                definition,
+            } => {
+                let entry = left
+                    .entry((*kind, organization.clone(), name.clone()))
+                    .or_insert_with(|| Stored {
+                        kind: *kind,
+                        id: id.clone(),
+                        name: name.clone(),
+                        organization: organization.clone(),
+                        definition: Map::new(),
+                        revision: 0,
+                        created_at: now,
+                    });
+                entry.definition.clone_from(definition);
+                entry.revision += 1;
+            }
+        }
+    }
+    left.into_values().collect()
+}
+
 /// What differs between the files and the store, and the edits that would end it.
-fn compare(
+pub(super) fn compare(
     declared: &[Declared],
     stored: &[Stored],
     prune: bool,
@@ -454,7 +506,13 @@ fn show(differences: &[Difference], ahead: &Ahead) {
     }
 }
 
-fn report(differences: &[Difference], ahead: &Ahead, dry_run: bool, output: Output) {
+fn report(
+    differences: &[Difference],
+    ahead: &Ahead,
+    dry_run: bool,
+    changes: Value,
+    output: Output,
+) {
     let count = |sign: char| {
         differences
             .iter()
@@ -464,6 +522,8 @@ fn report(differences: &[Difference], ahead: &Ahead, dry_run: bool, output: Outp
     match output {
         Output::Json => print_json(&json!({
             "applied": !dry_run,
+            // Of a dry run alone: instants, selections and tasks that would be others.
+            "changes": changes,
             "created": count('+'), "changed": count('~'), "deleted": count('-'),
             "differences": differences.iter().map(|difference| json!({
                 "change": match difference.sign { '+' => "created", '~' => "changed", _ => "deleted" },

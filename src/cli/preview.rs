@@ -225,3 +225,82 @@ fn show(scheduled: &Scheduled, after: Moment, many: usize) {
         );
     }
 }
+
+/// What declarations would change beside themselves.
+pub fn show_consequences(changes: &Value) {
+    let items = |value: &Value, name: &str| {
+        let list = value.get(name).and_then(Value::as_array);
+        list.cloned().unwrap_or_default()
+    };
+    let text = |value: &Value, name: &str| {
+        let text = value.get(name).and_then(Value::as_str);
+        text.unwrap_or_default().to_owned()
+    };
+    let list = |value: &Value, name: &str| {
+        let items = items(value, name);
+        let texts: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+        texts.join(", ")
+    };
+    let named = |value: &Value| match text(value, "organization").as_str() {
+        "" => text(value, "schedule"),
+        organization => format!("{} of {organization}", text(value, "schedule")),
+    };
+    let instants = items(changes, "instants");
+    if !instants.is_empty() {
+        print("instants that would change:");
+    }
+    for differs in &instants {
+        print(&format!("  {}", named(differs)));
+        for (sign, name) in [("-", "before"), ("+", "after")] {
+            let instants = match list(differs, name).as_str() {
+                "" => "none".to_owned(),
+                instants => instants.to_owned(),
+            };
+            print(&format!("    {sign} {instants}"));
+        }
+    }
+    let selections = items(changes, "selections");
+    if !selections.is_empty() {
+        print("plugins that schedules would begin or cease to select:");
+    }
+    for differs in &selections {
+        print(&format!("  {}", named(differs)));
+        for (sign, name) in [("-", "ceases"), ("+", "begins")] {
+            let plugins = list(differs, name);
+            if !plugins.is_empty() {
+                print(&format!("    {sign} {plugins}"));
+            }
+        }
+    }
+    for (name, what) in [
+        ("more_instants", "instants"),
+        ("more_selections", "plugins"),
+    ] {
+        let more = changes[name].as_u64().unwrap_or(0);
+        if more > 0 {
+            print(&format!("  and {more} schedules more with other {what}"));
+        }
+    }
+    let tasks = items(changes, "tasks");
+    if !tasks.is_empty() {
+        print("open tasks that would be withdrawn when their turn comes:");
+    }
+    for task in &tasks {
+        let reasons = task["reasons"].as_object().cloned().unwrap_or_default();
+        let reasons: Vec<&str> = reasons.keys().map(String::as_str).collect();
+        let of = match task["looked_at"] == task["open"] {
+            true => format!("of {}", task["open"]),
+            false => format!(
+                "of {} that were looked at, of {}",
+                task["looked_at"], task["open"]
+            ),
+        };
+        print(&format!(
+            "  {} of {}: {} {of} ({})",
+            text(task, "plugin"),
+            text(task, "organization"),
+            task["withdrawn"],
+            reasons.join(", ")
+        ));
+    }
+}

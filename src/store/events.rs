@@ -195,6 +195,33 @@ impl Store {
         Ok(rows.iter().map(read_event).collect::<Result<_, _>>()?)
     }
 
+    /// What events set off in a while: runs and tasks, by the id of their schedule.
+    pub async fn made_of_events(
+        &self,
+        of: &EventsOf<'_>,
+    ) -> Result<Vec<(String, i64, i64)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT schedule_id, count(*) AS runs, CAST(sum(total) AS bigint) AS tasks FROM run WHERE id >= $1 AND id < $2 \
+             AND created_at >= $3 AND created_at <= $4 AND cause = 'event' AND ($5 = '' OR organization = $5) \
+             GROUP BY schedule_id ORDER BY schedule_id",
+        )
+        .bind(first_id_of(of.since))
+        .bind(first_id_of(of.until.plus(SLACK)))
+        .bind(of.since.micros())
+        .bind(of.until.micros())
+        .bind(of.organization)
+        .fetch_all(&self.pool)
+        .await?;
+        let read = rows.iter().map(|row| {
+            Ok((
+                row.try_get("schedule_id")?,
+                row.try_get("runs")?,
+                row.try_get("tasks")?,
+            ))
+        });
+        Ok(read.collect::<Result<_, sqlx::Error>>()?)
+    }
+
     /// When the oldest that is kept was handled.
     pub async fn oldest_event(&self) -> Result<Option<Moment>, StoreError> {
         let row = sqlx::query("SELECT handled_at FROM event ORDER BY id LIMIT 1")

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::runs::read_occasion;
 use super::steps::read_avoid;
-use super::{Pause, Store, StoreError, maybe_moment, moment};
+use super::{Pause, Store, StoreError, json_rows, maybe_moment, moment};
 use crate::moment::Moment;
 use crate::progress::Avoided;
 use crate::run::Occasion;
@@ -84,6 +85,18 @@ impl Place {
     pub const MOST: i64 = 10_000;
 }
 
+#[derive(Serialize)]
+struct NameRow<'a> {
+    k: &'a str,
+}
+
+/// The keys of inputs, as a task keeps them.
+fn read_inputs(text: &str) -> Vec<String> {
+    let inputs: Vec<Value> = serde_json::from_str(text).unwrap_or_default();
+    let key = |input: &Value| Some(input.get("primary_key")?.as_str()?.to_owned());
+    inputs.iter().filter_map(key).collect()
+}
+
 const READY: &str = "state = 'queued' AND not_before IS NULL AND cancel_by IS NULL";
 
 impl Store {
@@ -105,9 +118,6 @@ impl Store {
         .fetch_optional(&self.pool)
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let inputs: Vec<Value> =
-            serde_json::from_str(&row.try_get::<String, _>("inputs")?).unwrap_or_default();
-        let key = |input: &Value| Some(input.get("primary_key")?.as_str()?.to_owned());
         Ok(Some(TaskRecord {
             id: row.try_get("id")?,
             run_id: row.try_get("run_id")?,
@@ -131,7 +141,7 @@ impl Store {
             declines: row.try_get("declines")?,
             reason: row.try_get("reason")?,
             avoid: read_avoid(row.try_get::<Option<String>, _>("avoid")?.as_deref()),
-            inputs: inputs.iter().filter_map(key).collect(),
+            inputs: read_inputs(&row.try_get::<String, _>("inputs")?),
             schedule_id: row.try_get("schedule_id")?,
             schedule: row.try_get("schedule")?,
             schedule_revision: row.try_get("schedule_revision")?,
@@ -246,6 +256,63 @@ impl Store {
             }
         }
         Ok(under_way)
+    }
+
+    /// How many tasks wait of some plugins or organisations: plugin, organisation, how many; no more than so many are
+    /// counted.
+    pub async fn open_tasks_of(
+        &self,
+        plugins: &[&str],
+        organizations: &[&str],
+        most: i64,
+    ) -> Result<Vec<(String, String, i64)>, StoreError> {
+        let rows = |names: &[&str]| {
+            let rows: Vec<NameRow<'_>> = names.iter().map(|k| NameRow { k }).collect();
+            json_rows(&rows)
+        };
+        let sql = format!(
+            "SELECT w.plugin_id, w.organization, count(*) AS many FROM (SELECT plugin_id, organization FROM task \
+             WHERE state = 'queued' AND (plugin_id IN (SELECT r.k FROM {}) OR organization IN (SELECT r.k FROM {})) \
+             LIMIT $3) AS w GROUP BY w.plugin_id, w.organization ORDER BY w.plugin_id, w.organization",
+            self.dialect.rows("$1", "k text"),
+            self.dialect.rows("$2", "k text")
+        );
+        let found = sqlx::query(AssertSqlSafe(sql))
+            .bind(rows(plugins))
+            .bind(rows(organizations))
+            .bind(most)
+            .fetch_all(&self.pool)
+            .await?;
+        let read = found.iter().map(|row| {
+            Ok((
+                row.try_get("plugin_id")?,
+                row.try_get("organization")?,
+                row.try_get("many")?,
+            ))
+        });
+        Ok(read.collect::<Result<_, sqlx::Error>>()?)
+    }
+
+    /// The keys of the inputs of some tasks that wait.
+    pub async fn inputs_of_open(
+        &self,
+        plugin_id: &str,
+        organization: &str,
+        limit: i64,
+    ) -> Result<Vec<Vec<String>>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT inputs FROM task WHERE plugin_id = $1 AND organization = $2 AND state = 'queued' LIMIT $3",
+        )
+        .bind(plugin_id)
+        .bind(organization)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        let mut found = Vec::with_capacity(rows.len());
+        for row in &rows {
+            found.push(read_inputs(&row.try_get::<String, _>("inputs")?));
+        }
+        Ok(found)
     }
 
     /// Why a queue is paused, if it is.

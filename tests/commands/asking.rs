@@ -84,6 +84,10 @@ impl House {
         house
     }
 
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Another replica over the same store.
     pub async fn beside(&self) -> Ground {
         let store = Store::open(&self.url).await.expect("the address is right");
