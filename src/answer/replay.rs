@@ -317,7 +317,11 @@ async fn change(
             return Ok(());
         }
         for (organization, missing) in missing {
-            let found = ground.store.look_up(&organization, &missing, at).await?;
+            let here = stage.keys_of(&organization);
+            let found = ground
+                .store
+                .look_up(&organization, &missing, &here, at)
+                .await?;
             let found = Some(found).filter(|found| !found.too_much && round + 1 < ROUNDS);
             stage.learn(organization, missing, found);
         }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::catalogue::{Catalogue, Found, Missing};
+use crate::catalogue::{Catalogue, Found, Keys, Missing};
 use crate::decide::{
     Desk, Ended, Finding, FindingOutcome, Inputs, Plan, Refusal, Scope, World, change, occurrence,
     page,
@@ -168,6 +168,11 @@ impl Replay {
             Some(found) => known.learn(missing, found),
             None => known.close(),
         }
+    }
+
+    /// The objects of an organisation that it has met.
+    pub fn keys_of(&self, organization: &str) -> Keys {
+        self.world.keys_of(organization)
     }
 
     /// Decides a change. What it asks beyond and is not known comes back, to be fetched before it is decided again.
