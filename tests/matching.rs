@@ -254,8 +254,9 @@ fn lives(
     for (number, asked) in &rules {
         register.remove(*number, asked);
     }
-    // Nothing is left of what is gone.
+    // Nothing is left of what is gone, once it is swept away.
     prop_assert!(register.is_empty());
+    register.sweep(usize::MAX);
     prop_assert_eq!(register.named(), 0);
     Ok(())
 }
@@ -573,6 +574,46 @@ fn a_list_that_is_split_by_elements_is_found_by_each_of_them_and_each_rule_once(
     .collect();
     let changes = vec![(3, None), (50, None), (3, Some(rules[9].clone()))];
     lives(rules, changes, &situations).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn what_is_removed_is_gone_at_once_and_its_room_is_given_back_as_others_come() {
+    let rule = |n: usize| Asked::of(compile(&format!("a = {n} and b = 'host{n}'")));
+    let mut register = Register::new();
+    let mut event = Event::new();
+    let mut found = |register: &Register, n: usize| {
+        let picture = register.picture();
+        let body = format!(r#"{{"a": {n}, "b": "host{n}"}}"#);
+        event.read(&picture, body.as_bytes()).expect("JSON");
+        let mut matches = Matches::default();
+        picture.find(&mut event, &mut matches);
+        matches.rules.len()
+    };
+    for n in 0..1_000 {
+        register.insert(u32::try_from(n).expect("few"), &rule(n));
+    }
+    let before = register.named();
+    for n in 0..1_000 {
+        register.remove(u32::try_from(n).expect("few"), &rule(n));
+        assert_eq!((register.len(), found(&register, n)), (999 - n, 0));
+    }
+    // What is not there is not removed, nor is anything removed twice.
+    register.remove(3, &rule(3));
+    register.remove(5_000, &rule(3));
+    for n in 0..1_000 {
+        // Some under the numbers of the dead, and some not.
+        let number = u32::try_from(n + 500).expect("few");
+        register.insert(number, &rule(n));
+        assert_eq!((register.len(), found(&register, n)), (n + 1, 1));
+    }
+    assert_eq!(register.named(), before);
+    let numbers = (500..1_500_u32).rev().step_by(2);
+    for number in numbers {
+        register.remove(number, &rule(number as usize - 500));
+    }
+    assert!(register.named() == before && register.len() == 500);
+    register.settle(10_000, &|_| None);
+    assert_eq!(register.named(), before / 2);
 }
 
 #[test]

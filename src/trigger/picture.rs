@@ -11,6 +11,7 @@ use super::lists::{ELSEWHERE, List};
 use super::literal::Literal;
 use super::pieces::Pieces;
 use super::program::{TestId, Verdict, run_quickly};
+use super::register::Dead;
 use crate::query::tree::Test;
 
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Picture {
     pub(crate) nones: Arc<Vec<KeyId>>,
     /// Attributes of which some rule waits for None.
     pub(crate) absent: Arc<Vec<Attribute>>,
+    /// Rules that are no more, and still lie in lists.
+    pub(super) dead: Dead,
 }
 
 /// The sorts of keys that there are of an attribute.
@@ -255,7 +258,8 @@ impl Picture {
         events: &mut [Event],
         matches: &mut [Matches],
     ) {
-        let mut below = Vec::with_capacity(visits.len());
+        let many = visits.len();
+        let mut below = Vec::new();
         while !visits.is_empty() {
             if self.dictionary.is_far() {
                 let near = visits.iter().map(|visit| visit.list.approach());
@@ -275,7 +279,13 @@ impl Picture {
                     scan(visit.list, &mut asking, matches);
                     visit.list.children(
                         |attribute| asking.keys(attribute),
-                        |list| below.push(Visit { list, ..visit }),
+                        |list| {
+                            // Among few rules there is no need of it.
+                            if below.is_empty() {
+                                below.reserve(many);
+                            }
+                            below.push(Visit { list, ..visit });
+                        },
                     );
                 }
             }
@@ -450,7 +460,7 @@ fn scan(list: &List, asking: &mut Asking<'_>, matches: &mut Matches) {
             checks += 1;
             verdict = run_quickly(program, asking);
         }
-        if verdict != Verdict::No {
+        if verdict != Verdict::No && !asking.picture.dead.holds(rule & !ELSEWHERE) {
             matches.twice |= rule & ELSEWHERE != 0;
             matches
                 .rules

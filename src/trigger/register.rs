@@ -18,9 +18,13 @@ use super::picture::Picture;
 use super::pieces::Pieces;
 use super::program::{TestId, without};
 use super::statistics::Statistics;
+use graves::Graves;
 
+mod graves;
 mod names;
 mod places;
+
+pub(super) use graves::Dead;
 
 /// More branches than these are one, checked whole.
 const BRANCHES: usize = 16;
@@ -41,6 +45,7 @@ pub struct Register {
     sorts: HashMap<(Attribute, u8, u8), u32, FixedState>,
     statistics: Statistics,
     rules: usize,
+    graves: Graves,
     /// The rule after the last one that was asked whether it waits at the right place.
     next: u32,
 }
@@ -54,8 +59,11 @@ struct Named {
 
 #[derive(Clone, Debug, Default)]
 enum Homes {
+    /// There is no such rule.
     #[default]
     Nowhere,
+    /// It is never true.
+    Never,
     One(KeyId),
     Several(Box<[(u16, KeyId)]>),
 }
@@ -63,7 +71,7 @@ enum Homes {
 impl Homes {
     fn all(&self) -> Vec<(u16, KeyId)> {
         match self {
-            Homes::Nowhere => Vec::new(),
+            Homes::Nowhere | Homes::Never => Vec::new(),
             Homes::One(key) => vec![(0, *key)],
             Homes::Several(several) => several.to_vec(),
         }
@@ -87,6 +95,7 @@ impl Register {
                 tests: Pieces::default(),
                 nones: Arc::default(),
                 absent: Arc::default(),
+                dead: Dead::default(),
             },
             homes: Vec::new(),
             named: vec![Named::default()],
@@ -97,6 +106,7 @@ impl Register {
             sorts: HashMap::default(),
             statistics: Statistics::default(),
             rules: 0,
+            graves: Graves::default(),
             next: 0,
         }
     }
@@ -115,7 +125,7 @@ impl Register {
         self.rules == 0
     }
 
-    /// How many constants and tests rules name.
+    /// How many constants and tests rules name, with those that are dead and not yet swept away.
     pub fn named(&self) -> usize {
         let named = self.named.iter().map(|named| named.count);
         let counts = named.chain(self.tested.iter().copied());
@@ -128,22 +138,8 @@ impl Register {
         self.picture.unindexed.rules(&mut rules);
         rules.sort_unstable();
         rules.dedup();
+        rules.retain(|rule| !self.picture.dead.holds(*rule));
         rules.len()
-    }
-
-    /// Takes a rule in. `rule` is a number below 2^31 that no other rule has; small numbers cost less.
-    pub fn insert(&mut self, rule: u32, asked: &Asked) {
-        let formula = Formula::of(asked);
-        self.place(rule, &formula);
-        self.rules += 1;
-    }
-
-    /// Removes a rule, which asked this.
-    pub fn remove(&mut self, rule: u32, asked: &Asked) {
-        let formula = Formula::of(asked);
-        if self.displace(rule, &formula) {
-            self.rules -= 1;
-        }
     }
 
     fn place(&mut self, rule: u32, formula: &Formula) {
@@ -168,7 +164,7 @@ impl Register {
             }
         }
         let homes = match homes.as_slice() {
-            [] => Homes::Nowhere,
+            [] => Homes::Never,
             [(_, key)] => Homes::One(*key),
             several => Homes::Several(several.into()),
         };
@@ -181,9 +177,9 @@ impl Register {
         }
     }
 
-    fn displace(&mut self, rule: u32, formula: &Formula) -> bool {
+    fn displace(&mut self, rule: u32, formula: &Formula) {
         let Some(homes) = self.homes.get_mut(rule as usize).map(std::mem::take) else {
-            return false;
+            return;
         };
         let homes = homes.all();
         let branches = branches(formula);
@@ -197,7 +193,6 @@ impl Register {
             }
             self.release(branch);
         }
-        !homes.is_empty() || branches.is_empty()
     }
 
     fn record(&self, key: KeyId) -> Option<&Record> {
@@ -282,6 +277,7 @@ impl Register {
     pub fn settle(&mut self, most: usize, asked: &dyn Fn(u32) -> Option<Asked>) -> usize {
         // Under what is lighter than this an event loses less than moving costs.
         const LIGHT: u32 = 64;
+        self.sweep(most);
         let mut looked_at = 0;
         let mut moved = 0;
         while looked_at < most {
@@ -298,6 +294,7 @@ impl Register {
             }
             rules.sort_unstable();
             rules.dedup();
+            rules.retain(|rule| !self.picture.dead.holds(*rule));
             // A long list is seen to in parts, each time from another place on.
             let many = rules.len();
             if many > most {
