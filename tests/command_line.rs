@@ -537,7 +537,7 @@ fn explain_names_for_each_schedule_and_plugin_the_gate_with_clause_and_value() {
         "its `when` is false",
         "root = True",
         "- nightly: not triggered",
-        "1 task would be made",
+        "1 task would be made. Of 3 schedules, 2 were candidates, 2 of which were checked further; 1 matched",
     ] {
         assert!(out.contains(words), "expected `{words}` in:\n{out}");
     }
@@ -561,6 +561,10 @@ fn explain_says_the_same_in_json() {
     assert_eq!(
         (&told["tasks"], &told["handled_before"]),
         (&json!(1), &json!(false))
+    );
+    assert_eq!(
+        told["matching"],
+        json!({"schedules": 3, "candidates": 2, "checks": 2, "matches": 1})
     );
     let schedules = told["schedules"].as_array().expect("schedules");
     let new = schedules

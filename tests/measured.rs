@@ -438,6 +438,15 @@ fn no_label_grows_with_organisations_schedules_types_plugins_or_workers() {
     assert_eq!(tasks.len(), MANY);
     let made = read();
     as_tabled(&made);
+    // Of three hundred schedules an event looks at its own alone.
+    for name in ["events", "candidates", "matches"] {
+        let name = format!("muster_trigger_{name}_total");
+        let found = series(&made)
+            .into_iter()
+            .find(|(found, _, _)| *found == name);
+        let value = found.map(|(_, _, value)| value);
+        assert_eq!(value, Some(MANY as f64), "{name}");
+    }
     let done: String = tasks
         .iter()
         .map(|task| json!({"task_id": task["id"], "status": "completed"}).to_string() + "\n")
