@@ -106,7 +106,7 @@ enum Command {
     Apply(declare::Apply),
     /// Print all that is declared as YAML that `apply` reads
     Export,
-    /// Load inventory in bulk
+    /// Load inventory or plugins in bulk
     Import {
         #[command(subcommand)]
         what: import::Import,

@@ -148,3 +148,120 @@ fn a_file_that_is_not_there_is_a_matter_of_usage() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("nowhere.jsonl"));
 }
+
+/// What an import says of each line that it leaves out.
+fn complaints(house: &House, noun: &str, bytes: &[u8]) -> (Option<i32>, Vec<String>) {
+    let path = house.write("lines.jsonl", bytes);
+    let output = house.run(&["import", noun, path.to_str().expect("a path")]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (
+        output.status.code(),
+        said.lines().map(str::to_owned).collect(),
+    )
+}
+
+#[test]
+fn what_is_wrong_with_a_line_is_said_in_the_words_of_the_line() {
+    let house = House::embedded("");
+    let good = line(1, 2);
+    let lines = [
+        // A mark that editors put before a text is no part of it.
+        format!("\u{feff}{good}"),
+        line(2, 2).replace("\"scan_level\"", "\"time\":\"yesterday\",\"scan_level\""),
+        line(3, 2).replace("\"scan_level\"", "\"time\":5,\"scan_level\""),
+        line(4, 2).replace("primary_key", "primary_kye"),
+        line(5, 2).replace("scan_level", "scan_lvel"),
+        "[1]\n".to_owned(),
+        line(7, 2).replace("\"acme\"", "5"),
+        line(8, 2).replace('}', ""),
+    ];
+    let (code, said) = complaints(&house, "objects", lines.concat().as_bytes());
+    assert_eq!(code, Some(1), "{said:?}");
+    let wanted = [
+        "line 2: time: \"yesterday\" is not an instant; write it as \"2026-11-21T09:30:00Z\"",
+        "line 3: time: 5 is not an instant; write it as \"2026-11-21T09:30:00Z\"",
+        "line 4: unknown field `primary_kye`; did you mean `primary_key`?",
+        "line 5: unknown field `scan_lvel`; did you mean `scan_level`?",
+        "line 6: it is not JSON: invalid type: sequence",
+        "line 7: organization is the number 5; it must be a string",
+        "line 8: it is not JSON",
+    ];
+    for wanted in wanted {
+        let told = said.iter().any(|line| line.starts_with(wanted));
+        assert!(told, "{wanted}: {said:#?}");
+    }
+    assert!(!said.join("").contains("ce-time"), "{said:?}");
+    assert_eq!(objects(&house).len(), 1);
+}
+
+fn plugins(house: &House) -> Vec<Value> {
+    let listed = house.json(&["plugin", "list", "--limit", "10000"]);
+    listed.as_array().cloned().unwrap_or_default()
+}
+
+fn plugins_are_declared_by_the_line(house: &House) {
+    house.apply("rules.yaml", RULES);
+    let mut lines = String::new();
+    for number in 0..4_500 {
+        let _ = writeln!(
+            lines,
+            "{{\"plugin_id\":\"p-{number:04}\",\"worker_type\":\"boefje\",\"consumes\":[\"hostname\"],\"scan_level\":1}}"
+        );
+    }
+    let path = house.write("plugins.jsonl", lines.as_bytes());
+    let path = path.to_str().expect("a path");
+    let told = house.json(&["import", "plugins", path]);
+    assert_eq!(
+        (&told["created"], &told["wrong"]),
+        (&json!(4_500), &json!(0)),
+        "{told}"
+    );
+    assert_eq!(plugins(house).len(), 4_501);
+    let again = house.json(&["import", "plugins", path]);
+    assert_eq!(
+        (&again["created"], &again["changed"], &again["unchanged"]),
+        (&json!(0), &json!(0), &json!(4_500)),
+        "{again}"
+    );
+
+    // One that is wrong does not keep the others out, and is told as apply tells it.
+    let lines = [
+        "{\"kind\":\"plugin\",\"plugin_id\":\"p-0001\",\"worker_type\":\"boefje\",\"scan_level\":2}",
+        "{\"plugin_id\":\"new\",\"worker_typ\":\"boefje\"}",
+        "{\"plugin_id\":\"level\",\"worker_type\":\"boefje\",\"scan_level\":9}",
+        "",
+        "no JSON",
+        "{\"kind\":\"schedule\",\"name\":\"x\"}",
+        "{\"plugin_id\":\"p-0001\",\"worker_type\":\"boefje\"}",
+        "{\"plugin_id\":\"last\",\"worker_type\":\"boefje\"}",
+    ];
+    let (code, said) = complaints(house, "plugins", lines.join("\n").as_bytes());
+    assert_eq!(code, Some(1), "{said:?}");
+    for (place, words) in [
+        (2, "did you mean `worker_type`"),
+        (3, "scan_level"),
+        (5, "not JSON"),
+        (6, "is no plugin"),
+        (7, "on line 1 already"),
+    ] {
+        let of = format!("line {place}: ");
+        let told = said.join("\n");
+        let at = told.find(&of).unwrap_or_else(|| panic!("{of}{told}"));
+        assert!(told[at..].contains(words), "{words}: {told}");
+    }
+    let known = plugins(house);
+    assert_eq!(known.len(), 4_502);
+    let first = known.iter().find(|known| known["plugin_id"] == "p-0001");
+    assert_eq!(first.expect("it is there")["scan_level"], 2);
+}
+
+#[test]
+fn plugins_are_declared_by_the_line_in_sqlite() {
+    plugins_are_declared_by_the_line(&House::embedded(""));
+}
+
+#[test]
+fn plugins_are_declared_by_the_line_in_postgres() {
+    let postgres = Postgres::with(&["fsync=off"]);
+    plugins_are_declared_by_the_line(&House::new(&postgres.url(), "lines:", ""));
+}

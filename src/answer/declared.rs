@@ -11,6 +11,7 @@ use crate::declaration::{Compiled, Declared, Kind, read_stored};
 use crate::document::{Complaint, nearest};
 use crate::ground::{Ground, decide_due};
 use crate::moment::Moment;
+use crate::policy::WorkerSettings;
 use crate::run::{Cause, RunDraft};
 use crate::schedule::{OF_ENABLED, OF_PLUGIN};
 use crate::store::{Answered, Applied, Edit, Pause, StoreError};
@@ -515,10 +516,12 @@ pub async fn store_edits(
     decide_due(ground, Some(&changed)).await?;
     let now = ground.clock.now();
     // Only what is about plugins and organisations enables anything.
-    let enables = edits.iter().any(|edit| {
-        let (Edit::Put { kind, .. } | Edit::Delete { kind, .. }) = edit;
-        matches!(kind, Kind::Plugin | Kind::Organization)
-    });
+    let begins = |worker: &WorkerSettings| worker.run_on_enable;
+    let enables = ground.rules.workers.values().any(begins)
+        && edits.iter().any(|edit| {
+            let (Edit::Put { kind, .. } | Edit::Delete { kind, .. }) = edit;
+            matches!(kind, Kind::Plugin | Kind::Organization)
+        });
     let runs = match enables {
         true => enabling(ground, stored, edits, revision, now),
         false => Vec::new(),
