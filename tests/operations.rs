@@ -535,3 +535,55 @@ fn the_containers_are_closed_and_what_they_mount_is_there() {
         );
     }
 }
+
+#[test]
+fn health_tries_the_credentials_of_the_settings_and_says_which_are_wrong() {
+    let (postgres, rabbit) = (Postgres::with(&["fsync=off"]), Rabbit::start());
+    let nats = Nats::with(|_| "authorization { user: me, password: right }".to_owned());
+    let health = |store: &str, bus: &str| {
+        let house = House::new(store, bus, "");
+        let output = house.run(&["health", "--output", "json"]);
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let findings = report["findings"].as_array().cloned().unwrap_or_default();
+        let well: Vec<Value> = findings.iter().map(|one| one["well"].clone()).collect();
+        let said = findings.iter().map(|one| one["detail"].to_string());
+        (output.status.code(), well, said.collect::<String>())
+    };
+    let store = postgres.url();
+    House::new(&store, "lines:", "").done(&["migrate"]);
+    let nats_as = |password: &str| nats.url().replace("//", &format!("//me:{password}@"));
+    let wrong_rabbit = rabbit.url().replace("guest:guest", "guest:wrong-one");
+    let wrong_store = store.replace("muster@", "nobody:wrong-one@");
+    for (store, bus, well, what) in [
+        (&store, &wrong_rabbit, [true, false], "ACCESS_REFUSED"),
+        (
+            &store,
+            &nats_as("wrong-one"),
+            [true, false],
+            "authorization",
+        ),
+        (&wrong_store, &nats_as("right"), [false, true], "nobody"),
+    ] {
+        let (code, found, said) = health(store, bus);
+        assert_eq!(
+            (code, found),
+            (Some(1), vec![json!(well[0]), json!(well[1])]),
+            "{said}"
+        );
+        assert!(said.to_lowercase().contains(&what.to_lowercase()), "{said}");
+        assert!(!said.contains("wrong-one"), "{said}");
+    }
+    // Let in, and nothing runs.
+    for bus in [rabbit.url(), nats_as("right")] {
+        let (code, found, said) = health(&store, &bus);
+        assert_eq!(
+            (code, found.first()),
+            (Some(1), Some(&json!(true))),
+            "{said}"
+        );
+        assert!(
+            said.contains("lets us in") && said.contains("none runs"),
+            "{said}"
+        );
+    }
+}

@@ -135,6 +135,12 @@ impl Nats {
             _closed_when_dropped,
         })
     }
+
+    /// Whether these credentials are let in: a connection that is made and goes again. Nothing is read or declared.
+    pub async fn admits(url: &str) -> Result<(), BusError> {
+        let server = Server::parse(url)?;
+        server.connect(&Arc::new(End::open())).await.map(drop)
+    }
 }
 
 impl Bus for Nats {

@@ -114,6 +114,13 @@ impl Rabbit {
             _closed_when_dropped,
         })
     }
+
+    /// Whether these credentials are let in: a connection that is made and closed again. Nothing is read or declared.
+    pub async fn admits(url: &str) -> Result<(), BusError> {
+        let connection = Broker::parse(url)?.connect().await?;
+        let _ = timeout(FAREWELL, connection.close(200, ShortString::default())).await;
+        Ok(())
+    }
 }
 
 impl Bus for Rabbit {

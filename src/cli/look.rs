@@ -7,6 +7,9 @@ use serde_json::{Map, Value, json};
 use super::output::{listing, print, print_json, table};
 use super::{Failure, Filter, Output, rules};
 use crate::answer::{self, Shown, declared_rows, no_organization};
+use crate::bus::BusError;
+use crate::bus::nats::Nats;
+use crate::bus::rabbit::Rabbit;
 use crate::catalogue::Stored;
 use crate::command::{self, Listing, Rows};
 use crate::declaration::Kind;
@@ -19,7 +22,7 @@ use crate::task::TaskState;
 /// A loop that has been silent for longer is not well.
 const SILENT: Span = Span::seconds(30);
 /// How long health waits for a server.
-const WITHIN: Duration = Duration::from_secs(3);
+const WITHIN: Duration = Duration::from_secs(5);
 
 pub async fn list(
     settings: &Settings,
@@ -233,7 +236,7 @@ struct Finding {
 
 pub async fn health(settings: &Settings, output: Output) -> Result<(), Failure> {
     let mut findings = vec![store(settings).await, bus(settings).await];
-    if findings.iter().all(|finding| finding.reachable) {
+    if findings.iter().all(|finding| finding.well) {
         findings.extend(replicas(settings).await?);
     }
     let well = findings.iter().all(|finding| finding.well);
@@ -288,7 +291,8 @@ async fn store(settings: &Settings) -> Finding {
             false,
             format!("no answer within {} s", WITHIN.as_secs()),
         ),
-        Ok(Err(error)) => finding(false, false, error.to_string()),
+        // Who answers that we may not come in is within reach.
+        Ok(Err(error)) => finding(false, !error.passing(), error.to_string()),
         Ok(Ok(true)) => finding(true, true, "answers".to_owned()),
         Ok(Ok(false)) => finding(
             false,
@@ -298,31 +302,32 @@ async fn store(settings: &Settings) -> Finding {
     }
 }
 
-/// A connection that is made and closed again: nothing is read from any queue.
+/// A connection with the credentials of the settings, made and closed again: nothing is read from any queue.
 async fn bus(settings: &Settings) -> Finding {
     let what = format!("bus {}", settings.bus.url);
-    let Some((host, port)) = settings.bus.url.address() else {
-        return Finding {
-            what,
-            well: true,
-            reachable: true,
-            detail: "standard input and output".to_owned(),
-        };
+    let url = settings.bus.url.expose().to_owned();
+    let admitted = async {
+        match settings.bus.url.scheme() {
+            "amqp" | "amqps" => Rabbit::admits(&url).await,
+            "nats" | "tls" => Nats::admits(&url).await,
+            _ => Ok(()),
+        }
     };
-    let connected = tokio::time::timeout(
-        WITHIN,
-        tokio::net::TcpStream::connect((host.as_str(), port)),
-    )
-    .await;
-    let (well, detail) = match connected {
-        Ok(Ok(_)) => (true, "answers".to_owned()),
-        Ok(Err(error)) => (false, error.to_string()),
-        Err(_) => (false, format!("no answer within {} s", WITHIN.as_secs())),
+    let lines = settings.bus.url.address().is_none();
+    let (well, reachable, detail) = match tokio::time::timeout(WITHIN, admitted).await {
+        Ok(Ok(())) if lines => (true, true, "standard input and output".to_owned()),
+        Ok(Ok(())) => (true, true, "lets us in".to_owned()),
+        Ok(Err(BusError::OutOfReach(why))) => (false, false, why),
+        Ok(Err(refused)) => (false, true, refused.to_string()),
+        Err(_) => {
+            let why = format!("no answer within {} s", WITHIN.as_secs());
+            (false, false, why)
+        }
     };
     Finding {
         what,
         well,
-        reachable: well,
+        reachable,
         detail,
     }
 }
