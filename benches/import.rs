@@ -15,7 +15,6 @@ use servers::{Folder, Postgres};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 #[path = "../tests/support/servers.rs"]
-#[allow(dead_code)] // this bench uses a part of it
 mod servers;
 
 fn main() {
