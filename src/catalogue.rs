@@ -180,6 +180,14 @@ impl Catalogue {
             .unwrap_or_default()
     }
 
+    /// Among which organisations the same objects are looked for: all, where some workers share their tasks.
+    pub fn fellows(&self) -> Vec<String> {
+        match self.rules.shares() && self.organizations.len() > 1 {
+            true => self.organizations.keys().cloned().collect(),
+            false => Vec::new(),
+        }
+    }
+
     /// The queue that a plugin's tasks go to.
     pub fn queue_for(&self, plugin: &Plugin) -> String {
         self.queues

@@ -82,6 +82,7 @@ async fn tell(ground: &Ground, ends: &[End]) -> Result<(), StoreError> {
         let mut wanted = Wanted {
             keys: inputs(&catalogue, ends),
             scopes: std::mem::take(&mut scopes),
+            among: catalogue.fellows(),
             ..Wanted::default()
         };
         let mut gathered = ground.store.gather(&wanted).await?;

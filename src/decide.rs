@@ -10,11 +10,12 @@ mod clock;
 mod joined;
 mod page;
 mod seen;
+mod shared;
 mod touched;
 mod turn;
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -39,6 +40,7 @@ pub use asked::{again, begin, request};
 pub use chained::{End, EndOf, chained};
 pub use clock::{AHEAD, Due, Passed, due};
 pub use page::{Carried, Inputs, asks_for_ends, page};
+pub use shared::{Sharing, sharing};
 pub use turn::{InTheWay, Scope, scope_of};
 
 use touched::trigger;
@@ -54,6 +56,8 @@ pub struct World {
     pub ended: HashMap<String, Ended>,
     /// Unique keys that a worker asked never to be given again, until when.
     pub suppressed: HashMap<String, Option<Moment>>,
+    /// By primary key: the organisations that have such an object, where tasks are shared.
+    pub fellows: HashMap<String, BTreeSet<String>>,
     /// Who holds which scope.
     pub scopes: HashMap<String, Scope>,
     /// Scopes that were asked for and not known: gather them and decide again.
@@ -93,6 +97,10 @@ pub struct OpenInput {
     pub running: bool,
     /// Nobody has been offered it.
     pub queued: bool,
+    /// It shares the outcome of another one.
+    pub waiting: bool,
+    /// Nobody in its own organisation has asked for it yet.
+    pub on_behalf: bool,
     pub priority: i64,
 }
 
@@ -120,7 +128,9 @@ pub struct Plan {
     /// Runs that are to end because a newer one replaces them, with that.
     pub replaced: Vec<(String, String)>,
     pub tasks: Vec<TaskDraft>,
-    /// Waiting tasks that become part of another run, because a person asked for them.
+    /// The runs above that were made because another organisation has one, by organisation and plugin.
+    pub on_behalf: BTreeMap<(String, String), usize>,
+    /// Waiting tasks that become part of another run, because a person or their own organisation asked for them.
     pub adopted: Vec<Adoption>,
     /// What a worker never wanted again and a person does.
     pub wanted_again: Vec<String>,
@@ -156,6 +166,7 @@ pub struct Adoption {
     pub task_id: String,
     pub from: String,
     pub run_id: String,
+    pub cause: Cause,
     pub priority: i64,
 }
 
@@ -272,6 +283,10 @@ pub fn change(
     }
     if merged.late {
         desk.plan.late += 1;
+    }
+    if catalogue.rules.shares() {
+        let fellows = world.fellows.entry(key.primary_key.clone()).or_default();
+        fellows.insert(key.organization.clone());
     }
     let subject = match (&before, merged.operations.contains(&Operation::Deleted)) {
         (Some(before), true) => before.clone(),
@@ -650,14 +665,9 @@ fn claim(
     let open = held.and_then(|slot| world.open.get_mut(slot));
     let mut open = open.into_iter().flatten();
     if let Some(winner) = open.find(|open| open.unique_key == unique) {
-        if manual && winner.queued && winner.run_id != run.id {
-            desk.plan.adopted.push(Adoption {
-                task_id: winner.task_id.clone(),
-                from: std::mem::replace(&mut winner.run_id, run.id.clone()),
-                run_id: run.id.clone(),
-                priority: priority.min(winner.priority),
-            });
-            run.total += 1;
+        let free = winner.queued || winner.waiting;
+        if free && (manual || winner.on_behalf) && winner.run_id != run.id {
+            shared::adopt(desk.plan, winner, run, priority);
             return Ok(winner.task_id.clone());
         }
         if run.blocked_by.is_none() {
@@ -699,6 +709,8 @@ fn claim(
             running: false,
             // What this plan makes cannot be adopted before it is stored.
             queued: false,
+            waiting: false,
+            on_behalf: false,
             priority,
         });
     }
@@ -719,6 +731,12 @@ fn claim(
         scan_level: inputs.first().and_then(|object| object.level),
     };
     let rank = rank(catalogue.rules.worker(&plugin.worker_type).rank, &ranked);
+    // What is made of several objects together is nobody else's.
+    let alone = match inputs {
+        [one] => Some(*one),
+        _ => None,
+    };
+    let share = shared::key(catalogue, scheduled, run, plugin, alone, &seen);
     desk.plan.tasks.push(TaskDraft {
         id: id.clone(),
         run_id: run.id.clone(),
@@ -746,8 +764,19 @@ fn claim(
         expires_at,
         rank,
         state: TaskState::Queued,
+        deduplication_key: share.clone(),
+        waits: !by_hand,
+        on_behalf: false,
     });
+    if let (Some(key), Some(object)) = (share, alone) {
+        shared::on_behalf(desk, world, scheduled, run, plugin, &object.key, &key);
+    }
     Ok(id)
+}
+
+fn digest_of(catalogue: &Catalogue, object: &Object) -> String {
+    let ignored = catalogue.rules.ignored(&object.object_type);
+    digest(&object.attributes, ignored)
 }
 
 /// How long the last end of a task keeps the next one away: the plugin's own word, else the schedule's, and the configured

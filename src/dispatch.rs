@@ -423,6 +423,7 @@ fn prepare(catalogue: &Catalogue, task: &mut Claimed, now: Moment) -> Option<Off
             .iter()
             .map(|avoided| avoided.worker.clone())
             .collect(),
+        deduplication_key: task.deduplication_key.clone(),
     })
 }
 

@@ -93,6 +93,8 @@
 //! - The database is the truth. A message is settled after its effects are committed, never before.
 //! - One open task for each organisation, plugin and input: a primary key ([`store`], table `open_input`), not a query
 //!   followed by an insert.
+//! - Of the tasks that share an outcome one runs: a unique key again. Those that wait for it end or are queued in the
+//!   transaction that ends it.
 //! - A decision is made outside of any transaction and stored only if nothing it rests on has changed: the revision of
 //!   the [`catalogue`], the versions of the objects, the unique keys, the cursor.
 //! - An attempt has a number, the number is the token, and `task id:number` is the message id. Publishing again after

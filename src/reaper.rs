@@ -8,6 +8,7 @@ use metrics::counter;
 use serde_json::{Map, Value, json};
 
 use crate::bus::{Bus, Letter};
+use crate::decide::{Sharing, sharing};
 use crate::ground::trail::{self, step};
 use crate::ground::{Ground, terms_of};
 use crate::moment::{Moment, Span};
@@ -46,6 +47,7 @@ pub async fn run<B: Bus>(ground: Arc<Ground>, bus: Arc<B>, keep: Keep) -> Result
     let mut reconnects = 0;
     let mut looks: u64 = 0;
     let mut gauges = Gauges::new();
+    let mut waiting_until = String::new();
     while !ground.stop.is_cancelled() {
         ground.beat("reaper");
         let condition = bus.condition();
@@ -54,6 +56,7 @@ pub async fn run<B: Bus>(ground: Arc<Ground>, bus: Arc<B>, keep: Keep) -> Result
         reconnects = condition.reconnects;
         let looked = async {
             look(&ground, keep, started).await?;
+            waiting_until = look_at_waiting(&ground, &waiting_until).await?;
             tell_workers(&ground, bus.as_ref()).await?;
             if keep.runs_each > 0 && looks.is_multiple_of(COUNTED_EVERY) {
                 ground.store.forget_all_but(keep.runs_each, AT_ONCE).await?;
@@ -113,6 +116,48 @@ async fn look(ground: &Ground, keep: Keep, started: Moment) -> Result<(), StoreE
             &Value::Object(beats),
         )
         .await
+}
+
+/// Some of the tasks that wait for another one's outcome are looked at again, from where the last look ended: nobody claims
+/// them, so here it is seen that their plugin is disabled, or that theirs is other work by now. Answers with where this look
+/// ended.
+pub async fn look_at_waiting(ground: &Ground, after: &str) -> Result<String, StoreError> {
+    let waiting = ground.store.waiting_after(after, AT_ONCE).await?;
+    let until = match waiting.last() {
+        Some(last) if waiting.len() as i64 == AT_ONCE => last.task_id.clone(),
+        _ => String::new(),
+    };
+    if waiting.is_empty() {
+        return Ok(until);
+    }
+    let catalogue = ground
+        .catalogue_at(ground.store.catalogue_revision().await?)
+        .await?;
+    let (mut other, mut gone) = (Vec::new(), Vec::new());
+    for task in waiting {
+        let still = sharing(
+            &catalogue,
+            &task.plugin_id,
+            &task.organization,
+            task.object.as_ref(),
+            &task.parameters,
+            &task.deduplication_key,
+        );
+        match still {
+            Sharing::Goes => {}
+            Sharing::Ends => other.push(task.task_id),
+            Sharing::Withdrawn => gone.push(task.task_id),
+        }
+    }
+    let now = ground.clock.now();
+    if !other.is_empty() && ground.store.stop_waiting(&other, now).await? > 0 {
+        ground.dispatch.notify_one();
+    }
+    if !gone.is_empty() {
+        ground.store.withdraw_waiting(&gone, now).await?;
+        ground.ended();
+    }
+    Ok(until)
 }
 
 /// Attempts whose clock has run out end, and their tasks go on; answers with who may still be at work for nothing.

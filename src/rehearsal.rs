@@ -290,6 +290,8 @@ fn world(catalogue: &Catalogue, case: &Case) -> World {
                 run_id: id.clone(),
                 running: true,
                 queued: false,
+                waiting: false,
+                on_behalf: false,
                 priority: 0,
             });
         }

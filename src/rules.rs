@@ -46,6 +46,11 @@ impl Rules {
         }
     }
 
+    /// Whether any worker type shares its tasks between organisations.
+    pub fn shares(&self) -> bool {
+        self.workers.values().any(|worker| worker.share)
+    }
+
     /// The queue that a plugin's tasks go to.
     pub fn queue_for(&self, plugin: &Plugin) -> String {
         let facts = Facts {

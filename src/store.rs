@@ -41,6 +41,7 @@ mod reading;
 mod requests;
 mod retention;
 mod runs;
+mod shared;
 mod standing;
 mod steps;
 mod tasks;
@@ -64,8 +65,9 @@ pub use reading::Reading;
 pub use requests::{Answered, Pause};
 pub use retention::Older;
 pub use runs::{Pointers, RunFilter, RunRecord};
+pub use shared::Waiting;
 pub use standing::{AttemptRecord, Place, TaskRecord};
-pub use steps::{Known, Reported, Written};
+pub use steps::{Known, MARKED, Reported, Written};
 pub use tasks::{Claimed, ClaimedInput, Published, PutOff};
 pub use world::{Gathered, Wanted};
 
@@ -154,7 +156,7 @@ pub struct Listened {
 }
 
 /// The numbered changes of the schema, in order, for each database.
-const MIGRATIONS: [(i64, &str, &str, &str); 11] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 12] = [
     (
         1,
         "house",
@@ -220,6 +222,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 11] = [
         "files",
         include_str!("../migrations/postgres/0011_files.sql"),
         include_str!("../migrations/sqlite/0011_files.sql"),
+    ),
+    (
+        12,
+        "sharing",
+        include_str!("../migrations/postgres/0012_sharing.sql"),
+        include_str!("../migrations/sqlite/0012_sharing.sql"),
     ),
 ];
 

@@ -14,6 +14,8 @@ use crate::run::Cause;
 pub enum TaskState {
     /// Waits to be offered.
     Queued,
+    /// Another one runs, and this one shares its outcome.
+    Waiting,
     /// Offered, not accepted yet.
     Dispatched,
     /// A worker has it.
@@ -29,8 +31,9 @@ pub enum TaskState {
 }
 
 impl TaskState {
-    pub const ALL: [(&'static str, TaskState); 8] = [
+    pub const ALL: [(&'static str, TaskState); 9] = [
         ("queued", TaskState::Queued),
+        ("waiting", TaskState::Waiting),
         ("dispatched", TaskState::Dispatched),
         ("running", TaskState::Running),
         ("succeeded", TaskState::Succeeded),
@@ -54,6 +57,9 @@ impl TaskState {
             .map(|(_, state)| *state)
     }
 
+    /// The states in which a task may be stored.
+    pub const FIRST: [TaskState; 2] = [TaskState::Queued, TaskState::Waiting];
+
     /// Nothing more happens to it.
     pub fn terminal(self) -> bool {
         self.legal().is_empty()
@@ -73,6 +79,8 @@ impl TaskState {
         match self {
             // A late result decides while no newer offer was made.
             Queued => &[Dispatched, Succeeded, Failed, Withdrawn, Cancelled, Dead],
+            // The outcome of the one that runs, or its own turn; what ends the queued ends it too.
+            Waiting => &[Queued, Succeeded, Failed, Withdrawn, Cancelled, Dead],
             // A result may overtake its acceptance; silence, a refusal or a snooze queue it again.
             Dispatched => &[
                 Running, Succeeded, Failed, Dead, Queued, Withdrawn, Cancelled,
@@ -118,6 +126,12 @@ pub struct TaskDraft {
     pub graced: bool,
     pub parameters: Map<String, Value>,
     pub state: TaskState,
+    /// The tasks of one key share the outcome of one of them; nothing where it shares with nobody.
+    pub deduplication_key: Option<String>,
+    /// While another task of its key has not ended, it waits for that one. What a person asks for does not.
+    pub waits: bool,
+    /// Made because another organisation got one, and not asked for in its own yet.
+    pub on_behalf: bool,
 }
 
 /// What a task is offered with: everything that its message says.
@@ -149,6 +163,7 @@ pub struct Offer {
     pub heartbeat_timeout: Span,
     pub run_timeout: Span,
     pub avoid_workers: Vec<String>,
+    pub deduplication_key: Option<String>,
 }
 
 /// An input as it is at the time of the offer.
@@ -168,17 +183,43 @@ pub fn unique_key(
     parameters: &Map<String, Value>,
     run_id: Option<&str>,
 ) -> String {
-    let mut hash = Sha256::new();
-    // Lengths first, so that no two different lists of parts read the same.
-    for part in [
+    hash_of(&[
         Some(organization),
         Some(plugin_id),
         primary_key,
         run_id,
-        (!parameters.is_empty())
-            .then(|| Value::Object(parameters.clone()).to_string())
-            .as_deref(),
-    ] {
+        text_of(parameters).as_deref(),
+    ])
+}
+
+/// What makes the tasks of several organisations the same piece of work: all that their worker is told, but for whom it is.
+pub fn deduplication_key(
+    plugin: &Plugin,
+    object_type: &str,
+    primary_key: &str,
+    digest: &str,
+    settings: &Map<String, Value>,
+    parameters: &Map<String, Value>,
+) -> String {
+    hash_of(&[
+        Some(&plugin.plugin_id),
+        plugin.version.as_deref(),
+        Some(object_type),
+        Some(primary_key),
+        Some(digest),
+        text_of(settings).as_deref(),
+        text_of(parameters).as_deref(),
+    ])
+}
+
+fn text_of(members: &Map<String, Value>) -> Option<String> {
+    (!members.is_empty()).then(|| Value::Object(members.clone()).to_string())
+}
+
+/// Lengths first, so that no two different lists of parts read the same.
+fn hash_of(parts: &[Option<&str>]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
         match part {
             None => hash.update([0]),
             Some(text) => {

@@ -59,7 +59,10 @@ async fn take_up(ground: &Ground, waiting: &[RunDraft]) -> Result<usize, StoreEr
     }
     let revision = ground.store.catalogue_revision().await?;
     let catalogue = ground.catalogue_at(revision).await?;
-    let mut wanted = Wanted::default();
+    let mut wanted = Wanted {
+        among: catalogue.fellows(),
+        ..Wanted::default()
+    };
     let mut rests = BTreeMap::new();
     for run in waiting {
         if run.occasion.joined

@@ -15,6 +15,8 @@ mod explain;
 mod life;
 #[path = "commands/replay.rs"]
 mod replay;
+#[path = "commands/shared.rs"]
+mod shared;
 #[path = "commands/tasks.rs"]
 mod tasks;
 
@@ -67,4 +69,14 @@ on_both!(
     life:
         what_happens_is_told_once_each_in_the_order_of_each_task,
         where_nobody_wants_to_be_told_nothing_is_written;
+    shared:
+        one_scan_runs_for_all_who_have_the_object_and_they_take_its_success,
+        whatever_ends_it_but_success_queues_those_that_waited,
+        each_organisations_own_gates_say_whether_it_gets_one,
+        what_waits_goes_when_its_own_reason_goes,
+        what_people_ask_for_waits_for_nobody,
+        a_task_that_waits_has_a_clock_of_its_own,
+        a_cause_of_its_own_takes_over_what_was_made_on_its_behalf,
+        two_replicas_that_decide_at_once_let_one_of_them_run,
+        no_organisation_sees_that_another_has_the_object;
 );

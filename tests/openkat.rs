@@ -626,6 +626,41 @@ async fn a_report_goes_out_by_the_clock_with_its_organisation_and_recipe() {
     );
 }
 
+#[tokio::test]
+async fn one_scan_serves_several_organisations_and_if_it_fails_they_run() {
+    let mut kat = Kat::new().await;
+    let of_three = ["acme", "bravo", "charlie"].map(|one| profile("create", one, WWW, 1));
+    kat.put(PROFILES, &of_three).await;
+    let task = kat.one().await;
+    let key = task["data"]["deduplication_key"].as_str();
+    assert!(key.is_some_and(|key| key.len() == 32 && !key.contains("acme")));
+    assert_eq!(kat.states().await, ["dispatched", "waiting", "waiting"]);
+    kat.say(&task, "running").await;
+    kat.say(&task, "completed").await;
+    assert_eq!(kat.states().await, ["succeeded"; 3]);
+    // All three have been scanned, and are left alone for a day.
+    let changed = ["acme", "bravo", "charlie"].map(|one| profile("update", one, WWW, 2));
+    kat.put(PROFILES, &changed).await;
+    assert_eq!(kat.named().await, pairs(&[]));
+    // Where it fails for good the others run, each for itself.
+    let other = "Hostname|internet|mail.example.com";
+    let of_two = ["acme", "bravo"].map(|one| profile("create", one, other, 1));
+    kat.put(PROFILES, &of_two).await;
+    let mut task = kat.one().await;
+    for _ in 0..3 {
+        assert_eq!(task["organisation"], "acme");
+        kat.say(&task, "failed").await;
+        kat.later("2h");
+        task = kat.one().await;
+    }
+    assert_eq!(task["organisation"], "bravo");
+    assert_eq!(task["data"]["deduplication_key"], Value::Null);
+    kat.say(&task, "completed").await;
+    let mut states = vec!["dead"];
+    states.extend(["succeeded"; 4]);
+    assert_eq!(kat.states().await, states);
+}
+
 // --- What goes wrong there ------------------------------------------------------------------------------------------
 
 #[tokio::test]
@@ -847,7 +882,8 @@ async fn fault_8_a_persons_request_goes_before_a_batch_for_several_organisations
                 profile(
                     "create",
                     organization,
-                    &format!("Hostname|internet|h{at}"),
+                    // Each its own, as the same objects would be scanned once for all three.
+                    &format!("Hostname|internet|{organization}{at}"),
                     1,
                 )
             })

@@ -249,7 +249,8 @@ pub fn explained_as(explained: &Explained, bound: Option<&str>) -> Value {
         "late": explained.plan.late > 0,
         "object": explained.world.objects.get(&explained.key).map(Object::snapshot),
         "withdraws": explained.plan.withdrawn.iter().map(|w| json!({"task": w.task_id, "reason": w.reason})).collect::<Vec<_>>(),
-        "tasks": explained.plan.tasks.len(),
+        // Others may get theirs at the same time, which is nobody's business here.
+        "tasks": explained.plan.tasks.iter().filter(|task| task.organization == change.key.organization).count(),
         "matching": bound.is_none().then(|| json!({
             "candidates": explained.plan.looked.candidates,
             "checks": explained.plan.looked.checks,

@@ -116,7 +116,7 @@ fn as_json(record: &QueueRecord, worker: Option<&WorkerSettings>) -> Value {
     let in_use = record.dispatched + if until_end { record.running } else { 0 };
     let credit = worker.map(|worker| worker.credit);
     json!({
-        "queue": record.name, "waiting": waiting, "oldest": oldest, "delayed": record.delayed,
+        "queue": record.name, "waiting": waiting, "oldest": oldest, "delayed": record.delayed, "sharing": record.sharing,
         "dispatched": record.dispatched, "running": record.running,
         "credit": credit.filter(|credit| *credit > 0), "credit_in_use": in_use, "paused": paused(record),
     })

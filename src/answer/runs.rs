@@ -47,6 +47,7 @@ impl Clerk<'_> {
                 allowed!(self.organizations(&catalogue, &scheduled, !start.objects.is_empty()));
             let mut wanted = Wanted {
                 scopes: std::mem::take(&mut scopes),
+                among: catalogue.fellows(),
                 ..Wanted::default()
             };
             let target = scheduled.schedule.target.iter();

@@ -12,7 +12,7 @@ use crate::progress::Taken;
 use crate::run::Asked;
 use crate::schedule::OF_PLUGIN;
 use crate::store::{
-    Commit, Committed, Deed, Ended, HandDone, Past, Redrive, Reported, StoreError, Wanted,
+    Commit, Committed, Deed, Ended, HandDone, MARKED, Past, Redrive, Reported, StoreError, Wanted,
 };
 use crate::task::{Ending, TaskState};
 use crate::wire::Refused;
@@ -146,7 +146,12 @@ impl Clerk<'_> {
             let bound = self.bound.unwrap_or_default();
             match self.ground.store.past(id, bound).await? {
                 None => {}
-                Some(past) if matches!(past.state, TaskState::Queued | TaskState::Dispatched) => {
+                Some(past)
+                    if matches!(
+                        past.state,
+                        TaskState::Queued | TaskState::Waiting | TaskState::Dispatched
+                    ) =>
+                {
                     waiting.push(id.clone());
                 }
                 Some(past) => anew.push((id.clone(), past)),
@@ -210,7 +215,10 @@ impl Clerk<'_> {
             ) else {
                 return Ok(Err(not_found("organization", &past.organization, &[])));
             };
-            let mut wanted = Wanted::default();
+            let mut wanted = Wanted {
+                among: catalogue.fellows(),
+                ..Wanted::default()
+            };
             let alone_key = past.inputs.is_empty().then(String::new);
             for primary_key in past.inputs.iter().cloned().chain(alone_key) {
                 wanted.keys.insert(ObjectKey {
@@ -315,7 +323,7 @@ impl Clerk<'_> {
             let standing = known.standing;
             let step = Taken {
                 state: Some(state),
-                outcome: Some("marked"),
+                outcome: Some(MARKED),
                 ending: Ending {
                     message: Some(reason.to_owned()),
                     ..Ending::default()

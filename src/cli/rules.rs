@@ -32,23 +32,6 @@ pub(super) fn load(path: Option<&Path>) -> Result<Settings, Failure> {
     }
 }
 
-/// Settings that are read and have no effect yet, where somebody set them.
-pub(super) fn without_effect(settings: &Settings) -> Vec<Complaint> {
-    let mut said = Vec::new();
-    let mut say = |path: &str, what: &str| {
-        let mut complaint = settings.complaint(path, format!("{what} has no effect yet"));
-        complaint.severity = crate::document::Severity::Warning;
-        said.push(complaint);
-    };
-    for (name, worker) in &settings.workers {
-        let path = |key: &str| format!("workers.{name}.{key}");
-        if worker.share {
-            say(&path("share"), "sharing between organisations");
-        }
-    }
-    said
-}
-
 /// The keys of the settings, as they sign and are checked.
 pub fn keys(settings: &Settings) -> Keys {
     let mut keys = Keys::new(settings.require_signatures);

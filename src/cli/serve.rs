@@ -30,9 +30,6 @@ pub async fn run(settings: &Settings) -> Result<(), Failure> {
         &settings.log.filter(),
     )
     .map_err(|error| Failure::Usage(format!("log.level: {error}")))?;
-    for warning in rules::without_effect(settings) {
-        tracing::warn!("{warning}");
-    }
     let handle = Recorder::install().map_err(|error| Failure::Found(error.to_string()))?;
     let push = match &settings.metrics.push {
         None => None,

@@ -90,6 +90,8 @@ impl Rows {
                 ("not_before", "datetime?"),
                 ("finished_at", "datetime?"),
                 ("expires_at", "datetime?"),
+                ("deduplication_key", "text?"),
+                ("shared_from", "text?"),
                 (
                     "inputs",
                     "list({object_type = \"text\", primary_key = \"text\"})",

@@ -94,7 +94,7 @@ pub fn asks_for_ends(catalogue: &Catalogue, scheduled: &Scheduled, cause: Cause)
 }
 
 /// How many inputs one task of a plugin takes. OpenKAT's envelope has a place for one.
-fn batch_size(catalogue: &Catalogue, plugin: &Plugin) -> usize {
+pub(super) fn batch_size(catalogue: &Catalogue, plugin: &Plugin) -> usize {
     match catalogue.rules.worker(&plugin.worker_type).format {
         Envelope::Openkat => 1,
         Envelope::Muster => usize::try_from(plugin.batch_size).unwrap_or(1),

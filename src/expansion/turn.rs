@@ -15,7 +15,7 @@ use crate::object::Object;
 use crate::query::narrow::{Narrow, narrow};
 use crate::run::{Reason, RunDraft};
 use crate::schedule::{Input, Organization, Overlap, Selection};
-use crate::store::{Commit, Committed, ExpandingRun, Expansion, Reading, StoreError};
+use crate::store::{self, Commit, Committed, ExpandingRun, Expansion, Reading, StoreError};
 use crate::trigger::Scheduled;
 
 /// How long a run goes on before it is somebody else's turn.
@@ -23,6 +23,8 @@ const TURN: Duration = Duration::from_millis(500);
 /// Inputs that a page looks at: at first, and at most.
 const FIRST_PAGE: i64 = 250;
 const LARGEST_PAGE: i64 = 1000;
+/// Where tasks are shared a page makes those of other organisations too; one that makes more than this is made smaller.
+const MANY: usize = 10_000;
 /// A page of objects that are larger than this together is made smaller.
 const HEAVY: usize = 4 << 20;
 
@@ -130,6 +132,9 @@ impl<'a> Turn<'a> {
         let found = self.look(&wanted, &from, pace).await?;
         let mut decided = found.map(|page| self.decide(&wanted, page));
         while let Some((plan, expansion)) = decided.take() {
+            if plan.tasks.len() > MANY {
+                pace.slow();
+            }
             let to = expansion.to.clone();
             let storing = self.store(plan, expansion);
             // The next page is read and decided while this one is written; it counts only if this one does.
@@ -238,10 +243,21 @@ impl<'a> Turn<'a> {
             .chain(self.carried.values().flatten())
             .collect();
         let ends = asks_for_ends(catalogue, &wanted.scheduled, self.run.cause);
-        page.world = ground
-            .store
-            .gather_standing(&self.run.organization, &inputs, ends)
-            .await?;
+        let among = catalogue.fellows();
+        page.world = if among.is_empty() {
+            ground
+                .store
+                .gather_standing(&self.run.organization, &inputs, ends)
+                .await?
+        } else {
+            let keys = inputs.iter().map(|input| input.key.clone()).collect();
+            let wanted = store::Wanted {
+                keys,
+                among,
+                ..store::Wanted::default()
+            };
+            ground.store.gather(&wanted).await?.world
+        };
         Ok(Some(page))
     }
 

@@ -129,7 +129,10 @@ async fn commit(
     turns: &[Turn],
     now: Moment,
 ) -> Result<Committed, StoreError> {
-    let mut wanted = Wanted::default();
+    let mut wanted = Wanted {
+        among: catalogue.fellows(),
+        ..Wanted::default()
+    };
     for turn in turns.iter().filter(|turn| !turn.due.chosen.is_empty()) {
         for organization in organizations(catalogue, &turn.scheduled.schedule) {
             want(&mut wanted, &turn.scheduled.schedule, &organization.id);

@@ -445,6 +445,7 @@ async fn take_events(
     let mut wanted = wanted(events);
     let mut beyond = Beyond::default();
     loop {
+        wanted.among = ground.catalogue().fellows();
         let mut gathered = ground.store.gather(&wanted).await?;
         let catalogue = ground.catalogue_at(gathered.revision).await?;
         if catalogue.revision != gathered.revision {

@@ -21,7 +21,7 @@ const PAUSES: u32 = 100;
 const MOST: i64 = 1_000_000;
 /// The classes of a queue, in their order.
 const CLASSES: [&str; 3] = ["manual", "event", "recurring"];
-const STATES: [&str; 3] = ["queued", "dispatched", "running"];
+const STATES: [&str; 4] = ["queued", "waiting", "dispatched", "running"];
 
 /// When to count again.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ async fn count(ground: &Ground, keeps: bool) -> Result<(), StoreError> {
 /// What one label of a queue shows; `other` shows the sum of many.
 #[derive(Default)]
 struct Lane {
-    states: [i64; 3],
+    states: [i64; 4],
     /// How many wait, and the age of the oldest in microseconds.
     classes: [(i64, i64); 3],
     credit: i64,
@@ -115,7 +115,12 @@ struct Lane {
 impl Lane {
     fn add(&mut self, record: &QueueRecord, until_end: bool, credit: i64, now: Moment) {
         let waiting: i64 = record.waiting.values().map(|depth| depth.many).sum();
-        let states = [waiting + record.delayed, record.dispatched, record.running];
+        let states = [
+            waiting + record.delayed,
+            record.sharing,
+            record.dispatched,
+            record.running,
+        ];
         for (sum, many) in self.states.iter_mut().zip(states) {
             *sum += many;
         }

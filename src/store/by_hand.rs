@@ -11,6 +11,7 @@ use super::steps::{OF_TYPE, close_attempts};
 use super::world::read_map;
 use super::{Reported, Store, StoreError, json_rows, moment};
 use crate::moment::Moment;
+use crate::run::Cause;
 use crate::tally;
 use crate::task::TaskState;
 
@@ -101,7 +102,8 @@ impl Store {
         .await
     }
 
-    /// Waiting tasks are offered at once, and offers that nobody has accepted are made anew; answers with those tasks.
+    /// Waiting tasks are offered at once, and offers that nobody has accepted are made anew, all as what a person asked for;
+    /// answers with those tasks.
     pub async fn hurry_tasks(
         &self,
         tasks: &[String],
@@ -112,9 +114,17 @@ impl Store {
             let mut transaction = self.begin().await?;
             let rows: Vec<IdRow<'_>> = tasks.iter().map(|id| IdRow { id }).collect();
             let list = format!("(SELECT r.id FROM {})", self.dialect.rows("$1", "id text"));
+            let shares_no_more = |column: &str| {
+                format!("{column} = CASE WHEN state = 'waiting' THEN NULL ELSE {column} END")
+            };
             let sql = format!(
-                "UPDATE task SET state = 'queued', not_before = NULL, step = step + 1 \
-                 WHERE id IN {list} AND state IN ('queued', 'dispatched') AND cancel_by IS NULL RETURNING id"
+                "UPDATE task SET state = 'queued', not_before = NULL, step = step + 1, class = {}, cause = '{}', \
+                 priority = CASE WHEN priority < 1 THEN priority ELSE 1 END, on_behalf = NULL, {}, {} \
+                 WHERE id IN {list} AND state IN ('queued', 'waiting', 'dispatched') AND cancel_by IS NULL RETURNING id",
+                Cause::Manual.class(),
+                Cause::Manual.word(),
+                shares_no_more("deduplication_key"),
+                shares_no_more("shared_from")
             );
             let mut hurried = Vec::new();
             for row in sqlx::query(AssertSqlSafe(sql))

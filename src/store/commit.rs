@@ -16,6 +16,7 @@ use super::expanding::Expansion;
 use super::leaving::Offered;
 use super::letters::DeadLetter;
 use super::requests::Answered;
+use super::shared::{Over, Seat};
 use super::steps::{OF_TYPE, close_attempts};
 use super::{Dialect, Store, StoreError, json_rows, write_rows};
 use crate::decide::{End, Plan, World};
@@ -136,6 +137,12 @@ struct TaskRow<'a> {
     reason: Option<&'static str>,
     inputs: String,
     parameters: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deduplication_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shared_from: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_behalf: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -178,10 +185,15 @@ pub(super) struct Closing {
 
 pub(super) const WITHDRAWN: Closing = Closing {
     state: "withdrawn",
-    from: "'queued', 'dispatched'",
+    from: "'queued', 'waiting', 'dispatched'",
     outcome: "withdrawn",
     counts: "UPDATE run SET cancelled = cancelled + $1 WHERE id = $2",
     executed: false,
+};
+/// Those that wait for another one's outcome.
+pub(super) const WITHDRAWN_WAITING: Closing = Closing {
+    from: "'waiting'",
+    ..WITHDRAWN
 };
 /// Those that no worker has accepted.
 pub(super) const CANCELLED: Closing = Closing {
@@ -191,7 +203,7 @@ pub(super) const CANCELLED: Closing = Closing {
 };
 /// Whatever a worker may still be doing.
 pub(super) const CUT_OFF: Closing = Closing {
-    from: "'queued', 'dispatched', 'running'",
+    from: "'queued', 'waiting', 'dispatched', 'running'",
     ..CANCELLED
 };
 /// The time of the task is over.
@@ -592,6 +604,8 @@ impl Store {
         if self.insert_open(connection, &open, conflict).await? != open.len() as u64 {
             return Ok(false);
         }
+        let seats = self.seats(connection, &tasks).await?;
+        let seat = |task: &TaskDraft| seats.get(task.id.as_str());
         let rows: Vec<TaskRow<'_>> = tasks
             .iter()
             .map(|task| TaskRow {
@@ -601,7 +615,10 @@ impl Store {
                 plugin_id: &task.plugin_id,
                 worker_type: &task.worker_type,
                 queue: &task.queue,
-                state: task.state.word(),
+                state: match seat(task) {
+                    Some(Seat::WaitsFor(_)) => TaskState::Waiting.word(),
+                    _ => task.state.word(),
+                },
                 class: task.cause.class(),
                 priority: task.priority,
                 rank: task.rank,
@@ -614,9 +631,25 @@ impl Store {
                 reason: (task.state == TaskState::Withdrawn).then_some("reason_gone"),
                 inputs: inputs(task),
                 parameters: serde_json::to_string(&task.parameters).unwrap_or_default(),
+                deduplication_key: match seat(task) {
+                    Some(Seat::Runs | Seat::WaitsFor(_)) => task.deduplication_key.as_deref(),
+                    _ => None,
+                },
+                shared_from: match seat(task) {
+                    Some(Seat::WaitsFor(runs)) => Some(runs),
+                    _ => None,
+                },
+                on_behalf: task.on_behalf.then_some(1),
             })
             .collect();
-        self.insert_tasks(connection, &rows).await?;
+        // Whoever lets another task of the same key run at the same time is faster, or this one is.
+        if self
+            .insert_tasks(connection, &rows, !seats.is_empty())
+            .await?
+            != rows.len() as u64
+        {
+            return Ok(false);
+        }
         self.tell_tasks(connection, rows.iter().map(|row| row.id), commit.now)
             .await?;
         Ok(true)
@@ -660,12 +693,18 @@ impl Store {
         &self,
         connection: &mut AnyConnection,
         rows: &[TaskRow<'_>],
-    ) -> Result<(), StoreError> {
+        sharing: bool,
+    ) -> Result<u64, StoreError> {
         if rows.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
+        let conflict = if sharing {
+            "ON CONFLICT DO NOTHING"
+        } else {
+            ""
+        };
         if self.dialect == Dialect::Postgres {
-            Columns::default()
+            let columns = Columns::default()
                 .texts("id", rows.iter().map(|row| Some(row.id)))
                 .texts("run_id", rows.iter().map(|row| Some(row.run_id)))
                 .texts(
@@ -695,25 +734,35 @@ impl Store {
                 .texts(
                     "parameters",
                     rows.iter().map(|row| Some(row.parameters.as_str())),
-                )
-                .insert(connection, "task", "")
-                .await?;
-            return Ok(());
+                );
+            let columns = if sharing {
+                columns
+                    .texts(
+                        "deduplication_key",
+                        rows.iter().map(|row| row.deduplication_key),
+                    )
+                    .texts("shared_from", rows.iter().map(|row| row.shared_from))
+                    .numbers("on_behalf", rows.iter().map(|row| row.on_behalf))
+            } else {
+                columns
+            };
+            return columns.insert(connection, "task", conflict).await;
         }
         let sql = format!(
             "INSERT INTO task (id, run_id, organization, plugin_id, worker_type, queue, state, class, priority, rank, cause, \
-             created_at, scheduled_for, not_before, expires_at, finished_at, attempt, spent, reason, inputs, parameters) \
-             SELECT r.id, r.run_id, r.organization, r.plugin_id, r.worker_type, r.queue, r.state, r.class, r.priority, r.rank, r.cause, \
-             r.created_at, r.scheduled_for, r.not_before, r.expires_at, r.finished_at, 0, 0, r.reason, r.inputs, r.parameters FROM {}",
+             created_at, scheduled_for, not_before, expires_at, finished_at, attempt, spent, reason, inputs, parameters, deduplication_key, \
+             shared_from, on_behalf) SELECT r.id, r.run_id, r.organization, r.plugin_id, r.worker_type, r.queue, r.state, r.class, r.priority, r.rank, r.cause, \
+             r.created_at, r.scheduled_for, r.not_before, r.expires_at, r.finished_at, 0, 0, r.reason, r.inputs, r.parameters, \
+             r.deduplication_key, r.shared_from, r.on_behalf FROM {} WHERE true {conflict}",
             self.dialect.rows(
                 "$1",
                 "id text, run_id text, organization text, plugin_id text, worker_type text, queue text, state text, \
                  class bigint, priority bigint, rank bigint, cause text, created_at bigint, scheduled_for bigint, not_before bigint, \
-                 expires_at bigint, finished_at bigint, reason text, inputs text, parameters text"
+                 expires_at bigint, finished_at bigint, reason text, inputs text, parameters text, deduplication_key text, \
+                 shared_from text, on_behalf bigint"
             )
         );
-        write_rows(connection, sql, rows).await?;
-        Ok(())
+        write_rows(connection, sql, rows).await
     }
 
     async fn withdraw_planned(
@@ -752,7 +801,7 @@ impl Store {
             .collect();
         let sql = format!(
             "UPDATE task SET priority = r.priority FROM {} \
-             WHERE task.id = r.id AND task.state = 'queued' AND task.priority > r.priority",
+             WHERE task.id = r.id AND task.state IN ('queued', 'waiting') AND task.priority > r.priority",
             self.dialect.rows("$1", "id text, priority bigint")
         );
         write_rows(connection, sql, &rows).await?;
@@ -788,7 +837,7 @@ impl Store {
         let noted = self.noting(self.listened().tasks, now.micros());
         let withdrawn = sqlx::query(AssertSqlSafe(format!(
             "UPDATE task SET state = '{}', reason = $2, finished_at = $3, cancel_by = NULL, unannounced = {noted} \
-             WHERE id IN {list} AND state IN ({}) RETURNING id, run_id",
+             WHERE id IN {list} AND state IN ({}) RETURNING id, run_id, deduplication_key",
             closing.state, closing.from
         )))
         .bind(json_rows(&rows))
@@ -798,7 +847,9 @@ impl Store {
         .await?;
         let mut gone = Vec::new();
         let mut runs: HashMap<String, i64> = HashMap::new();
+        let mut over = Vec::new();
         for row in &withdrawn {
+            over.extend(Over::unshared(row)?);
             gone.push(row.try_get::<String, _>("id")?);
             *runs.entry(row.try_get("run_id")?).or_default() += 1;
         }
@@ -830,6 +881,7 @@ impl Store {
         }
         self.tell_tasks(connection, gone.iter().map(String::as_str), now)
             .await?;
+        self.share_ends(connection, &over, now).await?;
         self.end_runs(connection, &names, now).await?;
         Ok(gone)
     }

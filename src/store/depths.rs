@@ -78,10 +78,11 @@ impl Store {
             )
         };
         let sql = format!(
-            "SELECT r.q AS queue, {} AS delayed, {} AS dispatched, {} AS running FROM {}",
+            "SELECT r.q AS queue, {} AS delayed, {} AS dispatched, {} AS running, {} AS sharing FROM {}",
             counted("t.state = 'queued' AND t.not_before IS NOT NULL"),
             counted("t.state = 'dispatched'"),
             counted("t.state = 'running'"),
+            counted("t.state = 'waiting'"),
             self.dialect.rows("$1", "q text")
         );
         for row in sqlx::query(AssertSqlSafe(sql))
@@ -96,6 +97,7 @@ impl Store {
             record.delayed = row.try_get("delayed")?;
             record.dispatched = row.try_get("dispatched")?;
             record.running = row.try_get("running")?;
+            record.sharing = row.try_get("sharing")?;
         }
         Ok(found.into_values().collect())
     }

@@ -265,7 +265,7 @@ impl Store {
         let source = self.dialect.rows("$2", "k text");
         if open {
             let sql = format!(
-                "SELECT i.organization, i.primary_key, i.unique_key, i.task_id, i.plugin_id, t.state, t.run_id, t.priority \
+                "SELECT i.organization, i.primary_key, i.unique_key, i.task_id, i.plugin_id, t.state, t.run_id, t.priority, t.on_behalf \
                  FROM {source} JOIN open_input i ON i.organization = $1 AND i.primary_key = r.k \
                  JOIN task t ON t.id = i.task_id"
             );

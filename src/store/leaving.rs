@@ -110,7 +110,7 @@ impl Store {
         // Locked, so that two inputs which leave one batch at the same time both leave it.
         let sql = format!(
             "SELECT t.id, t.inputs FROM {} JOIN task t ON t.id = r.id \
-             WHERE t.state IN ('queued', 'dispatched') ORDER BY t.id {}",
+             WHERE t.state IN ('queued', 'waiting', 'dispatched') ORDER BY t.id {}",
             self.dialect.rows("$1", "id text"),
             self.dialect.for_update_of("t")
         );

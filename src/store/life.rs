@@ -95,7 +95,8 @@ impl Store {
         self.telling.load(Relaxed)
     }
 
-    /// These tasks are in another state from now on.
+    /// These tasks are in another state from now on. That one waits for another's outcome is told to nobody: it would tell
+    /// that another organisation has the same object.
     pub(super) async fn tell_tasks<'t>(
         &self,
         connection: &mut AnyConnection,
@@ -108,10 +109,10 @@ impl Store {
         let rows: Vec<IdRow<'_>> = tasks.map(|id| IdRow { id }).collect();
         let sql = format!(
             "INSERT INTO life (about, number, phase, kind, organization, told_at, state, reason, worker) \
-             SELECT t.id, t.attempt, CASE t.state WHEN 'dispatched' THEN 1 WHEN 'running' THEN 2 WHEN 'queued' THEN 5 ELSE 6 END, \
+             SELECT t.id, t.attempt, CASE t.state WHEN 'dispatched' THEN 1 WHEN 'running' THEN 2 WHEN 'queued' THEN 5 WHEN 'waiting' THEN 5 ELSE 6 END, \
              CASE t.state WHEN 'dispatched' THEN 'task.dispatched' WHEN 'running' THEN 'task.accepted' \
-             WHEN 'queued' THEN 'task.queued' WHEN 'dead' THEN 'task.dead' ELSE 'task.finished' END, \
-             t.organization, {}, t.state, t.reason, a.worker FROM {} JOIN task t ON t.id = r.id \
+             WHEN 'queued' THEN 'task.queued' WHEN 'waiting' THEN 'task.queued' WHEN 'dead' THEN 'task.dead' ELSE 'task.finished' END, \
+             t.organization, {}, CASE t.state WHEN 'waiting' THEN 'queued' ELSE t.state END, t.reason, a.worker FROM {} JOIN task t ON t.id = r.id \
              LEFT JOIN attempt a ON a.task_id = t.id AND a.number = t.attempt WHERE true ON CONFLICT DO NOTHING",
             now.micros(),
             self.dialect.rows("$1", "id text")

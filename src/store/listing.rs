@@ -93,7 +93,7 @@ const NOUNS: [Noun; 6] = [
         name: "task",
         columns: "id, organization, plugin_id, state, attempt, cause, priority, queue, created_at, finished_at, reason, inputs",
         more: ", run_id, (SELECT u.schedule FROM run u WHERE u.id = task.run_id) AS schedule, worker_type, spent, declines, \
-              scheduled_for, not_before, expires_at, parameters",
+              scheduled_for, not_before, expires_at, parameters, deduplication_key, shared_from",
         table: "task",
         organization: Some("organization"),
         state: Some("state"),
@@ -215,6 +215,7 @@ impl Store {
             table => table.to_owned(),
         };
         let mut values = Vec::new();
+        let hides = noun.name == "task" && page.organization.is_some();
         if !page.down_to.is_empty() && noun.after == AFTER_ID {
             values.push(page.down_to.clone());
             conditions.push(format!("id >= ${}", values.len() + 6));
@@ -223,6 +224,13 @@ impl Store {
             let Some((column, _)) = columns.iter().find(|(_, known)| known == name) else {
                 continue;
             };
+            let mut wanted = wanted.clone();
+            if hides && name == "state" {
+                wanted.retain(|state| state != WAITING);
+                if wanted.iter().any(|state| state == QUEUED) {
+                    wanted.push(WAITING.to_owned());
+                }
+            }
             let parameter = format!("${}", values.len() + 7);
             if let [one] = wanted.as_slice() {
                 values.push(one.clone());
@@ -260,7 +268,10 @@ impl Store {
         let rows = statement.fetch_all(&self.pool).await?;
         let shown = named(noun.columns);
         let columns = shown.iter().map(|(_, name)| (*name).to_owned()).collect();
-        let rows = rows.iter().map(read_row).collect::<Result<_, _>>()?;
+        let mut rows = rows.iter().map(read_row).collect::<Result<Vec<_>, _>>()?;
+        if hides {
+            rows.iter_mut().for_each(hide_sharing);
+        }
         Ok(Some(Listing { columns, rows }))
     }
 
@@ -321,8 +332,10 @@ impl Store {
         for (what, sql) in [
             (
                 "tasks",
-                "SELECT queue, state, count(*) AS many FROM task WHERE state IN ('queued', 'dispatched', 'running') \
-                 AND ($1 = '' OR organization = $1) GROUP BY queue, state ORDER BY queue, state",
+                "SELECT queue, CASE WHEN $1 <> '' AND state = 'waiting' THEN 'queued' ELSE state END AS state, \
+                 CAST(sum(many) AS bigint) AS many FROM (SELECT queue, state, CAST(count(*) AS bigint) AS many FROM task \
+                 WHERE state IN ('queued', 'waiting', 'dispatched', 'running') \
+                 AND ($1 = '' OR organization = $1) GROUP BY queue, state) AS counted GROUP BY 1, 2 ORDER BY 1, 2",
             ),
             (
                 "runs",
@@ -376,6 +389,21 @@ impl Store {
             })
             .collect()
     }
+}
+
+const QUEUED: &str = "queued";
+const WAITING: &str = "waiting";
+
+/// What one organisation is shown of a task that shares its outcome: nothing that tells of the others. One that waits for
+/// theirs looks as if it were queued.
+fn hide_sharing(row: &mut Map<String, Value>) {
+    if let Some(state) = row.get_mut("state")
+        && state == WAITING
+    {
+        *state = json!(QUEUED);
+    }
+    row.remove("deduplication_key");
+    row.remove("shared_from");
 }
 
 fn read_row(row: &AnyRow) -> Result<Map<String, Value>, sqlx::Error> {

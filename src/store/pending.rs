@@ -1,7 +1,7 @@
 //! Runs that wait, what they wait for, and those that have to go: all by unique keys, so that no two replicas let two
 //! runs into one scope.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 use sqlx::any::AnyRow;
@@ -27,6 +27,17 @@ pub struct Cancel {
 #[derive(Serialize)]
 struct ScopeRow<'a> {
     k: &'a str,
+}
+
+#[derive(Serialize)]
+struct AdoptionRow<'a> {
+    id: &'a str,
+    was: &'a str,
+    run_id: &'a str,
+    cause: &'static str,
+    class: i64,
+    priority: i64,
+    by_hand: i64,
 }
 
 /// What a lost run waits for no more.
@@ -261,7 +272,7 @@ impl Store {
             return Ok(false);
         }
         let rows = sqlx::query(
-            "SELECT id FROM task WHERE run_id = $1 AND state IN ('queued', 'dispatched', 'running') ORDER BY id",
+            "SELECT id FROM task WHERE run_id = $1 AND state IN ('queued', 'waiting', 'dispatched', 'running') ORDER BY id",
         )
         .bind(run_id)
         .fetch_all(&mut *connection)
@@ -413,39 +424,63 @@ impl Store {
         .await
     }
 
-    /// Waiting tasks become part of the run of a person who asked for them; false where one no longer waits.
+    /// Waiting tasks become part of a run that asked for them; false where one no longer waits. What a person asks for
+    /// waits for no instant and for nobody else's outcome.
     pub(super) async fn adopt(
         &self,
         connection: &mut AnyConnection,
         commit: &Commit<'_>,
     ) -> Result<bool, StoreError> {
-        for adoption in &commit.plan.adopted {
-            let adopted = sqlx::query(
-                "UPDATE task SET run_id = $1, cause = 'manual', class = $2, priority = $3 \
-                 WHERE id = $4 AND run_id = $5 AND state = 'queued'",
+        let adopted = &commit.plan.adopted;
+        let rows: Vec<AdoptionRow<'_>> = adopted
+            .iter()
+            .map(|adoption| AdoptionRow {
+                id: &adoption.task_id,
+                was: &adoption.from,
+                run_id: &adoption.run_id,
+                cause: adoption.cause.word(),
+                class: adoption.cause.class(),
+                priority: adoption.priority,
+                by_hand: i64::from(matches!(adoption.cause, Cause::Manual | Cause::Retry)),
+            })
+            .collect();
+        let kept = |column: &str| {
+            format!(
+                "{column} = CASE WHEN r.by_hand = 1 AND task.state = 'waiting' THEN NULL ELSE task.{column} END"
             )
-            .bind(&adoption.run_id)
-            .bind(Cause::Manual.class())
-            .bind(adoption.priority)
-            .bind(&adoption.task_id)
-            .bind(&adoption.from)
-            .execute(&mut *connection)
-            .await?
-            .rows_affected();
-            if adopted != 1 {
-                return Ok(false);
-            }
+        };
+        let sql = format!(
+            "UPDATE task SET run_id = r.run_id, cause = r.cause, class = r.class, priority = r.priority, on_behalf = NULL, {}, {}, \
+             not_before = CASE WHEN r.by_hand = 1 THEN NULL ELSE task.not_before END, \
+             state = CASE WHEN r.by_hand = 1 THEN 'queued' ELSE task.state END FROM {} \
+             WHERE task.id = r.id AND task.run_id = r.was AND task.state IN ('queued', 'waiting')",
+            kept("deduplication_key"),
+            kept("shared_from"),
+            self.dialect.rows(
+                "$1",
+                "id text, was text, run_id text, cause text, class bigint, priority bigint, by_hand bigint"
+            )
+        );
+        if write_rows(connection, sql, &rows).await? != rows.len() as u64 {
+            return Ok(false);
+        }
+        let mut moved: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+        for adoption in adopted {
+            *moved.entry((&adoption.from, &adoption.run_id)).or_default() += 1;
+        }
+        for ((from, to), many) in moved {
             // A run that loses its last task was superseded.
             sqlx::query(
-                "UPDATE run SET total = total - 1, \
-                 reason = CASE WHEN total = 1 AND position IS NULL THEN 'superseded' ELSE reason END, \
-                 blocked_by = CASE WHEN total = 1 AND position IS NULL THEN $1 ELSE blocked_by END WHERE id = $2",
+                "UPDATE run SET total = total - $3, \
+                 reason = CASE WHEN total = $3 AND position IS NULL THEN 'superseded' ELSE reason END, \
+                 blocked_by = CASE WHEN total = $3 AND position IS NULL THEN $1 ELSE blocked_by END WHERE id = $2",
             )
-            .bind(&adoption.run_id)
-            .bind(&adoption.from)
+            .bind(to)
+            .bind(from)
+            .bind(many)
             .execute(&mut *connection)
             .await?;
-            self.end_runs(connection, std::slice::from_ref(&adoption.from), commit.now)
+            self.end_runs(connection, &[from.to_owned()], commit.now)
                 .await?;
         }
         Ok(true)

@@ -22,6 +22,8 @@ pub struct QueueRecord {
     /// By class; what waits for an instant is not among them.
     pub waiting: BTreeMap<i64, Depth>,
     pub delayed: i64,
+    /// They wait for the outcome of others. Where one organisation looks they are among those that wait for their turn.
+    pub sharing: i64,
     pub dispatched: i64,
     pub running: i64,
     pub paused: Option<Pause>,
@@ -65,6 +67,27 @@ impl Store {
             };
             let queue = record(&mut queues, row.try_get("queue")?);
             queue.waiting.insert(row.try_get("class")?, depth);
+        }
+        for row in sqlx::query(
+            "SELECT w.queue, w.class, w.many, t.created_at AS oldest FROM (SELECT queue, class, count(*) AS many, \
+             min(id) AS first FROM task WHERE state = 'waiting' AND ($1 = '' OR organization = $1) \
+             GROUP BY queue, class) AS w JOIN task t ON t.id = w.first",
+        )
+        .bind(bound)
+        .fetch_all(&mut *connection)
+        .await?
+        {
+            let many: i64 = row.try_get("many")?;
+            let oldest = moment(&row, "oldest")?;
+            let queue = record(&mut queues, row.try_get("queue")?);
+            if organization.is_none() {
+                queue.sharing += many;
+                continue;
+            }
+            let none = Depth { many: 0, oldest };
+            let depth = queue.waiting.entry(row.try_get("class")?).or_insert(none);
+            depth.many += many;
+            depth.oldest = depth.oldest.min(oldest);
         }
         for row in sqlx::query(
             "SELECT queue, 'delayed' AS state, count(*) AS many FROM task WHERE state = 'queued' \

@@ -9,6 +9,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::commit::IdRow;
 use super::runs::traceparent;
+use super::shared::Over;
 use super::{Dialect, Store, StoreError, json_rows, maybe_moment, write_rows};
 use crate::moment::Moment;
 use crate::progress::{Avoided, Standing, Taken};
@@ -75,6 +76,9 @@ struct StepRow<'a> {
     log_tail: Option<&'a str>,
     outputs: Option<String>,
 }
+
+/// The outcome of an attempt that a person decided.
+pub const MARKED: &str = "marked";
 
 const STEP_COLUMNS: &str = "id text, was text, step bigint, number bigint, state text, spent bigint, declines bigint, avoid text, \
     not_before bigint, finished_at bigint, reason text, worker text, accepted_at bigint, run_until bigint, \
@@ -218,6 +222,13 @@ impl Store {
             .filter(|reported| overruns(reported))
             .map(|reported| reported.task_id.as_str())
             .collect();
+        // What a person says of a task of one organisation is no outcome for the others.
+        let marked: HashSet<&str> = steps
+            .iter()
+            .filter(|reported| reported.step.outcome == Some(MARKED))
+            .map(|reported| reported.task_id.as_str())
+            .collect();
+        let mut over: Vec<Over> = Vec::new();
         let mut applied: HashSet<String> = HashSet::new();
         let mut runs: BTreeMap<String, Counts> = BTreeMap::new();
         if !rows.is_empty() {
@@ -227,7 +238,7 @@ impl Store {
                  not_before = r.not_before, finished_at = r.finished_at, reason = r.reason, step = task.step + 1, \
                  unannounced = CASE WHEN r.finished_at IS NULL THEN NULL ELSE {noted} END FROM {source} \
                  WHERE task.id = r.id AND task.state = r.was AND task.attempt = r.number AND task.step = r.step \
-                 RETURNING task.id AS id, run_id, worker_type, task.state AS state"
+                 RETURNING task.id AS id, run_id, worker_type, task.state AS state, task.deduplication_key AS shares"
             );
             for row in sqlx::query(AssertSqlSafe(sql))
                 .bind(json_rows(&rows))
@@ -242,6 +253,11 @@ impl Store {
                 if let Some(state) = TaskState::parse(&state).filter(|state| state.terminal()) {
                     let counts = runs.entry(row.try_get("run_id")?).or_default();
                     counts.overran += i64::from(overran.contains(id.as_str()));
+                    let shares: Option<String> = row.try_get("shares")?;
+                    over.extend(shares.map(|_| Over {
+                        shared: state == TaskState::Succeeded && !marked.contains(id.as_str()),
+                        id: id.clone(),
+                    }));
                     match state {
                         TaskState::Succeeded => counts.succeeded += 1,
                         TaskState::Failed | TaskState::Dead => counts.failed += 1,
@@ -287,6 +303,9 @@ impl Store {
         let ids = self.dialect.rows("$1", "id text");
         let sql = format!("DELETE FROM open_input WHERE task_id IN (SELECT r.id FROM {ids})");
         write_rows(transaction, sql, &ended).await?;
+        for (run_id, many) in self.share_ends(transaction, &over, now).await? {
+            runs.entry(run_id).or_default().succeeded += many;
+        }
         self.count_ends(transaction, &runs).await?;
         let finished: Vec<String> = runs.into_keys().collect();
         self.end_runs(transaction, &finished, now).await?;

@@ -9,6 +9,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::commit::UNGRACED;
+use super::shared::Over;
 use super::steps::read_avoid;
 use super::world::{OBJECT_COLUMNS, read_map, read_object};
 use super::{Store, StoreError, json_rows, maybe_moment, moment, write_rows};
@@ -39,6 +40,7 @@ pub struct Claimed {
     pub occasion: Arc<Map<String, Value>>,
     /// Workers that are not to have it.
     pub avoid: Vec<Avoided>,
+    pub deduplication_key: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -106,7 +108,7 @@ struct KeyRow<'a> {
     k: &'a str,
 }
 
-pub(super) const TASK_COLUMNS: &str = "id, attempt, run_id, organization, plugin_id, worker_type, queue, cause, priority, created_at, scheduled_for, inputs, parameters, avoid";
+pub(super) const TASK_COLUMNS: &str = "id, attempt, run_id, organization, plugin_id, worker_type, queue, cause, priority, created_at, scheduled_for, inputs, parameters, avoid, deduplication_key";
 
 impl Store {
     /// Takes offers that some replica claimed and did not publish in time, with their numbers.
@@ -369,7 +371,8 @@ impl Store {
             let noted = self.noting(self.listened().tasks, now.micros());
             let buried = sqlx::query(AssertSqlSafe(format!(
                 "UPDATE task SET state = 'dead', reason = $2, finished_at = $3, unannounced = {noted} \
-                 WHERE id IN {list} AND state IN ('queued', 'dispatched') RETURNING id, run_id, worker_type, attempt"
+                 WHERE id IN {list} AND state IN ('queued', 'waiting', 'dispatched') \
+                 RETURNING id, run_id, worker_type, attempt, deduplication_key"
             )))
             .bind(json_rows(&rows))
             .bind(reason)
@@ -377,7 +380,9 @@ impl Store {
             .fetch_all(&mut *transaction)
             .await?;
             let mut runs = Vec::new();
+            let mut over = Vec::new();
             for row in &buried {
+                over.extend(Over::unshared(row)?);
                 let run_id: String = row.try_get("run_id")?;
                 if row.try_get::<i64, _>("attempt")? > 0 {
                     tally::attempt_ended(&row.try_get::<String, _>("worker_type")?, UNDELIVERABLE);
@@ -402,6 +407,7 @@ impl Store {
             write_rows(&mut transaction, sql, &rows).await?;
             let buried = ids.iter().map(String::as_str);
             self.tell_tasks(&mut transaction, buried, now).await?;
+            self.share_ends(&mut transaction, &over, now).await?;
             self.end_runs(&mut transaction, &runs, now).await?;
             transaction.commit().await?;
             Ok(())
@@ -559,5 +565,6 @@ pub(super) fn read_claimed(row: &AnyRow) -> Result<Claimed, sqlx::Error> {
         parameters: read_map(&row.try_get::<String, _>("parameters")?),
         occasion: Arc::default(),
         avoid: read_avoid(row.try_get::<Option<String>, _>("avoid")?.as_deref()),
+        deduplication_key: row.try_get("deduplication_key")?,
     })
 }

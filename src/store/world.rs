@@ -23,6 +23,8 @@ pub struct Wanted {
     pub scopes: BTreeSet<String>,
     /// By organisation: what is asked of the newest files of objects. These are wanted too.
     pub files: BTreeMap<String, BTreeSet<Maker>>,
+    /// Organisations whose objects of the same keys are asked for too.
+    pub among: Vec<String>,
 }
 
 /// What the store knew, and by which marks it will see whether that still holds.
@@ -100,6 +102,14 @@ impl Store {
         if keys.is_empty() {
             return Ok(gathered);
         }
+        let fellows = self
+            .fellows(&mut connection, &wanted.keys, &wanted.among)
+            .await?;
+        for fellow in &fellows {
+            let of_name = gathered.world.fellows.entry(fellow.primary_key.clone());
+            of_name.or_default().insert(fellow.organization.clone());
+        }
+        let keys: HashSet<&ObjectKey> = keys.into_iter().chain(&fellows).collect();
         let rows: Vec<KeyRow<'_>> = keys
             .iter()
             .map(|key| KeyRow {
@@ -123,8 +133,8 @@ impl Store {
             gathered.world.objects.insert(object.key.clone(), object);
         }
         let sql = format!(
-            "SELECT i.organization, i.primary_key, i.unique_key, i.task_id, i.plugin_id, t.state, t.priority, t.run_id \
-             FROM {source} JOIN open_input i ON i.organization = r.o AND i.primary_key = r.k \
+            "SELECT i.organization, i.primary_key, i.unique_key, i.task_id, i.plugin_id, t.state, t.priority, t.run_id, \
+             t.on_behalf FROM {source} JOIN open_input i ON i.organization = r.o AND i.primary_key = r.k \
              JOIN task t ON t.id = i.task_id"
         );
         for row in sqlx::query(AssertSqlSafe(sql))
@@ -230,6 +240,8 @@ pub(super) fn read_open(row: &AnyRow, world: &mut World) -> Result<(), sqlx::Err
         run_id: row.try_get("run_id")?,
         running: state == "running",
         queued: state == "queued",
+        waiting: state == "waiting",
+        on_behalf: row.try_get::<Option<i64>, _>("on_behalf")?.is_some(),
         priority: row.try_get("priority")?,
     };
     world.open.entry(read_key(row)?).or_default().push(open);

@@ -23,7 +23,7 @@
 //! | `muster_expansion_inputs_left` | gauge | none | Objects that these runs have not looked at yet; a million stands for more. |
 //! | `muster_ends_told_total` | counter | none | Ends of runs and tasks of which those were told who wait for such ends. |
 //! | `muster_life_told_total` | counter | none | Events of the life of runs, tasks and schedules that the broker confirmed. |
-//! | `muster_queue_tasks` | gauge | `queue` (101), `state` (3) | Tasks that have not ended, by queue and state; a million stands for more. |
+//! | `muster_queue_tasks` | gauge | `queue` (101), `state` (4) | Tasks that have not ended, by queue and state; a million stands for more. |
 //! | `muster_queue_waiting_tasks` | gauge | `queue` (101), `class` (3) | Tasks that could go now, by queue and class; a million stands for more. |
 //! | `muster_queue_oldest_age_seconds` | gauge | `queue` (101), `class` (3) | Since when the oldest of these tasks is there, by queue and class; 0 where there is none. |
 //! | `muster_queue_credit` | gauge | `queue` (101) | Offers of a queue that may be at the broker at once; 0 where there is no limit. |

@@ -52,8 +52,7 @@ pub fn openkat_task_message(offer: &Offer) -> Vec<u8> {
                 },
                 input_ooi: input.map(|input| input.primary_key.as_str()),
                 organization: &offer.organization,
-                // No task shares its outcome yet.
-                deduplication_key: None,
+                deduplication_key: offer.deduplication_key.as_deref(),
                 dispatches: [],
             };
             (boefje, offer.created_at)

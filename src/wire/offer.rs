@@ -32,8 +32,7 @@ pub fn task_message(offer: &Offer) -> Vec<u8> {
         settings: &offer.settings,
         parameters: &offer.parameters,
         secrets: &plugin.secrets,
-        // No task shares its outcome yet.
-        deduplication_key: None,
+        deduplication_key: offer.deduplication_key.as_deref(),
         expires_at: Instant(offer.expires_at),
         trigger: offer.event_type.as_deref().map(|event_type| Trigger {
             event_id: offer.event_id.as_deref(),

@@ -275,8 +275,15 @@ fn replica(store: &Store, seed: u64) -> Ground {
         format: Format::CloudEvents,
     }];
     let reader = WorkerSettings::for_type("reader");
+    let scanner = WorkerSettings {
+        share: true,
+        ..WorkerSettings::for_type("scanner")
+    };
     let rules = Arc::new(Rules {
-        workers: BTreeMap::from([("reader".to_owned(), reader)]),
+        workers: BTreeMap::from([
+            ("reader".to_owned(), reader),
+            ("scanner".to_owned(), scanner),
+        ]),
         open_organizations: false,
         ..Rules::default()
     });

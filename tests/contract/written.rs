@@ -55,6 +55,7 @@ fn offer(worker_type: &str) -> Offer {
         heartbeat_timeout: Span::seconds(60),
         run_timeout: Span::seconds(900),
         avoid_workers: vec!["w".into()],
+        deduplication_key: Some("0123456789abcdef0123456789abcdef".into()),
     }
 }
 

@@ -74,6 +74,7 @@ fn the_table_of_legal_steps_is_the_documented_one() {
         table,
         [
             "queued: cancelled dead dispatched failed succeeded withdrawn",
+            "waiting: cancelled dead failed queued succeeded withdrawn",
             "dispatched: cancelled dead failed queued running succeeded withdrawn",
             "running: cancelled dead failed queued succeeded withdrawn",
             "succeeded: ",

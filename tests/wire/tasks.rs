@@ -43,6 +43,7 @@ fn offer() -> Offer {
         heartbeat_timeout: Span::seconds(60),
         run_timeout: Span::seconds(900),
         avoid_workers: Vec::new(),
+        deduplication_key: None,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::progress::{Clock, HEARD, clock};
 use crate::run::{Cause, run_name};
 use crate::schedule::Limit;
 use crate::store::{AttemptRecord, LimitNow, Place, StoreError, TaskRecord, Wanted};
+use crate::task::TaskState;
 
 /// A replica that has said nothing for so long is not at work.
 const AT_WORK: crate::moment::Span = crate::moment::Span::seconds(30);
@@ -55,9 +56,13 @@ impl Clerk<'_> {
     pub(super) async fn task_explained(&self, task_id: &str) -> Result<Answer, StoreError> {
         let store = &self.ground.store;
         let bound = self.bound.unwrap_or_default();
-        let Some(task) = store.task_record(task_id, bound).await? else {
+        let Some(mut task) = store.task_record(task_id, bound).await? else {
             return Ok(Err(not_found("task", task_id, &[])));
         };
+        // One organisation is not told that another has the same object.
+        if self.bound.is_some() && task.state == TaskState::Waiting.word() {
+            task.state = TaskState::Queued.word().to_owned();
+        }
         let catalogue = self.catalogue().await?;
         let now = self.ground.clock.now();
         let attempt = store.newest_attempt(task_id).await?;
