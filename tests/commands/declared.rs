@@ -318,7 +318,10 @@ pub async fn an_event_is_explained_and_nothing_is_stored(house: House) {
         let hosts = told["schedules"].as_array().expect("findings").iter();
         let hosts = hosts.clone().find(|finding| finding["schedule"] == "hosts");
         let hosts = hosts.expect("the schedule");
-        assert_eq!(hosts["plugins"][0], json!({"plugin": "dns", "task": true}));
+        assert_eq!(
+            hosts["plugins"][0],
+            json!({"plugin": "dns", "task": true, "inputs": ["h1"]})
+        );
     }
     let told = house
         .ask_of("acme", "explain", json!({"event": event}))
