@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::output::{listing, print, print_json, written};
 use super::{Failure, Output, declare, rules, serve};
+use crate::answer::no_organization;
 use crate::catalogue::Catalogue;
 use crate::document::nearest;
 use crate::ground::judged;
@@ -276,6 +277,12 @@ impl Asked {
         let ground = rules::ground(settings).await?;
         serve::ready(&ground).await?;
         let catalogue = ground.catalogue();
+        if let Some(organization) = &ask.organization
+            && !catalogue.organizations.contains_key(organization)
+        {
+            let known = catalogue.organizations.keys().map(String::as_str);
+            return Err(Failure::Refused(no_organization(organization, known)));
+        }
         for object_type in self.query.histories().difference(&catalogue.historied) {
             eprintln!(
                 "note: no schedule asks for the history of `{object_type}`, so it is not kept: such an object is judged as it is"

@@ -90,6 +90,15 @@ fn what_is_not_there_is_a_no_with_the_nearest_name() {
             )],
         );
     }
+    let against = [
+        "query",
+        "True",
+        "--against",
+        "objects",
+        "--organization",
+        "acm",
+    ];
+    say(&house, &[(&against, 1, "did you mean acme?")]);
     let all = ["task", "cancel", "--all", "--yes", "--organization", "acm"];
     say(&house, &[(&all, 1, "did you mean acme?")]);
 }
@@ -361,4 +370,73 @@ fn what_is_touched_in_bulk_needs_a_yes_where_nobody_can_be_asked() {
     );
     let (code, _, err) = ended(house.command(&["apply", "--prune", "--yes", &empty]));
     assert_eq!(code, 0, "{err}");
+}
+
+/// What somebody at a terminal sees, who answers so.
+fn at_a_terminal(house: &House, arguments: &[&str], answer: &str) -> (i32, String) {
+    let plain = house.command(arguments);
+    let words: Vec<String> = std::iter::once(plain.get_program())
+        .chain(plain.get_args())
+        .map(|word| format!("'{}'", word.to_str().expect("a word")))
+        .collect();
+    // It makes a terminal of its own, and ends as the command does.
+    let mut command = Command::new("script");
+    command.args(["-qec", &words.join(" "), "/dev/null"]);
+    command.envs(
+        plain
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    if let Some(folder) = plain.get_current_dir() {
+        command.current_dir(folder);
+    }
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("script runs, of bsdutils");
+    let mut stdin = child.stdin.take().expect("its input");
+    stdin.write_all(answer.as_bytes()).expect("it reads");
+    let done = child.wait_with_output().expect("it ends");
+    drop(stdin);
+    let (code, out, _) = told(&done);
+    (code, out)
+}
+
+#[test]
+fn at_a_terminal_what_is_touched_in_bulk_is_asked_about() {
+    let house = house();
+    house.lines(format!("{}\n", EVENT.replace("e-1", "asked")).into_bytes());
+    let cancel = ["task", "cancel", "--where", "True"];
+    let (code, seen) = at_a_terminal(&house, &cancel, "n\n");
+    assert!(
+        seen.contains("that would be 1 task; go on? [y/N]"),
+        "{seen}"
+    );
+    assert!(seen.contains("nothing was done"), "{seen}");
+    assert_eq!(code, 1);
+    let (code, seen) = at_a_terminal(&house, &cancel, "y\n");
+    assert_eq!(code, 0, "{seen}");
+}
+
+#[test]
+fn long_work_shows_at_a_terminal_how_far_it_is_and_writes_nothing_over_elsewhere() {
+    let house = house();
+    let line = |number: u32| {
+        format!(
+            "{{\"organization\":\"acme\",\"object_type\":\"hostname\",\"primary_key\":\"h{number}\",\"attributes\":{{\"name\":\"a\"}}}}\n"
+        )
+    };
+    let lines: String = (0..20_000).map(line).collect();
+    let file = house
+        .write("inventory.jsonl", lines.as_bytes())
+        .display()
+        .to_string();
+    let (code, seen) = at_a_terminal(&house, &["import", "objects", &file], "");
+    assert_eq!(code, 0, "{seen}");
+    assert!(seen.contains("\r") && seen.contains(" objects, "), "{seen}");
+    let (code, _, err) = ended(house.command(&["import", "objects", &file]));
+    assert_eq!(code, 0);
+    assert!(!err.contains('\r'), "{err}");
 }
