@@ -564,8 +564,11 @@ impl Store {
             .await
         {
             Ok(row) => Ok(row.try_get("newest")?),
-            Err(sqlx::Error::Database(_)) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => match StoreError::from(error) {
+                StoreError::Statement(sqlx::Error::Database(_)) => Ok(None),
+                // Who is not let in does not know what there is.
+                refused => Err(refused),
+            },
         }
     }
 
