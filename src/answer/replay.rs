@@ -317,7 +317,8 @@ async fn change(
             return Ok(());
         }
         for (organization, missing) in missing {
-            let here = stage.keys_of(&organization);
+            let mut here = stage.here(&organization);
+            here.insert(told.change.key.primary_key.clone());
             let found = ground
                 .store
                 .look_up(&organization, &missing, &here, at)

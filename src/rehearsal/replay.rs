@@ -106,6 +106,11 @@ impl Replay {
         self.world.objects.contains_key(key)
     }
 
+    /// The objects of an organisation that memory holds.
+    pub fn here(&self, organization: &str) -> Keys {
+        self.world.keys_of(organization)
+    }
+
     /// What came of each schedule that anything came of, by its id.
     pub fn tallies(&self) -> &BTreeMap<String, Tally> {
         &self.tallies
@@ -168,11 +173,6 @@ impl Replay {
             Some(found) => known.learn(missing, found),
             None => known.close(),
         }
-    }
-
-    /// The objects of an organisation that it has met.
-    pub fn keys_of(&self, organization: &str) -> Keys {
-        self.world.keys_of(organization)
     }
 
     /// Decides a change. What it asks beyond and is not known comes back, to be fetched before it is decided again.
