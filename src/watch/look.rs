@@ -131,6 +131,11 @@ impl Looker {
             organizations: self.organizations.1.clone(),
             ..Look::default()
         };
+        let unknown = wanted.organization.as_ref();
+        if let Some(id) = unknown.filter(|id| !catalogue.organizations.contains_key(*id)) {
+            look.details = Some(Err(format!("no organisation `{id}` is known")));
+            return Ok(look);
+        }
         match &wanted.open {
             Some(id) => {
                 look.details = Some(self.details(&mut look, id, &catalogue).await?);

@@ -280,6 +280,10 @@ impl Screen {
             }
             return;
         }
+        if let Some(Err(why)) = &look.details {
+            self.trouble = Some((why.clone(), look.now));
+            return;
+        }
         let same = self
             .view()
             .look

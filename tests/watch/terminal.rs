@@ -249,11 +249,12 @@ fn where_there_is_no_terminal_it_says_what_to_do_instead() {
         (["--size", "10x10"], "at least 40x10"),
         (["--every", "2d"], "from 1s to 1h"),
         (["--open", "nobody"], "nobody"),
+        (["--organization", "nobody"], "no organisation `nobody`"),
     ] {
         let mut all = vec!["watch", "--once", "--tab", "tasks"];
         all.extend(arguments);
         let refused = house.run(&all);
-        let code = if arguments[0] == "--open" { 1 } else { 2 };
+        let code = if arguments[1] == "nobody" { 1 } else { 2 };
         assert_eq!(
             refused.status.code(),
             Some(code),
