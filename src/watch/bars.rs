@@ -30,7 +30,7 @@ pub fn bar(cells: usize, total: i64, ended: Ended, ascii: bool) -> String {
     // What rounding took or gave is settled with the widest.
     while widths.iter().sum::<usize>() != cells {
         let whole: usize = widths.iter().sum();
-        let Some(widest) = widths.iter_mut().max() else {
+        let Some(widest) = widths.iter_mut().rev().max() else {
             break;
         };
         if whole == 0 {
