@@ -1109,7 +1109,7 @@ fn wrong_arguments_exit_with_2_and_say_what_would_be_right() {
         ),
         (
             &["task", "list", "--state", "sideways"],
-            "queued, dispatched, running",
+            "queued, waiting, dispatched, running",
         ),
         (&["run", "list", "--state", "sideways"], "partly_failed"),
         (&["schedule", "list", "--state", "on"], "have no state"),
