@@ -587,3 +587,114 @@ fn health_tries_the_credentials_of_the_settings_and_says_which_are_wrong() {
         );
     }
 }
+
+/// Words of the compose specification, as far as a file like ours may use them: a misspelt one would be refused by
+/// some engines and passed over by others.
+const OF_SERVICES: [&str; 17] = [
+    "build",
+    "cap_drop",
+    "command",
+    "depends_on",
+    "entrypoint",
+    "environment",
+    "healthcheck",
+    "image",
+    "ports",
+    "profiles",
+    "read_only",
+    "restart",
+    "security_opt",
+    "stop_grace_period",
+    "tmpfs",
+    "user",
+    "volumes",
+];
+
+#[test]
+fn the_containers_are_described_in_words_that_every_engine_knows() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = root.join("docker-compose.yml");
+    let compose = compose_of(&fs::read_to_string(&path).expect("docker-compose.yml"));
+    let keys = |value: &Value| -> Vec<String> {
+        let table = value.as_object().expect("a table");
+        table.keys().cloned().collect()
+    };
+    for key in keys(&compose) {
+        let known = ["name", "services", "volumes"].contains(&key.as_str());
+        assert!(known || key.starts_with("x-"), "{key}");
+    }
+    let services = compose["services"].as_object().expect("services");
+    let profiles = |service: &Value| -> BTreeSet<String> {
+        let profiles = service["profiles"].as_array().into_iter().flatten();
+        profiles
+            .filter_map(|profile| profile.as_str().map(str::to_owned))
+            .collect()
+    };
+    for (name, service) in services {
+        for key in keys(service) {
+            assert!(OF_SERVICES.contains(&key.as_str()), "{name}: {key}");
+        }
+        assert!(service["image"].is_string(), "{name} has an image");
+        if let Some(check) = service.get("healthcheck") {
+            for key in keys(check) {
+                let known = ["test", "interval", "timeout", "retries", "start_period"];
+                assert!(known.contains(&key.as_str()), "{name}: healthcheck: {key}");
+            }
+            assert_eq!(
+                check["test"][0], "CMD",
+                "{name} runs its check without a shell"
+            );
+        }
+        for (other, condition) in service["depends_on"].as_object().into_iter().flatten() {
+            let condition = condition["condition"].as_str().expect("a condition");
+            let known = ["service_started", "service_healthy"];
+            assert!(known.contains(&condition), "{name} waits for {other}");
+        }
+    }
+    // Either broker brings a service and a worker; all else runs with both.
+    for (broker, service, worker) in [
+        ("rabbitmq", "muster", "worker"),
+        ("nats", "muster-nats", "worker-nats"),
+    ] {
+        for name in [broker, service, worker] {
+            assert_eq!(
+                profiles(&services[name]),
+                [broker.to_owned()].into(),
+                "{name}"
+            );
+        }
+    }
+    for name in [
+        "postgres",
+        "prometheus",
+        "node-exporter",
+        "pushgateway",
+        "grafana",
+    ] {
+        assert!(profiles(&services[name]).is_empty(), "{name}");
+    }
+
+    // Where docker's own reader is there, which needs no engine, it has the last word.
+    let compose = || {
+        let mut docker = Command::new("docker");
+        docker.arg("compose");
+        docker
+    };
+    let there = compose().arg("version").output();
+    if !there.is_ok_and(|version| version.status.success()) {
+        return;
+    }
+    for profile in ["rabbitmq", "nats"] {
+        let read = compose()
+            .arg("--file")
+            .arg(&path)
+            .args(["--profile", profile, "config", "--quiet"])
+            .output()
+            .expect("docker runs");
+        assert!(
+            read.status.success(),
+            "{profile}: {}",
+            String::from_utf8_lossy(&read.stderr)
+        );
+    }
+}
