@@ -387,6 +387,143 @@ async fn conversation<B: Broker>(house: &House, broker: &B, mut asker: impl Aske
     assert_eq!(seen["by_hand"][0]["who"], "bus");
 }
 
+/// A queue is listed, paused and resumed, and its tasks with it.
+async fn queues<B: Broker>(house: &House, broker: &B, asker: impl Asker) {
+    const QUEUE: &str = "muster.tasks.reader";
+    let listed = async |id: &str, organization: Option<&str>| {
+        let list = request(id, organization, "queue.list", json!({}));
+        let reply = said(&asker, &list).await;
+        assert_eq!((&reply["id"], &reply["ok"]), (&json!(id), &json!(true)));
+        let queues = reply["result"]["queues"].as_array().cloned();
+        let mut queues = queues.unwrap_or_default().into_iter();
+        let found = queues.find(|queue| queue["queue"] == QUEUE);
+        found.unwrap_or_else(|| panic!("{QUEUE} is listed: {reply}"))
+    };
+    assert_eq!(listed("l-1", None).await["paused"], Value::Null);
+
+    // What is wrong is said, and pauses nothing.
+    let reason = json!({"queue": QUEUE, "reason": "the network is down"});
+    for (body, wanted, hint) in [
+        (
+            request("w-1", None, "queue.pause", json!({"queue": QUEUE})),
+            "wrong_argument",
+            "reason",
+        ),
+        (
+            request(
+                "w-2",
+                None,
+                "queue.pause",
+                json!({"queue": "muster.tasks.raeder", "reason": "r"}),
+            ),
+            "not_found",
+            QUEUE,
+        ),
+        (
+            request("w-3", Some("acme"), "queue.pause", reason.clone()),
+            "not_yours",
+            "organization",
+        ),
+        (
+            request("w-4", Some("acme"), "queue.resume", json!({"queue": QUEUE})),
+            "not_yours",
+            "organization",
+        ),
+    ] {
+        let reply = said(&asker, &body).await;
+        assert_eq!(code(&reply), wanted, "{reply}");
+        let told = format!("{} {}", reply["error"]["message"], reply["error"]["help"]);
+        assert!(told.contains(hint), "{reply}");
+    }
+    assert_eq!(listed("l-2", None).await["paused"], Value::Null);
+
+    let pause = request("p-1", None, "queue.pause", reason);
+    let first = asker.ask(&pause).await;
+    let paused: Value = serde_json::from_slice(&first).expect("JSON");
+    assert_eq!(
+        (&paused["id"], &paused["ok"]),
+        (&json!("p-1"), &json!(true))
+    );
+    assert_eq!(paused["result"]["changed"], true, "{paused}");
+    assert_eq!(
+        asker.ask(&pause).await,
+        first,
+        "the same id, the same answer"
+    );
+    let queue = listed("l-3", None).await;
+    assert_eq!(queue["paused"]["reason"], "the network is down");
+    assert_eq!(queue["paused"]["who"], "bus");
+    assert_eq!(queue["paused"], paused["result"]["paused"]);
+
+    // Its tasks wait.
+    let start = request("s-1", None, "run.start", json!({"schedule": "feeds"}));
+    assert_eq!(said(&asker, &start).await["ok"], true);
+    let mut asked = 0;
+    let queue = until("the tasks are there", async || {
+        asked += 1;
+        let queue = listed(&format!("t-{asked}"), None).await;
+        (queue["waiting"]["manual"] == 2).then_some(queue)
+    })
+    .await;
+    assert_eq!(queue["dispatched"], 0, "{queue}");
+    let theirs = listed("l-4", Some("acme")).await;
+    assert_eq!(
+        theirs["waiting"]["manual"], 1,
+        "only what is its own: {theirs}"
+    );
+    assert!(
+        broker.tasks("reader").await.is_empty(),
+        "nothing is offered"
+    );
+
+    let resume = request("r-1", None, "queue.resume", json!({"queue": QUEUE}));
+    let resumed = said(&asker, &resume).await;
+    assert_eq!(
+        resumed["result"],
+        json!({"queue": QUEUE, "changed": true, "paused": null}),
+        "{resumed}"
+    );
+    let database = house.database().await;
+    until("both are offered", async || {
+        (database.unpublished().await? == 0).then_some(())
+    })
+    .await;
+    assert_eq!(broker.tasks("reader").await.len(), 2);
+    let queue = listed("l-5", None).await;
+    assert_eq!(
+        (&queue["paused"], &queue["dispatched"]),
+        (&Value::Null, &json!(2))
+    );
+    let again = request("r-2", None, "queue.resume", json!({"queue": QUEUE}));
+    assert_eq!(said(&asker, &again).await["result"]["changed"], false);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_rabbitmq_a_queue_is_listed_paused_and_resumed_by_commands() {
+    let rabbit = Rabbit::start();
+    let house = House::embedded("");
+    house.set(&rabbit.url(), "");
+    house.apply("declared.yaml", DECLARED);
+    let service = house.service();
+    let broker = OnRabbit::connect(&rabbit.url()).await;
+    let asker = RabbitAsker::connect(&rabbit.url()).await;
+    queues(&house, &broker, asker).await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_nats_a_queue_is_listed_paused_and_resumed_by_commands() {
+    let nats = Nats::start();
+    let house = House::embedded("");
+    house.set(&nats.url(), "");
+    house.apply("declared.yaml", DECLARED);
+    let service = house.service();
+    let broker = OnNats::connect(&nats.url()).await;
+    let asker = NatsAsker::connect(&nats.url()).await;
+    queues(&house, &broker, asker).await;
+    service.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_rabbitmq_commands_are_answered_where_reply_to_says_with_their_correlation_id() {
     let (postgres, rabbit) = (Postgres::with(&["fsync=off"]), Rabbit::start());
