@@ -130,6 +130,11 @@ pub struct Letter {
 }
 
 impl Letter {
+    /// The message id of an offer: published again it is the same message.
+    pub fn offer_id(task_id: &str, attempt: i64) -> String {
+        format!("{task_id}:{attempt}")
+    }
+
     /// Tells whoever has a task that it is wanted no more. It may be lost; the clocks of the task are what counts.
     pub fn cancel(task_id: &str, body: Vec<u8>) -> Letter {
         Letter {
@@ -144,6 +149,17 @@ impl Letter {
         }
     }
 }
+
+/// A task that lies in a stream until somebody takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lying {
+    pub message_id: String,
+    /// Its place in the stream, as the confirm said.
+    pub sequence: u64,
+}
+
+/// What the broker said to a letter: it has it, and where a task lies in a stream.
+pub type Answer = Result<Option<u64>, Undelivered>;
 
 /// Why a letter was not confirmed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,10 +245,14 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Publishes all letters, and returns one answer for each, in order, after the confirms.
     /// Without a connection every answer is [`Undelivered::Unconfirmed`], at once.
-    fn publish(
-        &self,
-        letters: Vec<Letter>,
-    ) -> impl Future<Output = Vec<Result<(), Undelivered>>> + Send;
+    fn publish(&self, letters: Vec<Letter>) -> impl Future<Output = Vec<Answer>> + Send;
+
+    /// Takes back tasks that nobody is to have any more, where they would lie until somebody takes them; elsewhere they
+    /// expire. One answer for each, in order: it is gone, or why it may lie there still. Never takes another message,
+    /// also where that has the place by now.
+    fn take_back(&self, lying: Vec<Lying>) -> impl Future<Output = Vec<Result<(), String>>> + Send {
+        std::future::ready(vec![Ok(()); lying.len()])
+    }
 
     fn condition(&self) -> Condition;
 

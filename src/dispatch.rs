@@ -244,7 +244,7 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
         }
         let offer = (task.task_id, task.attempt);
         match answer {
-            Ok(()) => {
+            Ok(sequence) => {
                 *published_to.entry(task.queue).or_default() += 1;
                 #[allow(clippy::cast_precision_loss)] // a histogram takes floats
                 histogram!("muster_event_to_task_seconds")
@@ -254,9 +254,11 @@ async fn offer<B: Bus>(ground: &Ground, bus: &B, claimed: Vec<Claimed>) -> Resul
                     task_id: offer.0,
                     attempt: offer.1,
                     expires_at,
+                    sequence: sequence.and_then(|sequence| i64::try_from(sequence).ok()),
                 };
                 if acknowledge == Acknowledge::Publish {
                     offer.expires_at = now.plus(run);
+                    offer.sequence = None;
                     accepted.push(offer);
                 } else {
                     confirmed.push(offer);
@@ -488,7 +490,7 @@ fn letter(catalogue: &Catalogue, offer: &Offer) -> Letter {
     });
     Letter {
         address: Address::Tasks(task_queue(catalogue, &offer.worker_type, &offer.queue)),
-        message_id: format!("{}:{}", offer.task_id, offer.attempt),
+        message_id: Letter::offer_id(&offer.task_id, offer.attempt),
         correlation_id: Some(offer.task_id.clone()),
         content_type: "application/json",
         headers: offer

@@ -52,7 +52,7 @@ pub async fn step<B: Bus>(ground: &Ground, bus: &B) -> Result<usize, StoreError>
             continue;
         }
         match answer {
-            Ok(()) => told.push(life),
+            Ok(_) => told.push(life),
             Err(undelivered) => {
                 tracing::warn!("a life-cycle event was not published: {undelivered}");
                 held = Some(life.about);

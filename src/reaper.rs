@@ -18,6 +18,7 @@ use crate::task::TaskState;
 use crate::wire;
 
 mod gauges;
+mod void;
 
 use gauges::Gauges;
 
@@ -43,6 +44,18 @@ pub struct Keep {
 
 /// The loop.
 pub async fn run<B: Bus>(ground: Arc<Ground>, bus: Arc<B>, keep: Keep) -> Result<(), StoreError> {
+    // A broker that does not answer holds up no clock.
+    tokio::join!(
+        looks(&ground, bus.as_ref(), keep),
+        void::run(&ground, bus.as_ref())
+    );
+    if let Err(error) = ground.store.leave(&ground.replica).await {
+        tracing::debug!("reaper: {error}");
+    }
+    Ok(())
+}
+
+async fn looks<B: Bus>(ground: &Ground, bus: &B, keep: Keep) {
     let started = Moment::now();
     let mut reconnects = 0;
     let mut looks: u64 = 0;
@@ -55,13 +68,13 @@ pub async fn run<B: Bus>(ground: Arc<Ground>, bus: Arc<B>, keep: Keep) -> Result
             .increment(condition.reconnects.saturating_sub(reconnects));
         reconnects = condition.reconnects;
         let looked = async {
-            look(&ground, keep, started).await?;
-            waiting_until = look_at_waiting(&ground, &waiting_until).await?;
-            tell_workers(&ground, bus.as_ref()).await?;
+            look(ground, keep, started).await?;
+            waiting_until = look_at_waiting(ground, &waiting_until).await?;
+            tell_workers(ground, bus).await?;
             if keep.runs_each > 0 && looks.is_multiple_of(COUNTED_EVERY) {
                 ground.store.forget_all_but(keep.runs_each, AT_ONCE).await?;
             }
-            gauges.count(&ground, bus.keeps()).await
+            gauges.count(ground, bus.keeps()).await
         };
         match looked.await {
             Ok(()) => looks = looks.wrapping_add(1),
@@ -73,10 +86,6 @@ pub async fn run<B: Bus>(ground: Arc<Ground>, bus: Arc<B>, keep: Keep) -> Result
             () = ground.stop.cancelled() => {}
         }
     }
-    if let Err(error) = ground.store.leave(&ground.replica).await {
-        tracing::debug!("reaper: {error}");
-    }
-    Ok(())
 }
 
 async fn look(ground: &Ground, keep: Keep, started: Moment) -> Result<(), StoreError> {

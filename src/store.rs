@@ -45,6 +45,7 @@ mod shared;
 mod standing;
 mod steps;
 mod tasks;
+mod void;
 mod world;
 
 pub use by_hand::{Deed, Ended, HandDone, Past, Redrive};
@@ -69,6 +70,7 @@ pub use shared::Waiting;
 pub use standing::{AttemptRecord, Place, TaskRecord};
 pub use steps::{Known, MARKED, Reported, Written};
 pub use tasks::{Claimed, ClaimedInput, Published, PutOff};
+pub use void::Void;
 pub use world::{Gathered, Wanted};
 
 /// Which database it is, and the few fragments in which they differ.
@@ -156,7 +158,7 @@ pub struct Listened {
 }
 
 /// The numbered changes of the schema, in order, for each database.
-const MIGRATIONS: [(i64, &str, &str, &str); 12] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 13] = [
     (
         1,
         "house",
@@ -228,6 +230,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 12] = [
         "sharing",
         include_str!("../migrations/postgres/0012_sharing.sql"),
         include_str!("../migrations/sqlite/0012_sharing.sql"),
+    ),
+    (
+        13,
+        "void",
+        include_str!("../migrations/postgres/0013_void.sql"),
+        include_str!("../migrations/sqlite/0013_void.sql"),
     ),
 ];
 

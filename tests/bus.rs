@@ -99,7 +99,8 @@ async fn settle<B: Bus>(bus: &B, delivery: Delivery<B::Receipt>, verdict: Verdic
 }
 
 async fn publish<B: Bus>(bus: &B, letters: Vec<Letter>) -> Vec<Result<(), Undelivered>> {
-    soon("answers", bus.publish(letters)).await
+    let answers = soon("answers", bus.publish(letters)).await;
+    answers.into_iter().map(|answer| answer.map(drop)).collect()
 }
 
 async fn done<B: Bus>(bus: B) {

@@ -17,9 +17,9 @@ use sqlx::{AnyPool, Row};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use support::broker::{Broker, OnRabbit, Parcel};
+use support::broker::{Broker, OnNats, OnRabbit, Parcel};
 use support::process::{House, until};
-use support::servers::{Postgres, Rabbit};
+use support::servers::{Nats, Postgres, Rabbit};
 
 #[path = "support/mod.rs"]
 mod support;
@@ -315,18 +315,20 @@ impl Worker {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn offers_that_nobody_accepts_do_not_pile_up_at_the_broker() {
-    let rabbit = Rabbit::start();
+async fn offers_that_nobody_accepts_do_not_pile_up<B: Broker>(
+    url: &str,
+    connect: impl AsyncFnOnce() -> B,
+    lying: impl AsyncFn(&B) -> u64,
+) {
     let house = House::embedded("");
-    house.set(&rabbit.url(), "[workers.scanner]\n");
+    house.set(url, "[workers.scanner]\n");
     let catalogue = CATALOGUE.replace(
         "consumes: [hostname]",
         "consumes: [hostname], timeouts: {queue: 1s}",
     );
     house.apply("catalogue.yaml", &catalogue);
     let service = house.service();
-    let broker = OnRabbit::connect(&rabbit.url()).await;
+    let broker = connect().await;
     broker.publish(&[host(1, 1)]).await;
     until("it was offered three times", async || {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -336,7 +338,66 @@ async fn offers_that_nobody_accepts_do_not_pile_up_at_the_broker() {
     .await;
     // The one before may go a moment after the next has come.
     until("the older ones are gone", async || {
-        (broker.ready(QUEUE).await <= 1).then_some(())
+        (lying(&broker).await <= 1).then_some(())
+    })
+    .await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offers_that_nobody_accepts_do_not_pile_up_on_rabbitmq() {
+    let rabbit = Rabbit::start();
+    let url = rabbit.url();
+    let ready = async |broker: &OnRabbit| u64::from(broker.ready(QUEUE).await);
+    let connect = async || OnRabbit::connect(&url).await;
+    offers_that_nobody_accepts_do_not_pile_up(&url, connect, ready).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offers_that_nobody_accepts_do_not_pile_up_on_nats() {
+    let nats = Nats::start();
+    let url = nats.url();
+    let lying = async |broker: &OnNats| broker.offered().await;
+    let connect = async || OnNats::connect(&url).await;
+    offers_that_nobody_accepts_do_not_pile_up(&url, connect, lying).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_nats_what_is_cancelled_before_anybody_takes_it_leaves_the_stream_and_nothing_else_does()
+{
+    let nats = Nats::start();
+    let house = House::embedded("");
+    house.set(&nats.url(), "[workers.scanner]\n");
+    house.apply("catalogue.yaml", CATALOGUE);
+    let service = house.service();
+    let broker = OnNats::connect(&nats.url()).await;
+    broker.publish(&[host(1, 1), host(2, 1)]).await;
+    let lie = async |many: u64| {
+        until(&format!("{many} offers lie in the stream"), async || {
+            (broker.offered().await == many).then_some(())
+        })
+        .await;
+    };
+    lie(2).await;
+    let tasks = house.json(&["task", "list"]);
+    let ids: Vec<&str> = tasks
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|task| task["id"].as_str())
+        .collect();
+    let [one, other] = ids[..] else {
+        panic!("two tasks: {tasks}")
+    };
+    house.done(&["task", "cancel", one]);
+    lie(1).await;
+    assert_eq!(broker.first_offer(QUEUE).await, format!("{other}:1"));
+    house.done(&["task", "cancel", other]);
+    lie(0).await;
+    let database = house.database().await;
+    until("nothing is left to take back", async || {
+        let left = database.count("SELECT count(*) FROM attempt WHERE sequence IS NOT NULL");
+        (left.await? == 0).then_some(())
     })
     .await;
     service.stop().await;

@@ -35,7 +35,7 @@ use muster::rules::Rules;
 use muster::run::Cause;
 use muster::store::{
     Applied, Commit, Committed, CursorMove, DeadLetter, Edit, Gathered, Older, Page, Published,
-    Reported, Since, Store, Wanted,
+    Reported, Since, Store, Void, Wanted,
 };
 use muster::task::{Ending, Ids, Status, StatusWord, TaskState};
 use serde_json::{Value, json};
@@ -73,6 +73,7 @@ on_both!(
     awkward_keys_come_back_as_they_were_from_many_rows_at_once,
     claims_of_two_replicas_are_disjoint,
     an_offer_whose_lease_is_over_is_made_again_with_its_number,
+    an_offer_that_ends_while_it_is_confirmed_is_void_until_it_is_taken_back,
     an_offer_that_nobody_accepts_in_time_waits_again_and_gets_the_next_number,
     a_step_is_applied_only_where_the_task_still_stands_so,
     who_falls_silent_after_a_heartbeat_loses_the_task_and_is_avoided,
@@ -417,6 +418,7 @@ impl House {
             task_id: claimed[0].task_id.clone(),
             attempt: claimed[0].attempt,
             expires_at: now.plus(Span::seconds(100)),
+            sequence: None,
         };
         self.store
             .mark_published(&[published], false, now)
@@ -836,6 +838,7 @@ async fn an_offer_whose_lease_is_over_is_made_again_with_its_number(house: House
         task_id: task.clone(),
         attempt: 1,
         expires_at: at(4000),
+        sequence: None,
     };
     house
         .store
@@ -853,6 +856,49 @@ async fn an_offer_whose_lease_is_over_is_made_again_with_its_number(house: House
     );
 }
 
+async fn an_offer_that_ends_while_it_is_confirmed_is_void_until_it_is_taken_back(house: House) {
+    let task = house.task("h1", 1).await;
+    let claimed = house
+        .store
+        .claim("muster.tasks.boefje", 10, at(300), at(330));
+    assert_eq!(claimed.await.expect("a claim").len(), 1);
+    let ids = [task.clone()];
+    let withdrawn = house.store.withdraw(&ids, "reason_gone", at(301));
+    withdrawn.await.expect("withdrawn");
+    let published = [Published {
+        task_id: task.clone(),
+        attempt: 1,
+        expires_at: at(400),
+        sequence: Some(7),
+    }];
+    let marked = house.store.mark_published(&published, false, at(302));
+    marked.await.expect("marked");
+    let void = house.store.void_after(0, 10).await.expect("read");
+    let expected = Void {
+        task_id: task,
+        attempt: 1,
+        sequence: 7,
+    };
+    assert_eq!(void, [expected]);
+    assert!(
+        house
+            .store
+            .void_after(7, 10)
+            .await
+            .expect("read")
+            .is_empty()
+    );
+    house.store.taken_back(&void).await.expect("noted");
+    assert!(
+        house
+            .store
+            .void_after(0, 10)
+            .await
+            .expect("read")
+            .is_empty()
+    );
+}
+
 async fn an_offer_that_nobody_accepts_in_time_waits_again_and_gets_the_next_number(house: House) {
     let task = house.task("h1", 1).await;
     house
@@ -864,6 +910,7 @@ async fn an_offer_that_nobody_accepts_in_time_waits_again_and_gets_the_next_numb
         task_id: task.clone(),
         attempt: 1,
         expires_at: at(400),
+        sequence: None,
     };
     house
         .store

@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::bus::link::Gate;
-use crate::bus::{Bus, Condition, Delivery, LARGEST, Letter, Role, Source, Undelivered, Verdict};
+use crate::bus::{
+    Answer, Bus, Condition, Delivery, LARGEST, Letter, Role, Source, Undelivered, Verdict,
+};
 
 /// How much is read at once.
 const GULP: usize = 64 * 1024;
@@ -160,7 +162,7 @@ impl Bus for Lines {
 
     async fn settle(&self, _settled: Vec<(Receipt, Verdict)>) {}
 
-    async fn publish(&self, letters: Vec<Letter>) -> Vec<Result<(), Undelivered>> {
+    async fn publish(&self, letters: Vec<Letter>) -> Vec<Answer> {
         let mut output = self.output.lock().await;
         for letter in letters.iter().filter(|letter| letter.body.len() <= LARGEST) {
             // JSON has line breaks only where a space may stand, so this changes no value.
@@ -181,7 +183,7 @@ impl Bus for Lines {
             (size, _) if size > LARGEST => Err(Undelivered::TooLarge(format!(
                 "{size} bytes are more than the {LARGEST} of a message"
             ))),
-            (_, Ok(())) => Ok(()),
+            (_, Ok(())) => Ok(None),
             (_, Err(text)) => Err(Undelivered::Unconfirmed(text.clone())),
         };
         letters.iter().map(answer).collect()

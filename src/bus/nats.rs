@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use crate::bus::link::{Buffer, End, Gate, Link, Session, lock};
 use crate::bus::{
-    Bus, BusError, Condition, Delivery, Letter, Role, Source, TaskQueue, Topology, Undelivered,
+    Answer, Bus, BusError, Condition, Delivery, Letter, Lying, Role, Source, TaskQueue, Topology,
     Verdict, names,
 };
 use declare::Declared;
@@ -31,6 +31,7 @@ mod declare;
 mod lease;
 mod publish;
 mod server;
+mod void;
 
 /// A broker that needs longer to answer is away.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -166,10 +167,17 @@ impl Bus for Nats {
         }
     }
 
-    async fn publish(&self, letters: Vec<Letter>) -> Vec<Result<(), Undelivered>> {
+    async fn publish(&self, letters: Vec<Letter>) -> Vec<Answer> {
         match self.shared.link.session() {
             Ok(session) => session.publish(letters).await,
             Err(undelivered) => letters.iter().map(|_| Err(undelivered.clone())).collect(),
+        }
+    }
+
+    async fn take_back(&self, lying: Vec<Lying>) -> Vec<Result<(), String>> {
+        match self.shared.link.session() {
+            Ok(session) => session.take_back(&lying).await,
+            Err(away) => vec![Err(away.to_string()); lying.len()],
         }
     }
 

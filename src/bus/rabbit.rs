@@ -22,8 +22,8 @@ use tracing::{debug, info};
 
 use crate::bus::link::{Buffer, End, Gate, Link, Session, lock};
 use crate::bus::{
-    Bus, BusError, Condition, Delivery, Letter, Role, Source, TaskQueue, Topology, Undelivered,
-    Verdict, names,
+    Answer, Bus, BusError, Condition, Delivery, Letter, Role, Source, TaskQueue, Topology, Verdict,
+    names,
 };
 use crate::moment::Moment;
 use book::{Acknowledged, Book, Settlement};
@@ -154,7 +154,7 @@ impl Bus for Rabbit {
         }
     }
 
-    async fn publish(&self, letters: Vec<Letter>) -> Vec<Result<(), Undelivered>> {
+    async fn publish(&self, letters: Vec<Letter>) -> Vec<Answer> {
         match self.shared.link.session() {
             Ok(session) => session.publish(&letters).await,
             Err(undelivered) => letters.iter().map(|_| Err(undelivered.clone())).collect(),

@@ -58,6 +58,8 @@ pub struct Published {
     pub attempt: i64,
     /// Who has not accepted it by then does not have it; where the confirm is the acceptance, it has to have ended then.
     pub expires_at: Moment,
+    /// Where it lies in a stream until somebody takes it.
+    pub sequence: Option<i64>,
 }
 
 /// An offer that could not be published.
@@ -88,6 +90,7 @@ struct PublishedRow<'a> {
     id: &'a str,
     number: i64,
     expires_at: i64,
+    sequence: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -273,6 +276,7 @@ impl Store {
                 id: &offer.task_id,
                 number: offer.attempt,
                 expires_at: offer.expires_at.micros(),
+                sequence: offer.sequence,
             })
             .collect();
         // If it is forgotten, the lease ends and the same offer is published once more.
@@ -282,13 +286,27 @@ impl Store {
             self.begin_lightly().await?
         };
         let sql = format!(
-            "UPDATE attempt SET claimed_until = NULL, message = NULL, published_at = {}, expires_at = r.expires_at FROM {} \
+            "UPDATE attempt SET claimed_until = NULL, message = NULL, published_at = {}, expires_at = r.expires_at, \
+             sequence = r.sequence FROM {} \
              WHERE attempt.task_id = r.id AND attempt.number = r.number AND claimed_until IS NOT NULL",
             now.micros(),
-            self.dialect
-                .rows("$1", "id text, number bigint, expires_at bigint")
+            self.dialect.rows(
+                "$1",
+                "id text, number bigint, expires_at bigint, sequence bigint"
+            )
         );
-        write_rows(&mut transaction, sql, &rows).await?;
+        let marked = write_rows(&mut transaction, sql, &rows).await?;
+        // What ended while the broker confirmed it lies there all the same.
+        let lying = rows.iter().any(|row| row.sequence.is_some());
+        if lying && marked < rows.len() as u64 {
+            let sql = format!(
+                "UPDATE attempt SET sequence = r.sequence FROM {} WHERE attempt.task_id = r.id \
+                 AND attempt.number = r.number AND attempt.sequence IS NULL AND attempt.ended_at IS NOT NULL",
+                self.dialect
+                    .rows("$1", "id text, number bigint, sequence bigint")
+            );
+            write_rows(&mut transaction, sql, &rows).await?;
+        }
         if accepted {
             let source = self.dialect.rows("$1", "id text, number bigint");
             let sql = format!(

@@ -115,7 +115,7 @@ impl<B: Bus> Reporter<B> {
             body,
         };
         let mut answers = self.bus.publish(vec![letter]).await;
-        answers.pop().unwrap_or(Ok(()))
+        answers.pop().map_or(Ok(()), |answer| answer.map(drop))
     }
 }
 

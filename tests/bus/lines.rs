@@ -126,6 +126,6 @@ async fn a_cancelled_publication_leaves_whole_lines() {
             reader.read_to_string(&mut all).await.expect("read");
         }
     );
-    assert_eq!(answers, vec![Ok(())]);
+    assert_eq!(answers, vec![Ok(None)]);
     assert_eq!(all, "{\"first\":1}\n{\"second\":2}\n");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::push;
 use async_nats::jetstream::stream::{Config, RetentionPolicy};
 use muster::bus::nats::Nats;
-use muster::bus::{Address, Bus, BusError, TaskQueue, Undelivered, Verdict, names};
+use muster::bus::{Address, Bus, BusError, Lying, TaskQueue, Undelivered, Verdict, names};
 
 use crate::outside::on_nats::Server;
 use crate::outside::{Broker, Message, Outside};
@@ -43,6 +43,7 @@ async fn opening_waits_for_a_nats_that_is_away() {
 async fn what_nats_alone_can_do_is_done() {
     let broker = Server::start();
     a_task_published_twice_is_stored_once(&broker).await;
+    a_task_is_taken_back_from_its_place_and_nothing_else_is(&broker).await;
     a_task_queue_may_have_any_subject(&broker).await;
     headers_that_nats_cannot_carry_are_left_out(&broker).await;
     a_settlement_without_a_connection_is_made_up_for(&broker).await;
@@ -56,6 +57,71 @@ async fn a_task_published_twice_is_stored_once(broker: &Server) {
     done(bus).await;
     assert_eq!(broker.kept("muster.tasks.boefje").await, 1);
     broker.take(&crate::task_queue("boefje")).await;
+}
+
+fn lying(message_id: &str, sequence: u64) -> Lying {
+    Lying {
+        message_id: message_id.to_owned(),
+        sequence,
+    }
+}
+
+async fn a_task_is_taken_back_from_its_place_and_nothing_else_is(broker: &Server) {
+    let bus = broker.open(&topology()).await;
+    let both = vec![task("boefje", "b:1", b"{}"), task("boefje", "b:2", b"{}")];
+    let places: Vec<u64> = soon("answers", bus.publish(both))
+        .await
+        .into_iter()
+        .map(|answer| answer.expect("confirmed").expect("a place in the stream"))
+        .collect();
+    // After the stream was made anew another message has the place.
+    let other = lying("a:1", places[0]);
+    assert_eq!(bus.take_back(vec![other.clone()]).await, [Ok(())]);
+    assert_eq!(broker.kept("muster.tasks.boefje").await, 2);
+    let mine = lying("b:1", places[0]);
+    let gone = lying("b:3", places[1] + 1000);
+    assert_eq!(
+        bus.take_back(vec![mine, other, gone]).await,
+        [Ok(()), Ok(()), Ok(())]
+    );
+    assert_eq!(broker.kept("muster.tasks.boefje").await, 1);
+    let left = broker.take(&crate::task_queue("boefje")).await;
+    assert_eq!(left.message_id.as_deref(), Some("b:2"));
+    // A worker has taken it.
+    let taken = lying("b:2", places[1]);
+    assert_eq!(bus.take_back(vec![taken]).await, [Ok(())]);
+    let status = letter(Address::Status, "b:2/s", b"{}");
+    let answers = soon("an answer", bus.publish(vec![status])).await;
+    assert_eq!(answers, [Ok(None)], "what is not offered is not taken back");
+    let told = next(&bus).await;
+    settle(&bus, told, Verdict::Done).await;
+    done(bus).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_right_to_delete_taking_back_fails_and_nothing_else_does() {
+    let denied = "$JS.API.STREAM.MSG.DELETE.MUSTER_TASKS";
+    let server = Server(servers::Nats::with(|_| {
+        format!(
+            "authorization {{ users: [{{ user: u, password: p, permissions: {{ publish: {{ deny: {denied:?} }} }} }}] }}"
+        )
+    }));
+    let url = server.0.url().replace("nats://", "nats://u:p@");
+    let bus = soon("open", Nats::open(&url, &topology())).await;
+    let bus = bus.expect("opens");
+    let answers = soon("answers", bus.publish(vec![task("boefje", "d:1", b"{}")])).await;
+    let place = answers[0].clone().expect("confirmed").expect("a place");
+    let answers = soon("an answer", bus.take_back(vec![lying("d:1", place); 60])).await;
+    assert_eq!(answers.len(), 60);
+    for answer in answers {
+        let why = answer.expect_err("it is not allowed");
+        assert!(why.contains(denied), "{why}");
+    }
+    assert!(bus.condition().connected);
+    assert_eq!(bus.condition().reconnects, 0);
+    let next = publish(&bus, vec![task("boefje", "d:2", b"{}")]).await;
+    assert_eq!(next, [Ok(())]);
+    done(bus).await;
 }
 
 async fn a_task_queue_may_have_any_subject(broker: &Server) {

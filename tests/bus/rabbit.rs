@@ -10,7 +10,7 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, ExchangeKind};
 use muster::bus::rabbit::Rabbit;
-use muster::bus::{Bus, BusError, Source, Undelivered, Verdict, names};
+use muster::bus::{Bus, BusError, Lying, Source, Undelivered, Verdict, names};
 
 use crate::outside::on_rabbit::Server;
 use crate::outside::{Broker, Message, Outside};
@@ -52,6 +52,7 @@ async fn what_amqp_alone_can_say_is_said_and_heard() {
     typed_headers_are_read(&broker).await;
     only_the_task_that_leads_nowhere_is_returned(&broker).await;
     receipts_of_a_dead_connection_are_void(&broker).await;
+    a_queue_keeps_its_tasks_until_they_expire(&broker).await;
     an_exchange_that_is_deleted_is_made_again(&broker).await;
     a_queue_that_is_deleted_is_made_again(&broker).await;
     another_declaration_is_an_error_that_names_both(&broker).await;
@@ -217,6 +218,25 @@ async fn receipts_of_a_dead_connection_are_void(broker: &Server) {
     assert_eq!(broker.kept(names::EVENTS).await, 0);
 }
 
+async fn a_queue_keeps_its_tasks_until_they_expire(broker: &Server) {
+    let bus = broker.open(&topology()).await;
+    let offered = vec![task("boefje", "k:1", b"{}")];
+    let answers = soon("an answer", bus.publish(offered)).await;
+    assert_eq!(
+        answers,
+        [Ok(None)],
+        "there is no stream to take it back from"
+    );
+    let lying = Lying {
+        message_id: "k:1".to_owned(),
+        sequence: 1,
+    };
+    assert_eq!(bus.take_back(vec![lying]).await, [Ok(())]);
+    let taken = broker.take(&task_queue("boefje")).await;
+    assert_eq!(taken.message_id.as_deref(), Some("k:1"));
+    done(bus).await;
+}
+
 async fn an_exchange_that_is_deleted_is_made_again(broker: &Server) {
     let bus = broker.open(&topology()).await;
     assert_eq!(
@@ -232,7 +252,7 @@ async fn an_exchange_that_is_deleted_is_made_again(broker: &Server) {
     soon("the exchange is there again", async {
         while answers[0].is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
-            answers = bus.publish(tasks()).await;
+            answers = publish(&bus, tasks()).await;
         }
     })
     .await;

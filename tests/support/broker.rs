@@ -267,6 +267,25 @@ impl OnNats {
     }
 }
 
+impl OnNats {
+    /// How many offers lie in the stream.
+    pub async fn offered(&self) -> u64 {
+        let stream = self.context.get_stream("MUSTER_TASKS").await;
+        let mut stream = stream.expect("the stream");
+        stream.info().await.expect("its state").state.messages
+    }
+
+    /// The message id of the oldest offer of a queue.
+    pub async fn first_offer(&self, queue: &str) -> String {
+        let stream = self.context.get_stream("MUSTER_TASKS").await;
+        let stream = stream.expect("the stream");
+        let first = stream.get_first_raw_message_by_subject(queue, 1).await;
+        let first = first.expect("an offer");
+        let id = first.headers.get("Nats-Msg-Id");
+        id.expect("a message id").to_string()
+    }
+}
+
 impl Broker for OnNats {
     const PREFIX: &'static str = "ce-";
 

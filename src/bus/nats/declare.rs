@@ -14,7 +14,7 @@ use super::{ACK_WAIT, CONSUMER};
 use crate::bus::{BusError, Role, Source, TaskQueue, Topology, names};
 
 const EVENTS: &str = "MUSTER_EVENTS";
-const TASKS: &str = "MUSTER_TASKS";
+pub(super) const TASKS: &str = "MUSTER_TASKS";
 const STATUS: &str = "MUSTER_STATUS";
 const LIFECYCLE: &str = "MUSTER_LIFECYCLE";
 /// Life-cycle events are kept for whoever wants them, not for ever.

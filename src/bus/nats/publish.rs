@@ -14,9 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::{CONTENT_TYPE, CORRELATION_ID, Connected, MESSAGE_ID, declare, lock};
-use crate::bus::{Address, BusError, Letter, TaskQueue, Undelivered, names};
-
-type Answer = Result<(), Undelivered>;
+use crate::bus::{Address, Answer, BusError, Letter, TaskQueue, Undelivered, names};
 
 /// Letters whose acknowledgements are out at once.
 pub(super) const WINDOW: usize = 1000;
@@ -79,14 +77,15 @@ impl Connected {
         }
         let mut answers = Vec::with_capacity(count);
         for (address, size, outcome) in sent {
+            let task = matches!(address, Address::Tasks(_));
             answers.push(match outcome {
-                Sent::Core => Ok(()),
+                Sent::Core => Ok(None),
                 Sent::Failed(why) => Err(why),
                 Sent::Stream(acknowledgement) => tokio::select! {
                     biased;
                     acknowledged = timeout_at(until, acknowledgement.into_future()) => {
                         match acknowledged {
-                            Ok(Ok(_)) => Ok(()),
+                            Ok(Ok(said)) => Ok(task.then_some(said.sequence)),
                             Ok(Err(error)) => Err(self.undelivered(&address, size, &error)),
                             Err(_) => Err(late()),
                         }

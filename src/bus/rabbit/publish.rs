@@ -16,9 +16,8 @@ use super::{
     declare_task_queue, lost, said,
 };
 use crate::bus::link::lock;
-use crate::bus::{Address, BusError, LARGEST, Letter, TaskQueue, Undelivered, names};
+use crate::bus::{Address, Answer, BusError, LARGEST, Letter, TaskQueue, Undelivered, names};
 
-type Answer = Result<(), Undelivered>;
 type Sending<'a> =
     Pin<Box<dyn Future<Output = Result<PublisherConfirm, lapin::Error>> + Send + 'a>>;
 
@@ -125,7 +124,7 @@ impl Connected {
             answers[place] = Some(match confirmed {
                 Ok(Ok(Confirmation::Ack(message))) => {
                     returned.extend(message);
-                    Ok(())
+                    Ok(None)
                 }
                 Ok(Ok(Confirmation::Nack(message))) => {
                     returned.extend(message);
