@@ -123,7 +123,7 @@ enum Command {
     /// Test rules like code: play the cases (`kind: test`) that stand in FILES with what is declared there.
     #[command(after_help = "\
 Examples:
-  muster test config/tour.yaml
+  muster test config/tour.yaml config/tour.cases.yaml
   muster test plugins.yaml schedules.yaml cases.yaml --output json
 
 A case says what is there, what happens, and all the tasks that are to be made:
