@@ -21,7 +21,7 @@ use crate::signature::Keys;
 use crate::task::{Ending, StatusWord};
 use crate::trace;
 use crate::wire::{self, Assignment};
-pub use craft::{Craft, Template, words};
+pub use craft::{Craft, PATH, Template, words};
 use errand::Errand;
 use execution::Order;
 use report::{Reporter, Untold};

@@ -613,6 +613,8 @@ fn a_command_that_cannot_be_meant_is_refused_at_the_start() {
         ("echo a{arguments}", "a word of its own"),
         ("echo {name", "has a brace alone"),
         ("echo 'a", "a ' is opened and not closed"),
+        ("ehco {arguments}", "there is no program `ehco`"),
+        ("/nowhere/echo", "there is no program `/nowhere/echo`"),
     ] {
         let output = house.run(&["work", "--store", store.path(), "--exec", command]);
         assert_eq!(output.status.code(), Some(2), "{command}");

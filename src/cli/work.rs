@@ -14,7 +14,7 @@ use crate::moment::Span;
 use crate::settings::{LogFormat, Settings, WorkSettings};
 use crate::signature::Keys;
 use crate::telemetry;
-use crate::worker::{self, Craft, Shelf, Template, Tools};
+use crate::worker::{self, Craft, PATH, Shelf, Template, Tools};
 
 /// Tasks of one queue that are on their way to a worker: a broker goes round, and who is slow holds up no more.
 const PREFETCH: u16 = 1;
@@ -159,6 +159,11 @@ fn chosen(settings: &WorkSettings, arguments: Work) -> Result<WorkSettings, Fail
 }
 
 fn tools(work: WorkSettings, lines: bool, signs: Option<(Keys, String)>) -> Result<Tools, Failure> {
+    if let Some(template) = &work.exec {
+        let path = work.environment.get("PATH").map_or(PATH, String::as_str);
+        let found = template.find(path);
+        found.map_err(|why| Failure::Usage(format!("--exec: {why}")))?;
+    }
     let shelf = match &work.store {
         Some(address) => {
             Some(Shelf::open(address).map_err(|why| Failure::Usage(format!("work.store: {why}")))?)

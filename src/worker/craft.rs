@@ -4,9 +4,13 @@
 //! never makes new ones, but for `{arguments}`, which stands for as many words as the task has arguments.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::document::nearest;
 use crate::wire::Assignment;
+
+/// Where processes of tasks find their programs.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// How a worker does its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +74,33 @@ impl Template {
                 "the first word is the program; a task cannot choose it, so it has no blank"
                     .to_owned(),
             ),
+        }
+    }
+
+    /// Looks for the program where processes of tasks find theirs: one that is not there would fail every task.
+    pub fn find(&self, path: &str) -> Result<(), String> {
+        let Some(Word::Parts(parts)) = self.0.first() else {
+            return Ok(());
+        };
+        let program: String = parts
+            .iter()
+            .map(|part| match part {
+                Part::Text(text) | Part::Blank(text) => text.as_str(),
+            })
+            .collect();
+        let named = Path::new(&program);
+        let there = match program.contains('/') {
+            // What is not absolute is found, or not, in the folder of the task.
+            true => named.is_file() || !named.is_absolute(),
+            false => path
+                .split(':')
+                .any(|at| Path::new(at).join(named).is_file()),
+        };
+        match there {
+            true => Ok(()),
+            false => Err(format!(
+                "there is no program `{program}`; it is looked for in {path}, or named by its whole path"
+            )),
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::craft::Craft;
+use super::craft::{Craft, PATH};
 use super::execution::{End, Execution, Order, ordered};
 use super::log::{Log, Progress};
 use super::report::Untold;
@@ -52,7 +52,6 @@ const UPLOAD: Duration = Duration::from_secs(20);
 const LARGEST_OUTPUTS: u64 = 1024 * 1024;
 /// The file in a script's folder that holds them.
 const OUTPUTS: &str = "outputs.json";
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A task in our hands.
 pub struct Errand<B: Bus> {
@@ -347,6 +346,7 @@ fn surroundings(
 fn not_started(program: &str, error: &io::Error) -> StatusWord {
     use io::ErrorKind::{ArgumentListTooLong, InvalidInput, NotFound, PermissionDenied};
     let message = format!("`{program}` cannot be started: {error}");
+    tracing::warn!("{message}");
     match error.kind() {
         NotFound | PermissionDenied | InvalidInput | ArgumentListTooLong => fatal(message),
         _ => troubled(message),
