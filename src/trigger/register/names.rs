@@ -327,7 +327,7 @@ impl Register {
         }
     }
 
-    /// What a branch depends on, as [`musts`](super::musts) tells it of its program.
+    /// What a branch depends on, as [`musts`](crate::trigger::program::musts) tells it of its program.
     pub(super) fn depends(&self, branch: &[&Formula]) -> Vec<Must> {
         let mut depends = Vec::new();
         for part in branch {
