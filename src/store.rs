@@ -51,7 +51,7 @@ mod world;
 pub use by_hand::{Deed, Ended, HandDone, Past, Redrive};
 pub use claiming::{Ask, Busy, Claims};
 pub use commit::{Commit, Committed, CursorMove};
-pub use declared::{Applied, Edit, Since};
+pub use declared::{Applied, Edit, Since, overlaid};
 pub use depths::LeftBehind;
 pub use events::{EventsOf, KeptEvent, RunOfEvent};
 pub use expanding::{ExpandingRun, Expansion, Held};
@@ -591,6 +591,17 @@ impl Store {
     async fn begin_lightly(&self) -> Result<sqlx::Transaction<'static, sqlx::Any>, StoreError> {
         Ok(self.pool.begin_with(self.dialect.begin_lightly()).await?)
     }
+}
+
+/// Texts as rows of one column `k`, as one JSON parameter.
+fn key_rows<K: AsRef<str>>(keys: impl IntoIterator<Item = K>) -> String {
+    #[derive(serde::Serialize)]
+    struct KeyRow<K> {
+        k: K,
+    }
+    let keys: Vec<K> = keys.into_iter().collect();
+    let rows: Vec<KeyRow<&str>> = keys.iter().map(|k| KeyRow { k: k.as_ref() }).collect();
+    json_rows(&rows)
 }
 
 /// Rows as one JSON parameter.

@@ -34,18 +34,8 @@ impl<'a> Touched<'a> {
     fn by(edits: &'a [Edit]) -> Touched<'a> {
         let mut touched = Touched::default();
         for edit in edits {
-            let (Edit::Put {
-                kind,
-                organization,
-                name,
-                ..
-            }
-            | Edit::Delete {
-                kind,
-                organization,
-                name,
-            }) = edit;
-            let names = touched.names.entry(*kind).or_default();
+            let (kind, organization, name) = edit.about();
+            let names = touched.names.entry(kind).or_default();
             names.insert((organization, name));
         }
         touched

@@ -1,6 +1,6 @@
 //! What is declared: made, changed, deleted and listed, one at a time.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
@@ -14,7 +14,7 @@ use crate::moment::Moment;
 use crate::policy::WorkerSettings;
 use crate::run::{Cause, RunDraft};
 use crate::schedule::{OF_ENABLED, OF_PLUGIN};
-use crate::store::{Answered, Applied, Edit, Pause, StoreError};
+use crate::store::{Answered, Applied, Edit, Pause, StoreError, overlaid};
 use crate::wire::Refused;
 
 /// The instants that are told of a schedule that was applied.
@@ -540,7 +540,7 @@ fn enabling(
     revision: i64,
     now: Moment,
 ) -> Vec<RunDraft> {
-    let after = edited(stored, edits, revision, now);
+    let after = overlaid(stored, edits, now);
     let before = Catalogue::build(ground.rules.clone(), revision, stored);
     let after = Catalogue::build(ground.rules.clone(), revision, &after);
     let mut ids = ground.ids();
@@ -564,52 +564,9 @@ fn enabling(
         .collect()
 }
 
-/// What is declared once the edits are made.
-fn edited(stored: &[Stored], edits: &[Edit], revision: i64, now: Moment) -> Vec<Stored> {
-    let mut after: Vec<Option<Stored>> = stored.iter().cloned().map(Some).collect();
-    let mut places: HashMap<(Kind, &str, &str), usize> = stored
-        .iter()
-        .enumerate()
-        .map(|(at, known)| {
-            let organization = known.organization.as_str();
-            ((known.kind, organization, known.name.as_str()), at)
-        })
-        .collect();
-    for edit in edits {
-        let (Edit::Put {
-            kind,
-            organization,
-            name,
-            ..
-        }
-        | Edit::Delete {
-            kind,
-            organization,
-            name,
-        }) = edit;
-        let key = (*kind, organization.as_str(), name.as_str());
-        if let Some(place) = places.remove(&key).and_then(|at| after.get_mut(at)) {
-            *place = None;
-        }
-        if let Edit::Put { id, definition, .. } = edit {
-            places.insert(key, after.len());
-            after.push(Some(Stored {
-                kind: *kind,
-                id: id.clone(),
-                name: name.clone(),
-                organization: organization.clone(),
-                definition: definition.clone(),
-                revision,
-                created_at: now,
-            }));
-        }
-    }
-    after.into_iter().flatten().collect()
-}
-
 /// What would be out of use by these edits, and is not now.
 fn breaks(ground: &Ground, stored: &[Stored], edits: &[Edit], revision: i64) -> Option<Refused> {
-    let after = edited(stored, edits, revision, ground.clock.now());
+    let after = overlaid(stored, edits, ground.clock.now());
     let before = Catalogue::build(ground.rules.clone(), revision, stored);
     let after = Catalogue::build(ground.rules.clone(), revision, &after);
     let known: BTreeSet<String> = before.broken.iter().map(ToString::to_string).collect();

@@ -352,48 +352,6 @@ fn confirm(deletes: usize) -> Result<(), Failure> {
     }
 }
 
-/// What is stored as it would be after some edits.
-pub(super) fn overlaid(stored: &[Stored], edits: &[Edit], now: Moment) -> Vec<Stored> {
-    let mut left: BTreeMap<(Kind, String, String), Stored> = BTreeMap::new();
-    for entry in stored {
-        let key = (entry.kind, entry.organization.clone(), entry.name.clone());
-        left.insert(key, entry.clone());
-    }
-    for edit in edits {
-        match edit {
-            Edit::Delete {
-                kind,
-                organization,
-                name,
-            } => {
-                left.remove(&(*kind, organization.clone(), name.clone()));
-            }
-            Edit::Put {
-                kind,
-                organization,
-                name,
-                id,
-                definition,
-            } => {
-                let entry = left
-                    .entry((*kind, organization.clone(), name.clone()))
-                    .or_insert_with(|| Stored {
-                        kind: *kind,
-                        id: id.clone(),
-                        name: name.clone(),
-                        organization: organization.clone(),
-                        definition: Map::new(),
-                        revision: 0,
-                        created_at: now,
-                    });
-                entry.definition.clone_from(definition);
-                entry.revision += 1;
-            }
-        }
-    }
-    left.into_values().collect()
-}
-
 /// What differs between the files and the store, and the edits that would end it.
 pub(super) fn compare(
     declared: &[Declared],

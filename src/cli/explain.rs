@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 use serde_json::{Map, Value, json};
 
-use super::output::{counted, print, print_json};
+use super::output::{counted, items, print, print_json, text};
 use super::{Failure, Output, ask, declare, rules, serve};
 use crate::answer::explained_as;
 use crate::intake::{self, Incoming};
@@ -265,18 +265,6 @@ fn indent(text: &str, by: usize) -> String {
         .map(|line| format!("{margin}{line}"))
         .collect::<Vec<_>>()
         .join("\n")
-}
-
-fn text<'v>(value: &'v Value, name: &str) -> &'v str {
-    value.get(name).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn items<'v>(value: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
-    value
-        .get(name)
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
 }
 
 fn as_text(told: &Value) {

@@ -27,6 +27,20 @@ pub fn counted(many: u64, what: &str) -> String {
     format!("{many} {what}{}", if many == 1 { "" } else { "s" })
 }
 
+/// A text of an answer; none is an empty one.
+pub fn text<'v>(value: &'v Value, name: &str) -> &'v str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The items of a list of an answer; none is an empty one.
+pub fn items<'v>(value: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
+    value
+        .get(name)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
 /// What a value looks like in a cell.
 pub fn cell(value: &Value) -> String {
     let text = match value {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::output::{print, print_json, shown, table};
+use super::output::{items, print, print_json, shown, table, text};
 use super::{Failure, Output, VariableArguments, declare, rules, serve};
 use crate::answer::{self, Replayed, replay};
 use crate::catalogue::{Catalogue, Edition, Stored, look_ahead};
@@ -16,7 +16,7 @@ use crate::document::{Complaint, nearest};
 use crate::ground::Ground;
 use crate::moment::{Moment, Span};
 use crate::settings::Settings;
-use crate::store::Edit;
+use crate::store::{Edit, overlaid};
 
 pub const ABOUT: &str = "\
 Examples:
@@ -129,7 +129,7 @@ pub(super) async fn both(
     edits: &[Edit],
 ) -> Result<(Arc<Catalogue>, Arc<Catalogue>), Failure> {
     let paused = ground.store.pauses().await?.into_keys().collect();
-    let after = declare::overlaid(&stored, edits, ground.clock.now());
+    let after = overlaid(&stored, edits, ground.clock.now());
     let build = |stored| Edition::new(ground.rules.clone()).replace(revision, stored, &paused);
     Ok((build(stored), build(after)))
 }
@@ -153,18 +153,6 @@ fn complain(complaints: &[Complaint]) -> Result<(), Failure> {
         true => Err(Failure::Found("nothing was replayed".to_owned())),
         false => Ok(()),
     }
-}
-
-fn text<'v>(value: &'v Value, name: &str) -> &'v str {
-    value.get(name).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn items<'v>(value: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
-    value
-        .get(name)
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
 }
 
 fn tell(told: &Value) {

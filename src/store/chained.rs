@@ -140,7 +140,7 @@ fn end(row: &AnyRow) -> Result<End, StoreError> {
 }
 
 /// The keys of a task's inputs, as it keeps them.
-fn keys_of(inputs: &str) -> Vec<String> {
+pub(super) fn keys_of(inputs: &str) -> Vec<String> {
     let kept: Vec<serde_json::Value> = serde_json::from_str(inputs).unwrap_or_default();
     let key = |input: &serde_json::Value| Some(input.get("primary_key")?.as_str()?.to_owned());
     kept.iter().filter_map(key).collect()

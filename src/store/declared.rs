@@ -1,5 +1,7 @@
 //! What people declared, as it was written, with a revision over all of it.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
@@ -44,7 +46,8 @@ pub(super) struct ChangeRow<'a> {
 }
 
 impl Edit {
-    fn changes(&self) -> ChangeRow<'_> {
+    /// Kind, organisation and name of what it is about.
+    pub fn about(&self) -> (Kind, &str, &str) {
         let (Edit::Put {
             kind,
             organization,
@@ -56,12 +59,49 @@ impl Edit {
             organization,
             name,
         }) = self;
+        (*kind, organization, name)
+    }
+
+    fn changes(&self) -> ChangeRow<'_> {
+        let (kind, organization, name) = self.about();
         ChangeRow {
             kind: kind.word(),
             organization,
             name,
         }
     }
+}
+
+/// What is stored, as it would be after some edits.
+pub fn overlaid(stored: &[Stored], edits: &[Edit], now: Moment) -> Vec<Stored> {
+    let key = |entry: &Stored| {
+        let (organization, name) = (entry.organization.clone(), entry.name.clone());
+        (entry.kind, organization, name)
+    };
+    let mut left: BTreeMap<(Kind, String, String), Stored> = stored
+        .iter()
+        .map(|entry| (key(entry), entry.clone()))
+        .collect();
+    for edit in edits {
+        let (kind, organization, name) = edit.about();
+        let key = (kind, organization.to_owned(), name.to_owned());
+        let Edit::Put { id, definition, .. } = edit else {
+            left.remove(&key);
+            continue;
+        };
+        let entry = left.entry(key).or_insert_with(|| Stored {
+            kind,
+            id: id.clone(),
+            name: name.to_owned(),
+            organization: organization.to_owned(),
+            definition: Map::new(),
+            revision: 0,
+            created_at: now,
+        });
+        entry.definition.clone_from(definition);
+        entry.revision += 1;
+    }
+    left.into_values().collect()
 }
 
 /// What became of an application.

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use serde::Serialize;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
+use super::commit::IdRow;
 use super::runs::{counts, read_asked, read_counts, read_occasion};
 use super::world::{read_ended, read_open};
-use super::{Store, StoreError, json_rows, maybe_moment};
+use super::{Store, StoreError, json_rows, key_rows, maybe_moment};
 use crate::decide::{Carried, World};
 use crate::moment::Moment;
 use crate::object::{Object, ObjectKey};
@@ -76,16 +76,6 @@ impl Default for Held {
     fn default() -> Held {
         Held::of([].into_iter(), [].into_iter())
     }
-}
-
-#[derive(Serialize)]
-struct IdRow<'a> {
-    id: &'a str,
-}
-
-#[derive(Serialize)]
-struct KeyRow<'a> {
-    k: &'a str,
 }
 
 impl Store {
@@ -260,8 +250,7 @@ impl Store {
             .await?;
         let has = |table: &str| Ok::<bool, sqlx::Error>(row.try_get::<i64, _>(table)? > 0);
         let (open, suppressed, ended) = (has("open_input")?, has("suppressed")?, has("last_end")?);
-        let rows: Vec<KeyRow<'_>> = keys.iter().map(|k| KeyRow { k }).collect();
-        let keys = json_rows(&rows);
+        let keys = key_rows(keys);
         let source = self.dialect.rows("$2", "k text");
         if open {
             let sql = format!(

@@ -6,19 +6,13 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use sqlx::{AnyConnection, AssertSqlSafe};
 
-use super::world::{OBJECT_COLUMNS, read_object};
+use super::world::{KeyRow, OBJECT_COLUMNS, read_object};
 use super::{Store, StoreError, json_rows, write_rows};
 use crate::catalogue::{Keys, Maker};
 use crate::object::{FILE, Object, ObjectKey};
 
 /// The step of the schema that made the table.
 pub(super) const SINCE: i64 = 11;
-
-#[derive(Serialize)]
-struct KeyRow<'a> {
-    o: &'a str,
-    k: &'a str,
-}
 
 #[derive(Serialize)]
 struct FileRow<'a> {
@@ -64,7 +58,7 @@ impl Store {
         let found = sqlx::query(AssertSqlSafe(sql))
             .bind(json_rows(&rows))
             .bind(organization)
-            .bind(super::lookup::key_rows(beside))
+            .bind(super::key_rows(beside))
             .fetch_all(&self.pool)
             .await?;
         found.iter().map(|row| Ok(read_object(row)?.0)).collect()
@@ -118,10 +112,7 @@ impl Store {
                     ended_at: made.newness.0,
                     number: made.newness.1,
                 }),
-                None => gone.push(KeyRow {
-                    o: organization,
-                    k: primary_key,
-                }),
+                None => gone.push(KeyRow::of(&object.key)),
             }
         }
         let sql = format!(

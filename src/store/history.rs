@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use super::lookup::key_rows;
+use super::key_rows;
 use super::world::read_map;
 use super::{Store, StoreError, maybe_moment, moment, write_rows};
 use crate::catalogue::{Keys, Past};

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use super::commit::WITHDRAWN;
+use super::commit::{IdRow, WITHDRAWN};
 use super::steps::{OF_TYPE, close_attempts};
 use super::{Store, StoreError, json_rows, write_rows};
 use crate::moment::Moment;
@@ -26,11 +26,6 @@ pub(super) enum Offered {
     Void,
     /// It is about to be made, and has the new inputs already.
     Stands,
-}
-
-#[derive(Serialize)]
-struct IdRow<'a> {
-    id: &'a str,
 }
 
 #[derive(Serialize)]

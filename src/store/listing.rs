@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Column, Row, TypeInfo, ValueRef};
 
-use super::{Store, StoreError, json_rows};
+use super::{Store, StoreError, key_rows};
 use crate::moment::Moment;
 
 /// Which rows to show.
@@ -23,11 +22,6 @@ pub struct Page {
     pub down_to: String,
     /// Columns of texts that must have one of these values.
     pub only: BTreeMap<String, Vec<String>>,
-}
-
-#[derive(Serialize)]
-struct ValueRow<'a> {
-    k: &'a str,
 }
 
 /// Rows with their columns in order.
@@ -241,8 +235,7 @@ impl Store {
                 }
                 continue;
             }
-            let rows: Vec<ValueRow<'_>> = wanted.iter().map(|k| ValueRow { k }).collect();
-            values.push(json_rows(&rows));
+            values.push(key_rows(wanted));
             let list = self.dialect.rows(&parameter, "k text");
             conditions.push(format!("{column} IN (SELECT r.k FROM {list})"));
         }

@@ -1,11 +1,10 @@
 //! What queries ask beyond their subjects: one statement for objects by their keys, one for each field that points to
 //! some, one for histories.
 
-use serde::Serialize;
 use sqlx::AssertSqlSafe;
 
 use super::world::{OBJECT_COLUMNS, read_object};
-use super::{Store, StoreError, json_rows};
+use super::{Store, StoreError, key_rows};
 use crate::catalogue::{Found, Keys, Missing, Pointer};
 use crate::moment::Moment;
 use crate::object::Object;
@@ -13,16 +12,6 @@ use crate::object::Object;
 /// What one look reads of each kind. A query that needs more is asked of fewer objects at a time, and is too costly
 /// where it needs more for a single one.
 const AT_ONCE: usize = 20_000;
-
-#[derive(Serialize)]
-struct KeyRow<'a> {
-    k: &'a str,
-}
-
-pub(super) fn key_rows(keys: &Keys) -> String {
-    let rows: Vec<KeyRow<'_>> = keys.iter().map(|k| KeyRow { k }).collect();
-    json_rows(&rows)
-}
 
 impl Store {
     /// Fetches what is missing, of the live objects of one organisation: all of it, or word that it is too much. Of the

@@ -10,7 +10,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::commit::{IdRow, WITHDRAWN_WAITING};
 use super::world::{OBJECT_COLUMNS, read_map, read_object};
-use super::{Store, StoreError, json_rows, write_rows};
+use super::{Store, StoreError, json_rows, key_rows, write_rows};
 use crate::moment::Moment;
 use crate::object::{Object, ObjectKey};
 use crate::tally;
@@ -58,11 +58,6 @@ impl Over {
     }
 }
 
-#[derive(Serialize)]
-struct NameRow<'a> {
-    k: &'a str,
-}
-
 impl Store {
     /// The same objects of other organisations, by what they are called there.
     pub(super) async fn fellows(
@@ -79,11 +74,6 @@ impl Store {
         if names.is_empty() || among.is_empty() {
             return Ok(Vec::new());
         }
-        let named = |names: &mut dyn Iterator<Item = &str>| {
-            let names: Vec<String> = names.map(str::to_owned).collect();
-            let rows: Vec<NameRow<'_>> = names.iter().map(|k| NameRow { k }).collect();
-            json_rows(&rows)
-        };
         // One step down the primary key for each of them: no index that every writer would pay for.
         let sql = format!(
             "SELECT o.organization, o.primary_key FROM (SELECT r.k AS organization FROM {}) AS g \
@@ -93,8 +83,8 @@ impl Store {
             self.dialect.rows("$2", "k text")
         );
         let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(named(&mut among.iter().map(String::as_str)))
-            .bind(named(&mut names.into_iter()))
+            .bind(key_rows(among))
+            .bind(key_rows(names))
             .fetch_all(connection)
             .await?;
         let read = rows.iter().map(|row| {
@@ -121,7 +111,6 @@ impl Store {
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
-        let rows: Vec<NameRow<'_>> = keys.into_iter().map(|k| NameRow { k }).collect();
         let lock = match self.dialect {
             super::Dialect::Postgres => "FOR SHARE OF t",
             super::Dialect::Sqlite => "",
@@ -133,7 +122,7 @@ impl Store {
         );
         let mut runs: HashMap<String, String> = HashMap::new();
         for row in sqlx::query(AssertSqlSafe(sql))
-            .bind(json_rows(&rows))
+            .bind(key_rows(keys))
             .fetch_all(connection)
             .await?
         {

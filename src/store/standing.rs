@@ -3,13 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row};
 
+use super::chained::keys_of;
 use super::runs::read_occasion;
 use super::steps::read_avoid;
-use super::{Pause, Store, StoreError, json_rows, maybe_moment, moment};
+use super::{Pause, Store, StoreError, key_rows, maybe_moment, moment};
 use crate::moment::Moment;
 use crate::progress::Avoided;
 use crate::run::Occasion;
@@ -85,18 +84,6 @@ impl Place {
     pub const MOST: i64 = 10_000;
 }
 
-#[derive(Serialize)]
-struct NameRow<'a> {
-    k: &'a str,
-}
-
-/// The keys of inputs, as a task keeps them.
-fn read_inputs(text: &str) -> Vec<String> {
-    let inputs: Vec<Value> = serde_json::from_str(text).unwrap_or_default();
-    let key = |input: &Value| Some(input.get("primary_key")?.as_str()?.to_owned());
-    inputs.iter().filter_map(key).collect()
-}
-
 const READY: &str = "state = 'queued' AND not_before IS NULL AND cancel_by IS NULL";
 
 impl Store {
@@ -141,7 +128,7 @@ impl Store {
             declines: row.try_get("declines")?,
             reason: row.try_get("reason")?,
             avoid: read_avoid(row.try_get::<Option<String>, _>("avoid")?.as_deref()),
-            inputs: read_inputs(&row.try_get::<String, _>("inputs")?),
+            inputs: keys_of(&row.try_get::<String, _>("inputs")?),
             schedule_id: row.try_get("schedule_id")?,
             schedule: row.try_get("schedule")?,
             schedule_revision: row.try_get("schedule_revision")?,
@@ -266,10 +253,6 @@ impl Store {
         organizations: &[&str],
         most: i64,
     ) -> Result<Vec<(String, String, i64)>, StoreError> {
-        let rows = |names: &[&str]| {
-            let rows: Vec<NameRow<'_>> = names.iter().map(|k| NameRow { k }).collect();
-            json_rows(&rows)
-        };
         let sql = format!(
             "SELECT w.plugin_id, w.organization, count(*) AS many FROM (SELECT plugin_id, organization FROM task \
              WHERE state = 'queued' AND (plugin_id IN (SELECT r.k FROM {}) OR organization IN (SELECT r.k FROM {})) \
@@ -278,8 +261,8 @@ impl Store {
             self.dialect.rows("$2", "k text")
         );
         let found = sqlx::query(AssertSqlSafe(sql))
-            .bind(rows(plugins))
-            .bind(rows(organizations))
+            .bind(key_rows(plugins))
+            .bind(key_rows(organizations))
             .bind(most)
             .fetch_all(&self.pool)
             .await?;
@@ -310,7 +293,7 @@ impl Store {
         .await?;
         let mut found = Vec::with_capacity(rows.len());
         for row in &rows {
-            found.push(read_inputs(&row.try_get::<String, _>("inputs")?));
+            found.push(keys_of(&row.try_get::<String, _>("inputs")?));
         }
         Ok(found)
     }

@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use super::commit::UNGRACED;
+use super::commit::{IdRow, UNGRACED};
 use super::shared::Over;
 use super::steps::read_avoid;
-use super::world::{OBJECT_COLUMNS, read_map, read_object};
+use super::world::{KeyRow, OBJECT_COLUMNS, read_map, read_object};
 use super::{Store, StoreError, json_rows, maybe_moment, moment, write_rows};
 use crate::moment::{Moment, Span};
 use crate::object::{Object, ObjectKey};
@@ -98,17 +98,6 @@ struct PutOffRow<'a> {
     id: &'a str,
     number: i64,
     message: &'a str,
-}
-
-#[derive(Serialize)]
-struct IdRow<'a> {
-    id: &'a str,
-}
-
-#[derive(Serialize)]
-struct KeyRow<'a> {
-    o: &'a str,
-    k: &'a str,
 }
 
 pub(super) const TASK_COLUMNS: &str = "id, attempt, run_id, organization, plugin_id, worker_type, queue, cause, priority, created_at, scheduled_for, inputs, parameters, avoid, deduplication_key";
@@ -223,13 +212,7 @@ impl Store {
                 })
             })
             .collect();
-        let rows: Vec<KeyRow<'_>> = keys
-            .iter()
-            .map(|key| KeyRow {
-                o: &key.organization,
-                k: &key.primary_key,
-            })
-            .collect();
+        let rows: Vec<KeyRow<'_>> = keys.iter().map(KeyRow::of).collect();
         let mut objects: HashMap<ObjectKey, Arc<Object>> = HashMap::new();
         if !rows.is_empty() {
             let sql = format!(

@@ -37,10 +37,20 @@ pub struct Gathered {
     pub revision: i64,
 }
 
+/// The key of an object, as a row of two columns.
 #[derive(Serialize)]
-struct KeyRow<'a> {
+pub(super) struct KeyRow<'a> {
     o: &'a str,
     k: &'a str,
+}
+
+impl<'a> KeyRow<'a> {
+    pub fn of(key: &'a ObjectKey) -> KeyRow<'a> {
+        KeyRow {
+            o: &key.organization,
+            k: &key.primary_key,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -110,13 +120,7 @@ impl Store {
             of_name.or_default().insert(fellow.organization.clone());
         }
         let keys: HashSet<&ObjectKey> = keys.into_iter().chain(&fellows).collect();
-        let rows: Vec<KeyRow<'_>> = keys
-            .iter()
-            .map(|key| KeyRow {
-                o: &key.organization,
-                k: &key.primary_key,
-            })
-            .collect();
+        let rows: Vec<KeyRow<'_>> = keys.into_iter().map(KeyRow::of).collect();
         let keys = json_rows(&rows);
         let source = self.dialect.rows("$1", "o text, k text");
         let sql = format!(
