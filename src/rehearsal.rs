@@ -5,6 +5,7 @@
 //! tasks. A run that selects its inputs finds them among the given objects at once.
 
 mod case;
+mod differ;
 mod replay;
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,7 +28,8 @@ use crate::task::{Ids, digest, digest_of_all, key_of_all, unique_key};
 use crate::trigger::Scheduled;
 
 pub use case::read_cases;
-pub use replay::{Page, Replay, Sample, Tally};
+pub use differ::{Change, Differences, Differs};
+pub use replay::{Met, Page, Replay, Sample, Tally};
 
 /// What is there, what happens, and what is to come of it.
 #[derive(Clone, Debug)]

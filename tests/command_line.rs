@@ -791,12 +791,25 @@ fn replay_tells_what_new_rules_would_have_made_and_leaves_the_database_as_it_is(
     let before = bytes();
     let out = house.done(&["replay", "new.yaml"]);
     for words in [
-        "1 events from",
+        "1 event from",
         "deep hosts",
         "level_too_low 1",
         "e-1: deep on Hostname|internet|www.example.com: level_too_low",
     ] {
         assert!(out.contains(words), "expected `{words}` in:\n{out}");
+    }
+    for (since, until) in [
+        ("2001-01-01", "2001-02-01"),
+        ("2001-01-01T00:00:00Z", "2001-02-01"),
+    ] {
+        let told = house.json(&["replay", "new.yaml", "--since", since, "--until", until]);
+        assert_eq!(
+            (&told["since"], &told["until"]),
+            (
+                &json!("2001-01-01T00:00:00Z"),
+                &json!("2001-02-01T00:00:00Z")
+            )
+        );
     }
     let told = house.json(&[
         "replay",
@@ -808,6 +821,9 @@ fn replay_tells_what_new_rules_would_have_made_and_leaves_the_database_as_it_is(
     ]);
     assert_eq!(told["objects"], 1);
     assert!(bytes() == before, "some byte of the database differs");
+    house.lines(format!("{}\n", EVENT.replace("e-1", "e-2")).into_bytes());
+    let out = house.done(&["replay", "new.yaml", "--limit", "1"]);
+    assert!(out.contains("stopped at --limit 1"), "{out}");
     for (arguments, code, words) in [
         (
             &["replay", "new.yaml", "--since", "yesterday"] as &[&str],
@@ -823,6 +839,16 @@ fn replay_tells_what_new_rules_would_have_made_and_leaves_the_database_as_it_is(
             &["replay", "new.yaml", "--organization", "acmee"],
             1,
             "did you mean acme?",
+        ),
+        (
+            &["replay", "new.yaml", "--since", "0d"],
+            2,
+            "no time lies between",
+        ),
+        (
+            &["replay", "new.yaml", "--over", "objects", "--since", "2d"],
+            2,
+            "--since is of events",
         ),
         (&["replay", "new.yaml", "--limit", "0"], 2, "--limit"),
         (&["replay", "nothing.yaml"], 2, "nothing.yaml"),

@@ -63,6 +63,9 @@ on_both!(
     replay:
         events_are_replayed_under_new_rules_and_nothing_is_stored,
         objects_are_replayed_as_if_new_and_by_one_instant_of_the_clock,
+        what_a_schedule_loses_and_gains_is_told_apart,
+        what_differs_is_told_of_schedules_that_no_file_names,
+        a_replay_names_no_task_that_it_has_imagined,
         what_is_not_kept_is_told_and_not_replayed,
         instants_and_selections_that_would_change_are_told,
         open_tasks_that_would_lose_their_reason_are_counted;

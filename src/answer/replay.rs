@@ -1,21 +1,24 @@
 //! What rules would have made of the events that are kept, or of the objects that are there; beside what the present
 //! rules would make of the same. Nothing is stored.
 
+mod clock;
+mod expand;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use self::clock::{Clocks, clocks, over_the_clock};
+use self::expand::{Look, Pages, expand};
 use crate::catalogue::Catalogue;
-use crate::decide::selects;
-use crate::ground::{Ground, judged};
+use crate::ground::Ground;
 use crate::moment::Moment;
 use crate::object::{Change, Level, Object, ObjectKey, Operation, Rank, Told, Word};
-use crate::query::narrow::Narrow;
-use crate::rehearsal::{Page, Replay, Tally};
-use crate::run::{Cause, Occasion};
-use crate::schedule::{Input, Organization, Selection};
-use crate::store::{EventsOf, KeptEvent, Reading, StoreError, Wanted};
+use crate::rehearsal::{Differences, Differs, Replay, Sample, Tally};
+use crate::run::Cause;
+use crate::schedule::Organization;
+use crate::store::{EventsOf, KeptEvent, StoreError, Wanted};
 use crate::trigger::Scheduled;
 use crate::wire::{self, Message};
 
@@ -45,7 +48,7 @@ pub struct Replayed {
     pub since: Moment,
     pub until: Moment,
     pub organization: Option<String>,
-    /// Events or objects, at most.
+    /// Events or objects, at most; and objects of each run that looks for its inputs.
     pub limit: i64,
 }
 
@@ -58,6 +61,10 @@ struct Read {
     objects: u64,
     /// There was more than the limit.
     more: bool,
+    /// When the last event was handled.
+    last: Option<Moment>,
+    /// Schedules that look for their inputs among more objects than the limit.
+    cut: BTreeSet<String>,
 }
 
 /// What the first run of a schedule that looks for its inputs would find now.
@@ -72,53 +79,60 @@ pub async fn replay(ground: &Ground, asked: &Replayed) -> Result<Value, StoreErr
     let mut read = Read::default();
     let mut made = BTreeMap::new();
     let mut firsts = [Firsts::new(), Firsts::new()];
+    let (mut differences, mut of_firsts) = (Differences::default(), Differences::default());
     match asked.over {
         Over::Events => {
-            over_events(ground, asked, &mut stages, &mut read).await?;
-            for (id, runs, tasks) in ground.store.made_of_events(&all(asked, "", 0)).await? {
-                made.insert(id, (runs, tasks));
+            over_events(ground, asked, &mut stages, &mut differences, &mut read).await?;
+            // What was made of all events of the while is no measure for some of them.
+            if !read.more {
+                for (id, runs, tasks) in ground.store.made_of_events(&all(asked, "", 0)).await? {
+                    made.insert(id, (runs, tasks));
+                }
             }
-            for (stage, firsts) in stages.iter().zip(&mut firsts) {
-                *firsts = first_runs(ground, asked, stage).await?;
-            }
+            firsts = first_runs(ground, asked, &stages, &mut of_firsts, &mut read).await?;
         }
         Over::Objects => {
-            over_objects(ground, asked, &mut stages, &mut read).await?;
-            for stage in &mut stages {
-                over_the_clock(ground, asked, stage).await?;
-            }
+            over_objects(ground, asked, &mut stages, &mut differences, &mut read).await?;
+            over_the_clock(ground, asked, &mut stages, &mut differences, &mut read).await?;
         }
     }
+    let clocks = clocks(asked, ground.clock.now());
     let oldest = ground.store.oldest_event().await?;
     let [now, would] = &stages;
     let [first_now, first_would] = &firsts;
     let mut ids: BTreeSet<String> = now.tallies().keys().cloned().collect();
     ids.extend(would.tallies().keys().cloned());
+    ids.extend(differences.schedules().cloned());
+    ids.extend(clocks.keys().cloned());
     let proposed = about(asked, &asked.proposed);
     ids.extend(proposed.map(|scheduled| scheduled.schedule.id.clone()));
     let mut schedules: Vec<Value> = ids
         .iter()
         .filter_map(|id| {
-            let known = asked.proposed.scheduled(id).or_else(|| asked.present.scheduled(id))?;
+            let known = asked
+                .proposed
+                .scheduled(id)
+                .or_else(|| asked.present.scheduled(id))?;
             let schedule = &known.schedule;
             let none = Tally::default();
             let (before, after) = (
                 now.tallies().get(id).unwrap_or(&none),
                 would.tallies().get(id).unwrap_or(&none),
             );
-            let differs = |before: u64, after: u64| {
-                i64::try_from(after).unwrap_or(i64::MAX) - i64::try_from(before).unwrap_or(i64::MAX)
-            };
-            let name = (schedule.name.clone(), schedule.organization.clone().unwrap_or_default());
+            let name = (
+                schedule.name.clone(),
+                schedule.organization.clone().unwrap_or_default(),
+            );
+            let both = [differences.of(id), of_firsts.of(id)];
             Some(json!({
                 "schedule": schedule.name, "organization": schedule.organization,
-                "in_files": asked.about.contains(&name),
-                "would": tally_as(after, first_would.get(id)), "now": tally_as(before, first_now.get(id)),
+                "in_files": asked.about.contains(&name), "more": read.cut.contains(id),
+                "would": tally_as(schedule.name.as_str(), after, first_would.get(id)),
+                "now": tally_as(schedule.name.as_str(), before, first_now.get(id)),
                 "made": made.get(id).map(|(runs, tasks)| json!({"runs": runs, "tasks": tasks})),
-                "difference": {
-                    "events": differs(before.events, after.events), "runs": differs(before.runs, after.runs),
-                    "tasks": differs(before.tasks, after.tasks),
-                },
+                "difference": difference_as([before, after], both),
+                "changes": changes_as(&schedule.name, both),
+                "clock": clocks.get(id).map(Clocks::as_json),
             }))
         })
         .collect();
@@ -132,7 +146,8 @@ pub async fn replay(ground: &Ground, asked: &Replayed) -> Result<Value, StoreErr
         "over": if events { "events" } else { "objects" },
         "since": events.then(|| asked.since.to_string()), "until": events.then(|| asked.until.to_string()),
         "events": read.events, "unchanged": read.unchanged, "unreadable": read.unreadable,
-        "objects": read.objects, "more": read.more,
+        "objects": read.objects, "more": read.more, "limit": asked.limit,
+        "stopped_at": read.last.filter(|_| events && read.more).map(|at| at.to_string()),
         "not_known_before": would.approximate, "dead_letters": would.impossible,
         "kept_since": oldest.filter(|_| events && cut).map(|at| at.to_string()),
         "not_all_kept": events && cut,
@@ -140,12 +155,64 @@ pub async fn replay(ground: &Ground, asked: &Replayed) -> Result<Value, StoreErr
     }))
 }
 
-fn tally_as(tally: &Tally, first: Option<&Tally>) -> Value {
+/// How many more, and how many candidates get a task under one of the rules alone: these may differ where the numbers
+/// are the same.
+fn difference_as(
+    [before, after]: [&Tally; 2],
+    [differs, of_firsts]: [Option<&Differs>; 2],
+) -> Value {
+    let more = |before: u64, after: u64| {
+        i64::try_from(after).unwrap_or(i64::MAX) - i64::try_from(before).unwrap_or(i64::MAX)
+    };
+    let none = Differs::default();
+    let differs = differs.unwrap_or(&none);
+    json!({
+        "events": more(before.events, after.events), "runs": more(before.runs, after.runs),
+        "tasks": more(before.tasks, after.tasks),
+        "added": differs.added, "removed": differs.removed,
+        "first_expansion": of_firsts.map(|first| json!({"added": first.added, "removed": first.removed})),
+    })
+}
+
+/// Some of the candidates that get a task under one of the rules alone, those of first runs after the others.
+fn changes_as(schedule: &str, both: [Option<&Differs>; 2]) -> Value {
+    let of_each = both.iter().zip([false, true]);
+    let changes = of_each.flat_map(|(differs, first)| {
+        let changes = differs.iter().flat_map(|differs| &differs.changes);
+        changes.map(move |change| {
+            let mut told = candidate_as(schedule, &change.candidate);
+            let word = if change.added { "added" } else { "removed" };
+            told.insert("change".to_owned(), json!(word));
+            told.insert("reason".to_owned(), json!(change.reason));
+            told.insert("detail".to_owned(), json!(change.detail));
+            told.insert("first_expansion".to_owned(), json!(first));
+            Value::Object(told)
+        })
+    });
+    changes.collect()
+}
+
+/// Who and what a candidate is.
+fn candidate_as(schedule: &str, candidate: &Sample) -> Map<String, Value> {
+    let mut told = Map::new();
+    for (name, value) in [
+        ("schedule", json!(schedule)),
+        ("organization", json!(candidate.organization)),
+        ("event", json!(candidate.event_id)),
+        ("object", json!(candidate.object)),
+        ("plugin", json!(candidate.plugin)),
+    ] {
+        told.insert(name.to_owned(), value);
+    }
+    told
+}
+
+fn tally_as(schedule: &str, tally: &Tally, first: Option<&Tally>) -> Value {
     let refused = |tally: &Tally| -> Value {
         let counted = tally.refused.iter();
         counted
             .map(|(reason, many)| (reason.word().to_owned(), json!(many)))
-            .collect::<serde_json::Map<_, _>>()
+            .collect::<Map<_, _>>()
             .into()
     };
     let samples: Vec<Value> = tally
@@ -154,11 +221,13 @@ fn tally_as(tally: &Tally, first: Option<&Tally>) -> Value {
         .chain(first.iter().flat_map(|first| &first.samples))
         .map(|sample| {
             let refusal = sample.refusal.as_ref();
-            json!({
-                "event": sample.event_id, "object": sample.object, "plugin": sample.plugin,
-                "task": refusal.is_none(), "reason": refusal.map(|refusal| refusal.reason.word()),
-                "detail": refusal.map(|refusal| &refusal.detail),
-            })
+            let mut told = candidate_as(schedule, sample);
+            told.insert("task".to_owned(), json!(refusal.is_none()));
+            let reason = refusal.map(|refusal| refusal.reason.word());
+            told.insert("reason".to_owned(), json!(reason));
+            let detail = refusal.map(|refusal| &refusal.detail);
+            told.insert("detail".to_owned(), json!(detail));
+            Value::Object(told)
         })
         .collect();
     json!({
@@ -218,6 +287,7 @@ async fn over_events(
     ground: &Ground,
     asked: &Replayed,
     stages: &mut [Replay; 2],
+    differences: &mut Differences,
     read: &mut Read,
 ) -> Result<(), StoreError> {
     let mut after = String::new();
@@ -250,6 +320,7 @@ async fn over_events(
             .take(usize::try_from(left).unwrap_or(usize::MAX))
         {
             read.events += 1;
+            read.last = Some(event.handled_at);
             arrival += 1;
             match told_by(ground, event, arrival) {
                 Some(said) => told.push((event, said)),
@@ -279,6 +350,8 @@ async fn over_events(
                 }
                 change(ground, stage, told, event.handled_at).await?;
             }
+            let [now, would] = stages;
+            differences.note(now, would);
         }
     }
 }
@@ -334,6 +407,7 @@ async fn over_objects(
     ground: &Ground,
     asked: &Replayed,
     stages: &mut [Replay; 2],
+    differences: &mut Differences,
     read: &mut Read,
 ) -> Result<(), StoreError> {
     let types = ground.store.count_objects().await?;
@@ -361,9 +435,14 @@ async fn over_objects(
                         .gather_standing(&organization.id, &inputs, true)
                         .await?;
                     stage.stand(standing);
-                    for object in found {
-                        change(ground, stage, &as_created(object, now), now).await?;
+                }
+                for object in found {
+                    let told = as_created(object, now);
+                    for stage in stages.iter_mut() {
+                        change(ground, stage, &told, now).await?;
                     }
+                    let [now, would] = stages;
+                    differences.note(now, would);
                 }
             }
         }
@@ -398,184 +477,42 @@ fn as_created(object: &Object, now: Moment) -> Told {
     }
 }
 
-/// One instant of each schedule that the proposal is about and the clock starts.
-async fn over_the_clock(
-    ground: &Ground,
-    asked: &Replayed,
-    stage: &mut Replay,
-) -> Result<(), StoreError> {
-    let catalogue = stage.catalogue().clone();
-    let now = ground.clock.now();
-    let timed = about(asked, &catalogue).filter(|scheduled| !scheduled.timetable.is_empty());
-    for scheduled in timed.collect::<Vec<_>>() {
-        let schedule = &scheduled.schedule;
-        if !schedule.awake() {
-            continue;
-        }
-        for organization in organizations(asked, &catalogue) {
-            if !schedule.concerns(&organization.id) {
-                continue;
-            }
-            if matches!(schedule.input, Input::Selected(_)) {
-                stage.begin(&scheduled);
-                let occasion = Occasion::default();
-                let asks = (Cause::OnTime, &occasion);
-                expand(ground, asked, stage, &scheduled, &organization, asks).await?;
-                continue;
-            }
-            let of = |primary_key: &str| ObjectKey {
-                organization: organization.id.clone(),
-                primary_key: primary_key.to_owned(),
-            };
-            let mut wanted = Wanted::default();
-            wanted.keys.insert(of(""));
-            wanted.keys.extend(schedule.target.as_deref().map(of));
-            stage.stand(ground.store.gather(&wanted).await?.world);
-            stage.instant(&scheduled, &organization, now);
-        }
-    }
-    Ok(())
-}
-
 /// What the first run of each schedule that looks for its inputs would find among the objects that are there now.
 async fn first_runs(
     ground: &Ground,
     asked: &Replayed,
-    stage: &Replay,
-) -> Result<Firsts, StoreError> {
-    let catalogue = stage.catalogue().clone();
-    let mut firsts = Firsts::new();
-    for (id, tally) in stage.tallies() {
-        let (Some((organization, occasion)), Some(scheduled)) =
-            (&tally.first, catalogue.scheduled(id))
-        else {
-            continue;
-        };
-        let Some(organization) = catalogue.organizations.get(organization) else {
-            continue;
-        };
-        let mut alone = Replay::new(catalogue.clone());
-        let asks = (Cause::Event, occasion);
-        expand(ground, asked, &mut alone, &scheduled, organization, asks).await?;
-        let found = alone.tallies().get(id).cloned();
-        firsts.insert(id.clone(), found.unwrap_or_default());
+    stages: &[Replay; 2],
+    differences: &mut Differences,
+    read: &mut Read,
+) -> Result<[Firsts; 2], StoreError> {
+    let mut firsts = [Firsts::new(), Firsts::new()];
+    let looks = |stage: &Replay| -> BTreeSet<String> {
+        let tallies = stage.tallies().iter();
+        let looking = tallies.filter(|(_, tally)| tally.first.is_some());
+        looking.map(|(id, _)| id.clone()).collect()
+    };
+    let ids: BTreeSet<String> = stages.iter().flat_map(looks).collect();
+    for id in ids {
+        // Nothing that another run would have made stands in its way.
+        let mut alone = stages
+            .each_ref()
+            .map(|stage| Replay::new(stage.catalogue().clone()));
+        let looks = stages.each_ref().map(|stage| {
+            let (organization, occasion) = stage.tallies().get(&id)?.first.as_ref()?;
+            Some(Look {
+                scheduled: stage.catalogue().scheduled(&id)?,
+                organization: stage.catalogue().organizations.get(organization)?.clone(),
+                cause: Cause::Event,
+                occasion: occasion.clone(),
+            })
+        });
+        expand(ground, asked, &mut alone, &looks, differences, read).await?;
+        for ((alone, look), firsts) in alone.iter().zip(&looks).zip(&mut firsts) {
+            if look.is_some() {
+                let found = alone.tallies().get(&id).cloned();
+                firsts.insert(id.clone(), found.unwrap_or_default());
+            }
+        }
     }
     Ok(firsts)
-}
-
-/// Finds the inputs of a run, page by page, and decides them.
-async fn expand(
-    ground: &Ground,
-    asked: &Replayed,
-    stage: &mut Replay,
-    scheduled: &Scheduled,
-    organization: &Organization,
-    (cause, occasion): (Cause, &Occasion),
-) -> Result<(), StoreError> {
-    let Input::Selected(selections) = &scheduled.schedule.input else {
-        return Ok(());
-    };
-    let catalogue = stage.catalogue().clone();
-    let now = ground.clock.now();
-    let parameters = &scheduled.schedule.parameters;
-    let mut left = usize::try_from(asked.limit).unwrap_or(usize::MAX);
-    for (object_type, selection) in selections {
-        let mut pages = Pages::of(ground, &organization.id, object_type);
-        loop {
-            let mut found = pages.next().await?;
-            found.truncate(left);
-            left -= found.len();
-            if found.is_empty() {
-                break;
-            }
-            let (inputs, _) = judged(
-                &ground.store,
-                &catalogue,
-                &organization.id,
-                now,
-                found,
-                |object, world| match selection {
-                    Selection::All => Ok(true),
-                    Selection::Set(name) => Ok(world.member(name, object)),
-                    Selection::Query(query) => {
-                        selects(query, object, occasion, parameters, now, world)
-                    }
-                },
-            )
-            .await?;
-            let asks = (cause, occasion);
-            decide(
-                ground,
-                stage,
-                page_of(scheduled, organization, asks, &inputs, now),
-            )
-            .await?;
-        }
-    }
-    // What waits for its batch to be full is closed.
-    let mut last = page_of(scheduled, organization, (cause, occasion), &[], now);
-    last.last = true;
-    decide(ground, stage, last).await
-}
-
-/// Decides a page with all that stands in the way of its inputs.
-async fn decide(ground: &Ground, stage: &mut Replay, page: Page<'_>) -> Result<(), StoreError> {
-    let carried = stage.carried();
-    let inputs: Vec<&Object> = page.found.iter().chain(&carried).collect();
-    let organization = &page.organization.id;
-    let standing = ground
-        .store
-        .gather_standing(organization, &inputs, true)
-        .await?;
-    stage.stand(standing);
-    stage.page(&page);
-    Ok(())
-}
-
-fn page_of<'a>(
-    scheduled: &'a Scheduled,
-    organization: &'a Organization,
-    (cause, occasion): (Cause, &'a Occasion),
-    found: &'a [Object],
-    now: Moment,
-) -> Page<'a> {
-    Page {
-        scheduled,
-        organization,
-        cause,
-        occasion,
-        found,
-        last: false,
-        now,
-    }
-}
-
-/// The live objects of one type, a bounded weight of them at a time.
-struct Pages<'a> {
-    reading: Reading<'a>,
-    size: i64,
-}
-
-impl<'a> Pages<'a> {
-    fn of(ground: &'a Ground, organization: &str, object_type: &str) -> Pages<'a> {
-        let store = &ground.store;
-        Pages {
-            reading: store.reading(organization, object_type, "", Narrow::Everything),
-            size: FIRST,
-        }
-    }
-
-    async fn next(&mut self) -> Result<Vec<Object>, StoreError> {
-        let found = self
-            .reading
-            .page(usize::try_from(self.size).unwrap_or(1))
-            .await?;
-        let weight: usize = found.iter().map(Object::weight).sum();
-        self.size = match weight {
-            heavy if heavy > HEAVY => (self.size / 2).max(1),
-            light if light * 2 < HEAVY => (self.size * 2).min(MOST),
-            _ => self.size,
-        };
-        Ok(found)
-    }
 }

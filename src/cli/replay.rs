@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::output::{items, print, print_json, shown, table, text};
+use super::output::{counted, items, print, print_json, shown, table, text};
 use super::{Failure, Output, VariableArguments, declare, rules, serve};
 use crate::answer::{self, Replayed, replay};
 use crate::catalogue::{Catalogue, Edition, Stored, look_ahead};
@@ -22,12 +22,20 @@ pub const ABOUT: &str = "\
 Examples:
   muster replay schedules.yaml                      the events of the last day
   muster replay schedules.yaml --since 7d --organization acme
+  muster replay schedules.yaml --since 2026-11-01 --until 2026-11-08
   muster replay schedules.yaml --over objects       every object as if it were created now, and one instant of the clock
 
 What FILES declare is laid over what is declared. Both rules, the present and those, decide the same events in the order in
 which they were handled, by the code of the service; nothing is stored. Each task counts as ended as soon as it is made, so
 what comes after it meets its grace. What queries ask of other objects is answered from what is there now. Events are kept
-for retention.events.";
+for retention.events.
+
+`added` and `removed` count plugins on objects that get a task under one of the rules alone: a schedule may lose one and gain
+another, and make as many tasks as before. Some of them are shown below the table, with + or -, and the reason of the other
+rules. They are told of every schedule, also of those that FILES change by a plugin, a set or a calendar.";
+
+/// Since when events are replayed where nobody says.
+const LATELY: &str = "1d";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Over {
@@ -43,16 +51,16 @@ pub struct Replay {
     /// Over what
     #[arg(long, value_enum, default_value_t = Over::Events)]
     over: Over,
-    /// From so long ago (1d, 36h), or an instant
-    #[arg(long, value_name = "WHEN", default_value = "1d")]
-    since: String,
-    /// Until so long ago, or an instant; now, where it is left out
+    /// Events from so long ago (1d, 36h), a date (2026-11-01: its first instant, UTC) or an instant on; 1d, where it is left out
+    #[arg(long, value_name = "WHEN")]
+    since: Option<String>,
+    /// Events until so long ago, a date or an instant; now, where it is left out
     #[arg(long, value_name = "WHEN")]
     until: Option<String>,
     /// Only of this organisation
     #[arg(long, value_name = "ID")]
     organization: Option<String>,
-    /// Events or objects, at most
+    /// So many events, or objects, at most; and so many objects of each run that looks for its inputs
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(i64).range(1..=100_000_000))]
     limit: i64,
     #[command(flatten)]
@@ -62,16 +70,7 @@ pub struct Replay {
 pub async fn run(settings: &Settings, asked: &Replay, output: Output) -> Result<(), Failure> {
     let ground = rules::ground(settings).await?;
     let now = ground.clock.now();
-    let since = when("--since", &asked.since, now)?;
-    let until = match &asked.until {
-        Some(until) => when("--until", until, now)?,
-        None => now,
-    };
-    if since > until {
-        return Err(Failure::Usage(format!(
-            "--since {since} is after --until {until}; the events between them are replayed"
-        )));
-    }
+    let (since, until) = while_of(asked, now)?;
     let variables = Variables::parse(&asked.variables.variables).map_err(Failure::Usage)?;
     let (declared, complaints) = declare::read(&asked.files, &variables, &ground.rules)?;
     complain(&complaints)?;
@@ -134,15 +133,48 @@ pub(super) async fn both(
     Ok((build(stored), build(after)))
 }
 
-/// So long ago, or an instant.
-fn when(argument: &str, text: &str, now: Moment) -> Result<Moment, Failure> {
-    match (Span::parse(text), Moment::parse(text)) {
-        (Ok(span), _) => Ok(now.minus(span)),
-        (_, Ok(instant)) => Ok(instant),
-        (Err(_), Err(_)) => Err(Failure::Usage(format!(
-            "{argument}: `{text}` is neither a length of time (90s, 36h, 7d) nor an instant (2026-11-21T09:30:00Z)"
-        ))),
+/// The while whose events are replayed; objects have none.
+fn while_of(asked: &Replay, now: Moment) -> Result<(Moment, Moment), Failure> {
+    let said = [("--since", &asked.since), ("--until", &asked.until)];
+    if asked.over == Over::Objects
+        && let Some((argument, _)) = said.iter().find(|(_, text)| text.is_some())
+    {
+        return Err(Failure::Usage(format!(
+            "{argument} is of events, and objects are replayed as they are now; leave it out, or say --over events"
+        )));
     }
+    let text = asked.since.as_deref().unwrap_or(LATELY);
+    let since = when("--since", text, now)?;
+    let until = match &asked.until {
+        Some(until) => when("--until", until, now)?,
+        None => now,
+    };
+    if since > until {
+        return Err(Failure::Usage(format!(
+            "--since {since} is after --until {until}; the events between them are replayed"
+        )));
+    }
+    if since == until {
+        return Err(Failure::Usage(format!(
+            "no time lies between --since {text} and --until; say how long ago (90s, 36h, 7d), a date (2026-11-01) or an \
+             instant (2026-11-21T09:30:00Z)"
+        )));
+    }
+    Ok((since, until))
+}
+
+/// So long ago, a date or an instant.
+fn when(argument: &str, text: &str, now: Moment) -> Result<Moment, Failure> {
+    let date = || Moment::parse(&format!("{}T00:00:00Z", text.trim()));
+    if let Ok(span) = Span::parse(text) {
+        return Ok(now.minus(span));
+    }
+    Moment::parse(text.trim()).or_else(|_| date()).map_err(|_| {
+        Failure::Usage(format!(
+            "{argument}: `{text}` is neither a length of time (90s, 36h, 7d) nor a date (2026-11-01) nor an instant \
+             (2026-11-21T09:30:00Z)"
+        ))
+    })
 }
 
 fn complain(complaints: &[Complaint]) -> Result<(), Failure> {
@@ -157,10 +189,11 @@ fn complain(complaints: &[Complaint]) -> Result<(), Failure> {
 
 fn tell(told: &Value) {
     let number = |name: &str| told[name].as_u64().unwrap_or(0);
-    if text(told, "over") == "events" {
+    let over = text(told, "over");
+    if over == "events" {
         print(&format!(
-            "{} events from {} to {}; {} left their object as it was",
-            number("events"),
+            "{} from {} to {}; {} left their object as it was",
+            counted(number("events"), "event"),
             text(told, "since"),
             text(told, "until"),
             number("unchanged")
@@ -175,8 +208,8 @@ fn tell(told: &Value) {
         }
     } else {
         print(&format!(
-            "{} objects, each as if it were created now",
-            number("objects")
+            "{}, each as if it were created now",
+            counted(number("objects"), "object")
         ));
     }
     for (name, what) in [
@@ -192,53 +225,67 @@ fn tell(told: &Value) {
         }
     }
     if told["more"] == Value::Bool(true) {
-        print("there is more than --limit allows; what is told is of the first ones");
+        let limit = number("limit");
+        print(&match text(told, "stopped_at") {
+            "" => format!(
+                "stopped at --limit {limit}: there are more objects, and nothing is told of them"
+            ),
+            at => format!(
+                "stopped at --limit {limit}: there are more events after {at}, and nothing is told of them"
+            ),
+        });
     }
-    let rows: Vec<Vec<String>> = items(told, "schedules")
-        .map(|schedule| {
-            let count = |of: &str, name: &str| schedule[of][name].to_string();
-            let signed = |name: &str| match schedule["difference"][name].as_i64() {
-                Some(more) if more > 0 => format!("+{more}"),
-                Some(number) => number.to_string(),
-                None => String::new(),
-            };
-            let made = match &schedule["made"] {
-                Value::Null => String::new(),
-                made => made["tasks"].to_string(),
-            };
-            vec![
-                text(schedule, "schedule").to_owned(),
-                text(schedule, "organization").to_owned(),
-                count("would", "events"),
-                count("would", "runs"),
-                count("would", "tasks"),
-                count("now", "tasks"),
-                signed("tasks"),
-                made,
-                refusals(&schedule["would"]),
-            ]
-        })
-        .collect();
+    let rows: Vec<Vec<String>> = items(told, "schedules").map(row).collect();
     if rows.is_empty() {
         return print("no schedule would have had anything to do");
     }
+    let touched = if over == "events" {
+        "events"
+    } else {
+        "objects"
+    };
     print(&table(
         &[
             "schedule",
             "of",
-            "events",
+            touched,
             "runs",
             "tasks",
             "tasks now",
-            "difference",
+            "added",
+            "removed",
             "tasks made",
             "refused",
         ],
         rows,
     ));
     for schedule in items(told, "schedules") {
-        samples(schedule);
+        details(schedule, number("limit"));
     }
+}
+
+fn row(schedule: &Value) -> Vec<String> {
+    let count = |of: &str, name: &str| schedule[of][name].to_string();
+    let signed = |sign: &str, name: &str| match schedule["difference"][name].as_u64() {
+        None | Some(0) => String::new(),
+        Some(many) => format!("{sign}{many}"),
+    };
+    let made = match &schedule["made"] {
+        Value::Null => String::new(),
+        made => made["tasks"].to_string(),
+    };
+    vec![
+        text(schedule, "schedule").to_owned(),
+        text(schedule, "organization").to_owned(),
+        count("would", "events"),
+        count("would", "runs"),
+        count("would", "tasks"),
+        count("now", "tasks"),
+        signed("+", "added"),
+        signed("-", "removed"),
+        made,
+        refusals(&schedule["would"]),
+    ]
 }
 
 fn refusals(tally: &Value) -> String {
@@ -249,34 +296,98 @@ fn refusals(tally: &Value) -> String {
     counted.join(", ")
 }
 
-fn samples(schedule: &Value) {
-    let would = &schedule["would"];
-    let first = &would["first_expansion"];
-    if schedule["in_files"] != Value::Bool(true) {
+/// What stands below the table: of schedules of the files, and of all others for which something differs.
+fn details(schedule: &Value, limit: u64) {
+    let mut lines = Vec::new();
+    let clock = &schedule["clock"];
+    for (sign, many, which) in [
+        ("+", "added", "instants_added"),
+        ("-", "removed", "instants_removed"),
+    ] {
+        let instants: Vec<&str> = items(clock, which).filter_map(Value::as_str).collect();
+        let more = clock[many].as_u64().unwrap_or(0) as usize - instants.len();
+        let more = match more {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        if !instants.is_empty() {
+            lines.push(format!(
+                "{sign} started by the clock at {}{more}",
+                instants.join(", ")
+            ));
+        }
+    }
+    let in_files = schedule["in_files"] == Value::Bool(true);
+    let first = &schedule["would"]["first_expansion"];
+    let of_firsts = &schedule["difference"]["first_expansion"];
+    if !first.is_null() && (in_files || !of_firsts.is_null()) {
+        let refused = refusals(first);
+        lines.push(format!(
+            "{} of its runs look for their inputs; the first would make {} of what is there now{}{}",
+            schedule["would"]["expanding"],
+            counted(first["tasks"].as_u64().unwrap_or(0), "task"),
+            match of_firsts.is_null() {
+                true => String::new(),
+                false => format!(", +{} -{}", of_firsts["added"], of_firsts["removed"]),
+            },
+            match refused.as_str() {
+                "" => String::new(),
+                refused => format!(" (refused: {refused})"),
+            },
+        ));
+    }
+    if schedule["more"] == Value::Bool(true) {
+        lines.push(format!(
+            "a run of it stopped looking for inputs after {limit} objects, by --limit"
+        ));
+    }
+    lines.extend(items(schedule, "changes").map(change));
+    if in_files && items(schedule, "changes").next().is_none() {
+        lines.extend(items(&schedule["would"], "samples").map(sample));
+    }
+    if lines.is_empty() {
         return;
     }
-    print(&format!("{}:", text(schedule, "schedule")));
-    if !first.is_null() {
-        print(&format!(
-            "    {} of its runs look for their inputs; the first would make {} tasks of what is there now ({})",
-            would["expanding"],
-            first["tasks"],
-            refusals(first)
-        ));
+    print(&match text(schedule, "organization") {
+        "" => format!("{}:", text(schedule, "schedule")),
+        own => format!("{} of {own}:", text(schedule, "schedule")),
+    });
+    for line in lines {
+        print(&format!("    {line}"));
     }
-    for sample in items(would, "samples") {
-        let of = match text(sample, "event") {
-            "" => String::new(),
-            event => format!("{event}: "),
-        };
-        let outcome = match text(sample, "reason") {
-            "" => "a task".to_owned(),
-            reason => format!("{reason}: {}", text(sample, "detail")),
-        };
-        print(&format!(
-            "    {of}{} on {}: {outcome}",
-            text(sample, "plugin"),
-            text(sample, "object")
-        ));
-    }
+}
+
+/// A plugin on an object that gets a task under one of the rules alone.
+fn change(change: &Value) -> String {
+    let (sign, others) = match text(change, "change") {
+        "added" => ("+", "now"),
+        _ => ("-", "would be"),
+    };
+    format!(
+        "{sign} {} for {}: {others} {}: {}",
+        candidate(change),
+        text(change, "organization"),
+        text(change, "reason"),
+        text(change, "detail")
+    )
+}
+
+fn sample(sample: &Value) -> String {
+    let outcome = match text(sample, "reason") {
+        "" => "a task".to_owned(),
+        reason => format!("{reason}: {}", text(sample, "detail")),
+    };
+    format!("{}: {outcome}", candidate(sample))
+}
+
+fn candidate(told: &Value) -> String {
+    let of = match text(told, "event") {
+        "" => String::new(),
+        event => format!("{event}: "),
+    };
+    let on = match text(told, "object") {
+        "" => "without an input".to_owned(),
+        object => format!("on {object}"),
+    };
+    format!("{of}{} {on}", text(told, "plugin"))
 }

@@ -42,14 +42,38 @@ pub struct Tally {
     pub first: Option<(String, Occasion)>,
 }
 
+/// How a candidate came before its schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// Its object changed.
+    Changed,
+    /// The clock started the schedule, which does not look for inputs.
+    Instant,
+    /// The schedule looked for its inputs.
+    Found,
+}
+
 /// One candidate.
 #[derive(Clone, Debug)]
 pub struct Sample {
+    pub schedule_id: String,
+    pub organization: String,
     pub event_id: Option<String>,
+    /// Empty where there is no input.
     pub object: String,
     pub plugin: String,
+    pub met: Met,
     /// Nothing where it got a task.
     pub refusal: Option<Refusal>,
+}
+
+/// What a decision was about.
+#[derive(Clone, Copy)]
+struct About<'a> {
+    organization: &'a str,
+    event: Option<&'a str>,
+    object: &'a str,
+    met: Met,
 }
 
 /// A page of inputs of one run.
@@ -76,6 +100,8 @@ pub struct Replay {
     /// What the pages before left for a batch, by plugin.
     carried: BTreeMap<String, Vec<Object>>,
     tallies: BTreeMap<String, Tally>,
+    /// What became of each candidate of the last decision.
+    decided: Vec<Sample>,
     /// Changes of objects of which nobody knows how they were before.
     pub approximate: u64,
     /// Changes that would be dead letters.
@@ -93,6 +119,7 @@ impl Replay {
             ends: HashMap::new(),
             carried: BTreeMap::new(),
             tallies: BTreeMap::new(),
+            decided: Vec::new(),
             approximate: 0,
             impossible: 0,
         }
@@ -114,6 +141,11 @@ impl Replay {
     /// What came of each schedule that anything came of, by its id.
     pub fn tallies(&self) -> &BTreeMap<String, Tally> {
         &self.tallies
+    }
+
+    /// What became of each candidate of the last decision; it is told once.
+    pub fn decided(&mut self) -> Vec<Sample> {
+        std::mem::take(&mut self.decided)
     }
 
     /// An object is met for the first time, by a change that did this to it; `stored` is what the store says of it now.
@@ -208,8 +240,13 @@ impl Replay {
             }
         };
         self.impossible += u64::from(!possible);
-        let event = told.event_id.as_deref();
-        self.tally(plan, event, &told.change.key.primary_key, at);
+        let about = About {
+            organization: &told.change.key.organization,
+            event: told.event_id.as_deref(),
+            object: &told.change.key.primary_key,
+            met: Met::Changed,
+        };
+        self.tally(plan, about, at);
         self.world.beyond.clear();
         match (&before, self.world.objects.get(key)) {
             (None, Some(after)) => {
@@ -255,8 +292,13 @@ impl Replay {
             let free = unseen.into_iter().map(|scope| (scope, Scope::default()));
             self.world.scopes.extend(free);
         }
-        let target = scheduled.schedule.target.clone().unwrap_or_default();
-        self.tally(plan, None, &target, at);
+        let about = About {
+            organization: &organization.id,
+            event: None,
+            object: scheduled.schedule.target.as_deref().unwrap_or_default(),
+            met: Met::Instant,
+        };
+        self.tally(plan, about, at);
     }
 
     /// What waits for its batch to be full. It is decided again with the next page, so its standing is needed too.
@@ -313,16 +355,20 @@ impl Replay {
             let objects = objects.map(|object| (*object).clone()).collect();
             self.carried.insert(plugin, objects);
         }
-        let keys: Vec<String> = asked
-            .found
-            .iter()
-            .map(|object| object.key.primary_key.clone())
-            .collect();
         let tasks = plan.tasks.len() as u64;
         let findings = plan.traced.take().unwrap_or_default();
-        for (finding, key) in findings.into_iter().zip(keys) {
-            self.note(finding, None, &key, 0);
+        let makers = makers(&plan, Some(&schedule.name));
+        self.decided.clear();
+        for (finding, object) in findings.into_iter().zip(asked.found) {
+            let about = About {
+                organization: &asked.organization.id,
+                event: asked.occasion.event_id.as_deref(),
+                object: &object.key.primary_key,
+                met: Met::Found,
+            };
+            self.note(finding, about, &makers, 0);
         }
+        self.on_behalf(&plan);
         self.of(asked.scheduled).tasks += tasks;
     }
 
@@ -345,15 +391,18 @@ impl Replay {
     }
 
     /// Counts what a plan makes, and ends it.
-    fn tally(&mut self, mut plan: Plan, event: Option<&str>, object: &str, at: Moment) {
+    fn tally(&mut self, mut plan: Plan, about: About<'_>, at: Moment) {
         let mut tasks: HashMap<String, u64> = HashMap::new();
         for task in &plan.tasks {
             *tasks.entry(task.run_id.clone()).or_default() += 1;
         }
         let findings = plan.traced.take().unwrap_or_default();
+        let makers = makers(&plan, None);
+        self.decided.clear();
         for finding in findings {
-            self.note(finding, event, object, 1);
+            self.note(finding, about, &makers, 1);
         }
+        self.on_behalf(&plan);
         for run in &plan.runs {
             let Some(scheduled) = self.catalogue.scheduled(&run.schedule_id) else {
                 continue;
@@ -371,7 +420,13 @@ impl Replay {
         self.end(&plan, at);
     }
 
-    fn note(&mut self, finding: Finding, event: Option<&str>, object: &str, counts: u64) {
+    fn note(
+        &mut self,
+        finding: Finding,
+        about: About<'_>,
+        makers: &HashMap<String, String>,
+        counts: u64,
+    ) {
         let Some(scheduled) = self.catalogue.scheduled(&finding.schedule_id) else {
             return;
         };
@@ -385,19 +440,52 @@ impl Replay {
             }
             _ => return,
         };
+        let mut decided = Vec::with_capacity(considered.len());
         for (plugin, outcome) in considered {
-            let refusal = outcome.err();
-            if let Some(refusal) = &refusal {
+            let mut refusal = outcome.err();
+            if let Some(refusal) = &mut refusal {
                 *tally.refused.entry(refusal.reason).or_default() += 1;
+                // The id of a task that is imagined says nothing to anybody.
+                let imagined = |id: &&String| refusal.detail.contains(id.as_str());
+                if refusal.reason == Reason::Duplicate
+                    && let Some(maker) = makers.keys().find(imagined).and_then(|id| makers.get(id))
+                {
+                    refusal.detail = format!("the schedule {maker} makes that task of the same");
+                }
             }
+            let sample = Sample {
+                schedule_id: finding.schedule_id.clone(),
+                organization: about.organization.to_owned(),
+                event_id: about.event.map(str::to_owned),
+                object: about.object.to_owned(),
+                plugin,
+                met: about.met,
+                refusal,
+            };
             if tally.samples.len() < SAMPLES {
-                tally.samples.push(Sample {
-                    event_id: event.map(str::to_owned),
-                    object: object.to_owned(),
-                    plugin,
-                    refusal,
-                });
+                tally.samples.push(sample.clone());
             }
+            decided.push(sample);
+        }
+        self.decided.append(&mut decided);
+    }
+
+    /// What other organisations get for having the same object is found for no schedule.
+    fn on_behalf(&mut self, plan: &Plan) {
+        for task in plan.tasks.iter().filter(|task| task.on_behalf) {
+            let run = plan.runs.iter().find(|run| run.id == task.run_id);
+            let (Some(run), Some(input)) = (run, task.inputs.first()) else {
+                continue;
+            };
+            self.decided.push(Sample {
+                schedule_id: run.schedule_id.clone(),
+                organization: task.organization.clone(),
+                event_id: None,
+                object: input.primary_key.clone(),
+                plugin: task.plugin_id.clone(),
+                met: Met::Changed,
+                refusal: None,
+            });
         }
     }
 
@@ -460,6 +548,20 @@ impl Replay {
             }
         }
     }
+}
+
+/// The schedule that made each task of a plan, by the id of the task; `page`: that of a run which is not in the plan.
+fn makers(plan: &Plan, page: Option<&str>) -> HashMap<String, String> {
+    let of_run: HashMap<&str, &str> = plan
+        .runs
+        .iter()
+        .map(|run| (run.id.as_str(), run.schedule.as_str()))
+        .collect();
+    let made = plan.tasks.iter().filter_map(|task| {
+        let schedule = of_run.get(task.run_id.as_str()).copied().or(page)?;
+        Some((task.id.clone(), schedule.to_owned()))
+    });
+    made.collect()
 }
 
 fn traced() -> Plan {

@@ -141,7 +141,17 @@ async fn overlaid(
 
 /// What the files would make of a while, or of the objects.
 async fn replayed(house: &House, over: Over, change: impl FnOnce(&mut Replayed)) -> Value {
-    let (present, proposed, edits) = overlaid(house, NEW, None).await;
+    replayed_with(house, NEW, over, change).await
+}
+
+/// The same of other files.
+async fn replayed_with(
+    house: &House,
+    text: &str,
+    over: Over,
+    change: impl FnOnce(&mut Replayed),
+) -> Value {
+    let (present, proposed, edits) = overlaid(house, text, None).await;
     let about = edits.iter().filter_map(|edit| match edit {
         Edit::Put {
             kind: Kind::Schedule,
@@ -192,7 +202,7 @@ pub async fn events_are_replayed_under_new_rules_and_nothing_is_stored(house: Ho
     );
     assert_eq!(
         hosts["difference"],
-        json!({"events": 2, "runs": 2, "tasks": 2})
+        json!({"events": 2, "runs": 2, "tasks": 2, "added": 2, "removed": 0, "first_expansion": null})
     );
     assert_eq!(
         hosts["made"],
@@ -210,7 +220,8 @@ pub async fn events_are_replayed_under_new_rules_and_nothing_is_stored(house: Ho
     assert_eq!(
         *sample,
         json!({
-            "event": "e", "object": "h1", "plugin": "nmap", "task": true, "reason": null, "detail": null,
+            "schedule": "roots", "organization": "acme", "event": "e", "object": "h1", "plugin": "nmap",
+            "task": true, "reason": null, "detail": null,
         })
     );
     // Those whose inputs are looked for: the first of them, over what is there now.
@@ -241,6 +252,10 @@ pub async fn events_are_replayed_under_new_rules_and_nothing_is_stored(house: Ho
     assert_eq!(of(&told, "hosts")["would"]["tasks"], 2);
     let told = replayed(&house, Over::Events, |asked| asked.limit = 2).await;
     assert_eq!((&told["events"], &told["more"]), (&json!(2), &json!(true)));
+    assert!(told["stopped_at"].is_string(), "{told:#}");
+    assert_eq!(told["limit"], 2);
+    let made = &of(&told, "hosts")["made"];
+    assert_eq!(*made, Value::Null, "that is of all events of the while");
     assert_eq!(ledger(&house).await, before, "a replay stores nothing");
 }
 
@@ -274,7 +289,152 @@ pub async fn objects_are_replayed_as_if_new_and_by_one_instant_of_the_clock(hous
     })
     .await;
     assert_eq!((&told["objects"], &told["more"]), (&json!(1), &json!(true)));
+    let sweep = of(&told, "sweep");
+    assert_eq!(sweep["more"], true, "its run looks at one object too");
+    assert_eq!(of(&told, "once")["more"], false);
     assert_eq!(ledger(&house).await, before, "a replay stores nothing");
+}
+
+/// Of the changes that are told of a schedule: which, the object, and why not under the other rules.
+fn changes_of(told: &Value, schedule: &str) -> Vec<(String, String, String)> {
+    let text = |change: &Value, name: &str| change[name].as_str().unwrap_or_default().to_owned();
+    let mut changes: Vec<(String, String, String)> = of(told, schedule)["changes"]
+        .as_array()
+        .expect("changes")
+        .iter()
+        .map(|change| {
+            let reason = format!("{}: {}", text(change, "reason"), text(change, "detail"));
+            (text(change, "change"), text(change, "object"), reason)
+        })
+        .collect();
+    changes.sort();
+    changes
+}
+
+fn change(which: &str, object: &str, reason: &str) -> (String, String, String) {
+    (which.to_owned(), object.to_owned(), reason.to_owned())
+}
+
+pub async fn what_a_schedule_loses_and_gains_is_told_apart(house: House) {
+    let swap = |root: &str| {
+        format!(
+            "- {{kind: plugin, plugin_id: nmap, worker_type: reader, consumes: [hostname]}}\n\
+             - {{name: swap, run_on: hostname, operation: created, when: \"root = {root}\", plugins: \"plugin_id = 'nmap'\"}}"
+        )
+    };
+    house.declare(&swap("True")).await;
+    past(&house).await;
+    for over in [Over::Events, Over::Objects] {
+        // By now h1 is not root, and h2 is.
+        let (loses, gains) = match over {
+            Over::Events => ("h1", "h2"),
+            Over::Objects => ("h2", "h1"),
+        };
+        // What is open already is no matter of the rules.
+        if over == Over::Objects {
+            for (task, _) in house.offer().await {
+                let args = json!({"task_id": task, "reason": "no more"});
+                house.done("task.cancel", args).await;
+            }
+        }
+        let told = replayed_with(&house, &swap("False"), over, |asked| {
+            asked.organization = Some("acme".to_owned())
+        })
+        .await;
+        let swapped = of(&told, "swap");
+        let difference = &swapped["difference"];
+        assert_eq!(difference["tasks"], 0, "{swapped:#}");
+        assert_eq!(
+            (&difference["added"], &difference["removed"]),
+            (&json!(1), &json!(1)),
+            "{swapped:#}"
+        );
+        let untriggered = "not_triggered: such a change does not trigger it";
+        assert_eq!(
+            changes_of(&told, "swap"),
+            [
+                change("added", gains, untriggered),
+                change("removed", loses, untriggered)
+            ]
+        );
+        let named = &swapped["changes"][0];
+        assert_eq!(
+            (&named["schedule"], &named["plugin"], &named["organization"]),
+            (&json!("swap"), &json!("nmap"), &json!("acme"))
+        );
+    }
+}
+
+pub async fn what_differs_is_told_of_schedules_that_no_file_names(house: House) {
+    house
+        .declare(
+            r#"
+- {kind: object_set, name: few, object_type: hostname, keys: [h1]}
+- {kind: calendar, name: quiet, dates: ["2031-01-01"]}
+- {kind: plugin, plugin_id: nmap, worker_type: reader, consumes: [hostname]}
+- {name: nightly, recurrences: daily, input: {hostname: {set: few}}, plugins: "plugin_id = 'nmap'"}
+- {name: weekly, recurrences: daily, calendars: [quiet], plugins: "plugin_id = 'feed'", input: {}, overlap: allow}
+"#,
+        )
+        .await;
+    past(&house).await;
+    // A plugin needs a level that h2 had not then.
+    let plugin = "- {kind: plugin, plugin_id: dns, worker_type: reader, consumes: [hostname], scan_level: 2}";
+    let told = replayed_with(&house, plugin, Over::Events, |_| {}).await;
+    let hosts = of(&told, "hosts");
+    assert_eq!(hosts["in_files"], false);
+    assert_eq!(
+        (
+            &hosts["difference"]["added"],
+            &hosts["difference"]["removed"]
+        ),
+        (&json!(0), &json!(1)),
+        "{hosts:#}"
+    );
+    let low = "level_too_low: scan_level = 1, the plugin's is 2";
+    assert_eq!(changes_of(&told, "hosts"), [change("removed", "h2", low)]);
+    // A set holds another object.
+    let set = "- {kind: object_set, name: few, object_type: hostname, keys: [h2]}";
+    let told = replayed_with(&house, set, Over::Objects, |asked| {
+        asked.organization = Some("acme".to_owned())
+    })
+    .await;
+    let out = "not_taken: its `input` leaves it out";
+    assert_eq!(
+        changes_of(&told, "nightly"),
+        [change("added", "h2", out), change("removed", "h1", out)]
+    );
+    assert_eq!(of(&told, "nightly")["difference"]["tasks"], 0);
+    // A calendar takes an instant of the while away; of what it does not touch nothing is told.
+    let calendar = "- {kind: calendar, name: quiet, dates: [\"2026-11-21\"]}";
+    let told = replayed_with(&house, calendar, Over::Events, |_| {}).await;
+    assert_eq!(
+        of(&told, "weekly")["clock"],
+        json!({
+            "added": 0, "removed": 1, "instants_added": [], "instants_removed": ["2026-11-21T00:00:00Z"],
+        })
+    );
+    let told = told["schedules"].as_array().expect("schedules").iter();
+    let clocks = told.filter(|schedule| !schedule["clock"].is_null());
+    assert_eq!(clocks.count(), 1);
+}
+
+pub async fn a_replay_names_no_task_that_it_has_imagined(house: House) {
+    past(&house).await;
+    let again =
+        r#"- {name: again, run_on: hostname, operation: created, plugins: "plugin_id = 'dns'"}"#;
+    let told = replayed_with(&house, again, Over::Events, |_| {}).await;
+    let same = "duplicate: the schedule again makes that task of the same";
+    let changes = changes_of(&told, "hosts");
+    assert_eq!(changes.len(), 3, "{changes:?}");
+    for (which, _, reason) in &changes {
+        assert_eq!((which.as_str(), reason.as_str()), ("removed", same));
+    }
+    let sample = &of(&told, "hosts")["would"]["samples"][0];
+    assert_eq!(
+        sample["detail"],
+        "the schedule again makes that task of the same"
+    );
 }
 
 pub async fn what_is_not_kept_is_told_and_not_replayed(house: House) {
