@@ -16,10 +16,12 @@ use crate::wire::Refused;
 mod ask;
 mod declare;
 mod declared;
+mod deeds;
 mod demo;
 mod explain;
 mod import;
 mod letters;
+mod lists;
 mod look;
 mod output;
 mod papers;
@@ -264,6 +266,8 @@ struct DeclaredFilter {
     condition: Option<String>,
     #[arg(long, hide = true)]
     after: Option<String>,
+    #[command(flatten)]
+    layout: lists::Layout,
 }
 
 /// Of the inventory.
@@ -285,6 +289,8 @@ struct ObjectFilter {
     condition: Option<String>,
     #[arg(long, hide = true)]
     after: Option<String>,
+    #[command(flatten)]
+    layout: lists::Layout,
 }
 
 impl From<DeclaredFilter> for Filter {
@@ -296,6 +302,7 @@ impl From<DeclaredFilter> for Filter {
             offset: said.offset,
             condition: said.condition,
             after: said.after,
+            layout: said.layout,
         }
     }
 }
@@ -309,6 +316,7 @@ impl From<ObjectFilter> for Filter {
             offset: said.offset,
             condition: said.condition,
             after: said.after,
+            layout: said.layout,
         }
     }
 }
@@ -333,6 +341,8 @@ struct Filter {
     /// What comes after this id: the last of the page before
     #[arg(long, value_name = "ID")]
     after: Option<String>,
+    #[command(flatten)]
+    layout: lists::Layout,
 }
 
 /// One thing by its id, or many that are alike.

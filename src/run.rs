@@ -514,8 +514,9 @@ pub fn conditions(run: &Standing<'_>) -> [Condition; 4] {
     let began = started_at.is_some() || state == RunState::Pending;
     let end = reason.unwrap_or(state.word()).to_owned();
     let meaning = reason.map_or("", EndReason::meaning).to_owned();
+    let tasks = if total == 1 { "task" } else { "tasks" };
     let counted =
-        format!("{total} tasks: {succeeded} succeeded, {failed} failed, {cancelled} cancelled");
+        format!("{total} {tasks}: {succeeded} succeeded, {failed} failed, {cancelled} cancelled");
     let accepted = Condition {
         kind: "accepted",
         status: began,

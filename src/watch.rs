@@ -13,7 +13,7 @@ mod look;
 mod outcome;
 mod screen;
 mod tables;
-mod words;
+pub mod words;
 
 pub use draw::{SMALLEST, draw, page_of};
 pub use look::Looker;

@@ -4,6 +4,8 @@ mod support;
 
 #[path = "command_line/clock.rs"]
 mod clock;
+#[path = "command_line/lists.rs"]
+mod lists;
 #[path = "command_line/papers.rs"]
 mod papers;
 #[path = "command_line/slips.rs"]

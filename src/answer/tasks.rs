@@ -120,6 +120,7 @@ impl Clerk<'_> {
             }
             _ => Ok(json!({
                 "cancelled": ended.cancelled, "stopping": ended.stopping,
+                "ended": ended_before(&ids, ended),
                 "note": "workers of those that are stopping are told, and have until the end of their lease",
             })),
         };
@@ -361,6 +362,12 @@ impl Clerk<'_> {
             }
         }
     }
+}
+
+/// Those of the tasks that had ended before, and stay as they are.
+fn ended_before<'i>(ids: &'i [String], ended: &'i Ended) -> Vec<&'i String> {
+    let mut told: HashSet<&String> = ended.cancelled.iter().chain(&ended.stopping).collect();
+    ids.iter().filter(|id| told.insert(id)).collect()
 }
 
 /// Whether so many may be touched at once.

@@ -6,15 +6,16 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::output::{cell, print, print_json, table};
+use super::output::{cell, print, print_json};
 use super::progress::watched;
 use super::{
-    Arguments, DeclaredFilter, Failure, Filter, Output, Which, declared, look, preview, rules,
-    serve,
+    Arguments, DeclaredFilter, Failure, Filter, Output, Which, declared, deeds, lists, look,
+    preview, rules, serve,
 };
 use crate::answer::answer;
 use crate::declaration::{Kind, Origin, RunOnce};
 use crate::ground::Ground;
+use crate::moment::Moment;
 use crate::settings::Settings;
 use crate::wire::{Refused, Requested};
 
@@ -137,6 +138,8 @@ pub enum TargetVerb {
         /// Leave out so many first
         #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
         offset: i64,
+        #[command(flatten)]
+        layout: lists::Layout,
     },
 }
 
@@ -199,7 +202,7 @@ pub async fn schedule(
             serve::ready(&ground).await?;
             let asked = request("schedule.backfill", None, organization, args);
             let answered = watched(&ground, said(&ground, &asked)).await?;
-            show(&answered, output);
+            show(&asked, &answered, ground.clock.now(), output);
             ground.store.close().await;
             Ok(())
         }
@@ -221,12 +224,23 @@ pub async fn target(settings: &Settings, verb: TargetVerb, output: Output) -> Re
             organization,
             limit,
             offset,
+            layout,
         } => {
             let mut args = json!({"limit": limit, "offset": offset});
             if let Some(schedule) = schedule {
                 args["schedule"] = json!(schedule);
             }
-            ask(settings, "target.list", organization, args, output).await
+            let answered = answered(settings, "target.list", organization, args).await?;
+            if output == Output::Json {
+                print_json(&answered);
+                return Ok(());
+            }
+            let targets = answered["targets"].as_array().into_iter().flatten();
+            let rows: Vec<Map<String, Value>> =
+                targets.filter_map(|row| row.as_object().cloned()).collect();
+            let first = rows.first().into_iter().flat_map(Map::keys);
+            let columns: Vec<String> = first.cloned().collect();
+            lists::show("target", &columns, &rows, &layout, Moment::now())
         }
     }
 }
@@ -260,7 +274,7 @@ async fn start(settings: &Settings, start: Start, output: Output) -> Result<(), 
     let asked = request("run.start", start.request_id, start.organization, args);
     let answered = said(&ground, &asked).await?;
     if !start.wait {
-        show(&answered, output);
+        show(&asked, &answered, ground.clock.now(), output);
         ground.store.close().await;
         return Ok(());
     }
@@ -284,9 +298,10 @@ async fn start(settings: &Settings, start: Start, output: Output) -> Result<(), 
     }
     ground.store.close().await;
     let well = ended.iter().all(|run| run["state"] == "succeeded");
-    match ended.as_slice() {
-        [one] => show(one, output),
-        all => show(&json!({ "runs": all }), output),
+    match (ended.as_slice(), output) {
+        ([one], Output::Json) => print_json(one),
+        (all, Output::Json) => print_json(&json!({ "runs": all })),
+        (all, Output::Table) => all.iter().for_each(|run| print(&deeds::ended(run))),
     }
     if well {
         Ok(())
@@ -425,8 +440,12 @@ pub(super) async fn ask(
     args: Value,
     output: Output,
 ) -> Result<(), Failure> {
-    let answered = answered(settings, command, organization, args).await?;
-    show(&answered, output);
+    let ground = rules::ground(settings).await?;
+    serve::ready(&ground).await?;
+    let asked = request(command, None, organization, args);
+    let answered = said(&ground, &asked).await?;
+    show(&asked, &answered, ground.clock.now(), output);
+    ground.store.close().await;
     Ok(())
 }
 
@@ -444,40 +463,15 @@ pub(super) async fn answered(
     Ok(answered)
 }
 
-/// One entry a line, lists below it.
-pub(super) fn show(answer: &Value, output: Output) {
+/// What was done in a sentence, or what was asked for: one entry a line, lists below it.
+pub(super) fn show(asked: &Requested, answer: &Value, now: Moment, output: Output) {
     if output == Output::Json {
         return print_json(answer);
     }
-    let Value::Object(entries) = answer else {
-        return print(&cell(answer));
-    };
-    let listed = |value: &Value| {
-        value
-            .as_array()
-            .is_some_and(|items| items.iter().any(Value::is_object))
-    };
-    let single: Vec<Vec<String>> = entries
-        .iter()
-        .filter(|(_, value)| !listed(value))
-        .map(|(name, value)| vec![name.clone(), cell(value)])
-        .collect();
-    if !single.is_empty() {
-        print(&table(&["", ""], single));
-    }
-    for (name, value) in entries.iter().filter(|(_, value)| listed(value)) {
-        let rows: Vec<Map<String, Value>> = value
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|row| row.as_object().cloned())
-            .collect();
-        let columns: Vec<String> = rows
-            .first()
-            .map(|row| row.keys().cloned().collect())
-            .unwrap_or_default();
-        print(name);
-        print(&super::output::listing(&columns, &rows));
+    match (deeds::told(&asked.command, &asked.args, answer), answer) {
+        (Some(lines), _) => lines.iter().for_each(|line| print(line)),
+        (None, Value::Object(thing)) => lists::record(thing, now),
+        (None, other) => print(&cell(other)),
     }
 }
 

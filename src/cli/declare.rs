@@ -8,9 +8,9 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::output::{counted, print, print_json, shown};
+use super::output::{counted, print, print_json, shown, text};
 use super::progress::watched;
-use super::{Failure, Output, VariableArguments, rules, serve};
+use super::{Failure, Output, VariableArguments, deeds, rules, serve};
 use crate::answer::{consequences, store_edits};
 use crate::catalogue::{Ahead, Stored, look_ahead};
 use crate::declaration::{Compiled, Declared, Kind, Origin, RunOnce, Variables, read_file};
@@ -275,11 +275,10 @@ pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result
             ground.load_catalogue().await?;
             for answer in super::ask::start_declared(&ground, &runs).await? {
                 if output == Output::Table {
-                    print(&format!(
-                        "run {}: {}",
-                        answer["request_id"].as_str().unwrap_or_default(),
-                        answer["runs"]
-                    ));
+                    let name = text(&answer, "request_id");
+                    for line in deeds::started(&answer) {
+                        print(&format!("run {name}: {line}"));
+                    }
                 }
             }
         }

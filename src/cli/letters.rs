@@ -1,11 +1,11 @@
 //! Dead letters: looked at, tried again, dropped.
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::ask::{request, said, said_surely};
 use super::output::{counted, print, print_json};
-use super::{Failure, Filter, Output, Sure, look, rules, serve};
+use super::{Failure, Filter, Output, Sure, deeds, look, rules, serve};
 use crate::settings::Settings;
 
 #[derive(Debug, Subcommand)]
@@ -88,8 +88,10 @@ pub async fn run(settings: &Settings, verb: Verb, output: Output) -> Result<(), 
     match (output, &verb) {
         (Output::Json, _) => print_json(&answered),
         (Output::Table, Verb::Show { .. }) => show(&answered),
-        (Output::Table, Verb::Redrive(_)) => redriven(&answered),
-        (Output::Table, _) => print(&format!("{} dropped", answered["dropped"])),
+        (Output::Table, _) => deeds::told(command, &Map::new(), &answered)
+            .iter()
+            .flatten()
+            .for_each(|line| print(line)),
     }
     if answered["still_dead"].as_i64().unwrap_or(0) > 0 {
         return Err(Failure::Found(String::new()));
@@ -127,24 +129,4 @@ fn show(letter: &Value) {
         print("");
         print(body);
     }
-}
-
-fn redriven(answered: &Value) {
-    for result in answered["results"].as_array().into_iter().flatten() {
-        let id = result["id"].as_str().unwrap_or_default();
-        if result["ok"] == json!(true) {
-            let tasks = match &result["tasks"] {
-                Value::Array(made) => made.len() as u64,
-                many => many.as_u64().unwrap_or(0),
-            };
-            print(&format!("{id}  handled, {} made", counted(tasks, "task")));
-        } else {
-            let message = result["message"].as_str().unwrap_or_default();
-            print(&format!("{id}  still dead: {message}"));
-        }
-    }
-    print(&format!(
-        "{} handled, {} still dead",
-        answered["redriven"], answered["still_dead"]
-    ));
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::output::{listing, print, print_json, table};
+use super::lists::{self, Layout};
+use super::output::{print, print_json, table};
 use super::{Failure, Filter, Output, rules};
 use crate::answer::{self, Shown, declared_rows, no_organization};
 use crate::bus::BusError;
@@ -64,7 +65,14 @@ pub async fn list(
             }
         }
     };
-    show(&shown.columns, &shown.rows, output);
+    show(
+        noun,
+        &shown.columns,
+        &shown.rows,
+        &filter.layout,
+        ground.clock.now(),
+        output,
+    )?;
     if let Some(next) = shown.next.filter(|_| output == Output::Table) {
         eprintln!("there are more: --after {next}");
     }
@@ -154,14 +162,21 @@ fn known_filter(noun: &str, filter: &Filter) -> Result<(), Failure> {
     }
 }
 
-pub(super) fn show(columns: &[String], rows: &[Map<String, Value>], output: Output) {
+pub(super) fn show(
+    noun: &str,
+    columns: &[String],
+    rows: &[Map<String, Value>],
+    layout: &Layout,
+    now: Moment,
+    output: Output,
+) -> Result<(), Failure> {
     match output {
         Output::Json => print_json(&Value::Array(
             rows.iter().cloned().map(Value::Object).collect(),
         )),
-        Output::Table if rows.is_empty() => print("none"),
-        Output::Table => print(&listing(columns, rows)),
+        Output::Table => lists::show(noun, columns, rows, layout, now)?,
     }
+    Ok(())
 }
 
 pub async fn declared(
@@ -221,7 +236,14 @@ pub async fn declared(
             .take(usize::try_from(filter.limit).unwrap_or(usize::MAX))
             .collect();
     let columns: Vec<String> = columns.iter().map(|&column| column.to_owned()).collect();
-    show(&columns, &rows, output);
+    show(
+        kind.word(),
+        &columns,
+        &rows,
+        &filter.layout,
+        ground.clock.now(),
+        output,
+    )?;
     ground.store.close().await;
     Ok(())
 }

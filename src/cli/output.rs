@@ -8,13 +8,25 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{ContentArrangement, Table};
 use serde_json::{Map, Value};
 
-/// A table with a head; cells are cut to what a terminal shows.
+use super::lists::terminal_width;
+
+/// A table with a head. On a terminal what is too wide for it is wrapped; elsewhere a row is a line.
 pub fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
+    let cells = terminal_width().and_then(|cells| u16::try_from(cells).ok());
+    framed(head, rows, cells)
+}
+
+fn framed(head: &[&str], rows: Vec<Vec<String>>, cells: Option<u16>) -> String {
     let mut table = Table::new();
     table
         .load_style(UTF8_BORDERS_ONLY)
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(head.iter().copied());
+    if let Some(cells) = cells {
+        table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(cells);
+    }
     for row in rows {
         table.add_row(row);
     }
@@ -80,7 +92,7 @@ pub fn listing(columns: &[String], rows: &[Map<String, Value>]) -> String {
                 .collect()
         })
         .collect();
-    table(&head, cells)
+    framed(&head, cells, None)
 }
 
 /// A text as a terminal may see it: what comes from outside must not move the cursor or change the colours.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::Value;
 
-use super::output::{print, print_json, table};
+use super::output::{counted, print, print_json, table};
 use super::{Failure, Output, VariableArguments, declare, rules};
 use crate::answer::{no_organization, preview};
 use crate::catalogue::{Catalogue, Stored, instants};
@@ -278,7 +278,8 @@ pub fn show_consequences(changes: &Value) {
     ] {
         let more = changes[name].as_u64().unwrap_or(0);
         if more > 0 {
-            print(&format!("  and {more} schedules more with other {what}"));
+            let schedules = counted(more, "schedule");
+            print(&format!("  and {schedules} more with other {what}"));
         }
     }
     let tasks = items(changes, "tasks");

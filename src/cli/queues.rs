@@ -4,6 +4,7 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::ask::{ask, request, said};
+use super::lists::Layout;
 use super::{Failure, Output, look, rules, serve};
 use crate::settings::Settings;
 
@@ -15,6 +16,8 @@ pub enum Verb {
         /// Only what is of this organisation
         #[arg(long, value_name = "ID")]
         organization: Option<String>,
+        #[command(flatten)]
+        layout: Layout,
     },
     /// Offer nothing more from a queue, until it is resumed; what is at the broker is untouched
     #[command(
@@ -32,7 +35,10 @@ pub enum Verb {
 
 pub async fn run(settings: &Settings, verb: Verb, output: Output) -> Result<(), Failure> {
     match verb {
-        Verb::List { organization } => list(settings, organization, output).await,
+        Verb::List {
+            organization,
+            layout,
+        } => list(settings, organization, &layout, output).await,
         Verb::Pause { queue, reason } => {
             let args = json!({"queue": queue, "reason": reason});
             ask(settings, "queue.pause", None, args, output).await
@@ -47,6 +53,7 @@ pub async fn run(settings: &Settings, verb: Verb, output: Output) -> Result<(), 
 async fn list(
     settings: &Settings,
     organization: Option<String>,
+    layout: &Layout,
     output: Output,
 ) -> Result<(), Failure> {
     let ground = rules::ground(settings).await?;
@@ -71,8 +78,8 @@ async fn list(
     ]
     .map(str::to_owned)
     .into();
-    look::show(&columns, &rows, output);
-    Ok(())
+    let now = ground.clock.now();
+    look::show("queue", &columns, &rows, layout, now, output)
 }
 
 /// A queue in one line.

@@ -114,8 +114,9 @@ async fn many(
 ) -> Result<(), Failure> {
     let ground = rules::ground(settings).await?;
     serve::ready(&ground).await?;
-    let answered = said_surely(&ground, request(command, None, organization, args)).await?;
-    show(&answered, output);
+    let asked = request(command, None, organization, args);
+    let answered = said_surely(&ground, asked.clone()).await?;
+    show(&asked, &answered, ground.clock.now(), output);
     ground.store.close().await;
     Ok(())
 }

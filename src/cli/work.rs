@@ -5,6 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
+use super::output::counted;
 use super::{Failure, rules, serve};
 use crate::bus::lines::Lines;
 use crate::bus::nats::Nats;
@@ -123,7 +124,8 @@ async fn go<B: Bus>(
         (Some(trouble), _) => Err(Failure::Found(trouble)),
         (None, 0) => Ok(()),
         (None, untold) => Err(Failure::Reach(format!(
-            "the end of {untold} attempts could not be told: the broker is out of reach"
+            "the end of {} could not be told: the broker is out of reach",
+            counted(untold as u64, "attempt")
         ))),
     }
 }

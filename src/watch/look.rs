@@ -285,9 +285,10 @@ impl Looker {
         let shown = all.get(from..until).unwrap_or_default().to_vec();
         look.next = (until < all.len()).then(|| until.to_string());
         look.beside.push(format!(
-            "{} to {until} of {} schedules",
+            "{} to {until} of {} schedule{}",
             (from + 1).min(until),
-            all.len()
+            all.len(),
+            if all.len() == 1 { "" } else { "s" }
         ));
         if shown.is_empty() {
             look.beside.clear();

@@ -374,7 +374,10 @@ fn what_is_touched_in_bulk_needs_a_yes_where_nobody_can_be_asked() {
 
 /// What somebody at a terminal sees, who answers so.
 fn at_a_terminal(house: &House, arguments: &[&str], answer: &str) -> (i32, String) {
-    let plain = house.command(arguments);
+    terminal(&house.command(arguments), answer)
+}
+
+pub fn terminal(plain: &Command, answer: &str) -> (i32, String) {
     let words: Vec<String> = std::iter::once(plain.get_program())
         .chain(plain.get_args())
         .map(|word| format!("'{}'", word.to_str().expect("a word")))
