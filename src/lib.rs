@@ -13,7 +13,7 @@
 //! | 3 loops | [`processor`], [`ticker`], [`intake`], [`turns`], [`chains`], [`expansion`], [`dispatch`], [`reaper`], [`life`], on their [`ground`]; what [`answer`]s; [`worker`], the other side; the [`contract`] as documents |
 //! | 2 keeping and carrying | [`tally`], [`store`], [`bus`] |
 //! | 1 decisions | [`trigger`], [`catalogue`], [`agenda`], [`rank`], [`decide`], [`progress`], [`backlog`], [`command`], [`rehearsal`] |
-//! | 0 words | [`moment`], [`trace`], [`document`], [`policy`], [`object`], [`query`], [`recurrence`], [`schedule`], [`plugin`], [`run`], [`task`], [`signature`], [`rules`], [`declaration`], [`wire`] |
+//! | 0 words | [`harmless`], [`moment`], [`trace`], [`document`], [`policy`], [`object`], [`query`], [`recurrence`], [`schedule`], [`plugin`], [`run`], [`task`], [`signature`], [`rules`], [`declaration`], [`wire`] |
 //!
 //! Floors 0 and 1 are the core: no I/O, no clock, no chance. Time comes in as a [`moment::Moment`], chance as a seed
 //! ([`task::Ids`]), knowledge as a [`decide::World`]. What they answer is data: a [`decide::Plan`], a
@@ -121,6 +121,7 @@ pub mod dispatch;
 pub mod document;
 pub mod expansion;
 pub mod ground;
+pub mod harmless;
 pub mod intake;
 pub mod life;
 pub mod moment;

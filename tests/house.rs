@@ -10,6 +10,7 @@ const FLOORS: [(u8, &[&str]); 5] = [
     (
         0,
         &[
+            "harmless",
             "moment",
             "trace",
             "document",

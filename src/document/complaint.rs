@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::{Map, Value as Json};
 
 use super::Place;
+use crate::harmless;
 
 /// One finding. Its `Display` is two lines at most: where and what, then the help.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,7 +97,7 @@ impl Complaint {
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.file.is_empty() {
-            write!(f, "{}:", self.file)?;
+            write!(f, "{}:", harmless::line(&self.file))?;
             if let Some(Place { line, column }) = self.place {
                 write!(f, "{line}:{column}:")?;
             }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::harmless;
+
 use super::syntax::{
     Argument, Clause, Expression, Operand, Operator, Quantifier, Set, Spanned, Value,
 };
@@ -164,28 +166,16 @@ pub(crate) fn quoted(text: &str) -> String {
             '\t' => out.push_str("\\t"),
             '\u{08}' => out.push_str("\\b"),
             '\u{0C}' => out.push_str("\\f"),
-            c if c.is_control() || is_invisible(c) => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            c if harmless::is(c) => out.push(c),
+            c => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
             }
-            c => out.push(c),
         }
     }
     out.push('"');
     out
-}
-
-/// Line and paragraph separators, the byte order mark, zero-width and bidirectional controls.
-fn is_invisible(c: char) -> bool {
-    matches!(
-        c,
-        '\u{AD}'
-            | '\u{61C}'
-            | '\u{180E}'
-            | '\u{200B}'..='\u{200F}'
-            | '\u{2028}'..='\u{202E}'
-            | '\u{2060}'..='\u{206F}'
-            | '\u{FEFF}'
-    )
 }
 
 /// A decimal without trailing zeros and always with a point; with an exponent where it is very small or very large.

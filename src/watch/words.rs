@@ -4,33 +4,20 @@
 use ratatui::text::Span as Piece;
 use serde_json::{Map, Value};
 
+use crate::harmless;
 use crate::moment::{Moment, Span};
 
 /// Longer texts are not looked at to their end where they are cut anyway.
 const LONGEST: usize = 4000;
 
-/// Whether a terminal only shows it.
-fn harmless(c: char) -> bool {
-    !c.is_control()
-        && !matches!(u32::from(c),
-            // Soft hyphen, marks that turn the direction, what has no width, variation selectors and tags.
-            0xad | 0x61c | 0x180e | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0xfe00..=0xfe0f | 0xfeff
-                | 0xfff9..=0xfffb | 0xe0000..=0xe0fff)
-}
-
 /// A text in one line, as a terminal may see it.
 pub fn plain(text: &str) -> String {
     let mut shown = String::with_capacity(text.len().min(LONGEST));
     for c in text.chars().take(LONGEST) {
-        if harmless(c) {
-            shown.push(c);
-        } else if matches!(c, '\n' | '\t') {
-            shown.push(' ');
-        } else {
-            shown.extend(c.escape_unicode());
-        }
+        // A text of several lines is shown as one, and cells tell where that ends.
+        shown.push(if matches!(c, '\n' | '\t') { ' ' } else { c });
     }
-    shown
+    harmless::line(&shown).into_owned()
 }
 
 /// The cells that a text takes.
