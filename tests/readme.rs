@@ -130,50 +130,64 @@ fn the_second_command_is_what_ci_calls() {
     );
 }
 
+/// What a reader pastes, in the order of the README, all in one shell: everything but what takes an installation of one's
+/// own (`RUN_ID`), the build, and the tests.
+fn pasted() -> Vec<String> {
+    let mut pasted = blocks("sh");
+    pasted.retain(|block| {
+        !["cargo run", "tests/all.sh", "RUN_ID"]
+            .iter()
+            .any(|word| block.contains(word))
+    });
+    pasted
+}
+
 #[test]
-fn the_tour_with_rabbitmq_shows_a_task_in_the_workers_queue() {
+fn who_follows_it_from_top_to_bottom_sees_each_section_succeed() {
     let rabbit = Rabbit::start();
     let url = rabbit.url();
     let server = url
         .trim_end_matches("/%2f")
         .trim_end_matches('/')
         .to_owned();
-    let block = block_with("amqp-publish").replace("amqp://guest:guest@localhost:5672", &server);
+    let blocks = pasted();
+    let at = |word: &str| {
+        let at = blocks.iter().position(|block| block.contains(word));
+        at.unwrap_or_else(|| panic!("the README has a block with `{word}`"))
+    };
+    let tour = &blocks[at("amqp-publish")];
+    let commands = tour.lines().filter(|line| !line.trim().is_empty());
+    assert!(commands.count() < 10, "the tour is longer:\n{tour}");
+    let script = blocks
+        .join("echo '--- the next block'\n")
+        .replace("amqp://guest:guest@localhost:5672", &server);
     assert!(
-        block.contains(&server),
+        script.contains(&server),
         "the tour names the server in its first line"
     );
-    let commands = block.lines().filter(|line| !line.trim().is_empty());
-    assert!(commands.count() < 10, "the tour is longer:\n{block}");
-    let place = Place::new("tour");
-    let (ended_well, out, err) = place.run(&block);
+    let place = Place::new("reader");
+    let (ended_well, out, err) = place.run(&script);
     let log = fs::read_to_string(place.folder.join("muster.log")).unwrap_or_default();
-    assert!(ended_well, "the tour failed:\n{out}\n{err}\n{log}");
+    assert!(ended_well, "the README failed:\n{out}\n{err}\n{log}");
+    let said: Vec<&str> = out.split("--- the next block\n").collect();
+    assert_eq!(said.len(), blocks.len(), "{out}");
+
+    let of_tour = said[at("amqp-publish")];
     assert!(
-        out.contains("\"arguments\":[\"dig\",\"www.example.com\"]"),
-        "no task message was shown:\n{out}"
+        of_tour.contains("\"arguments\":[\"dig\",\"www.example.com\"]"),
+        "no task message was shown:\n{of_tour}"
     );
-    let screen = out.rsplit("\"attempt\":").next().unwrap_or_default();
+    let screen = of_tour.rsplit("\"attempt\":").next().unwrap_or_default();
     assert!(
         screen.contains("dns-records") && screen.contains("dispatched"),
-        "`muster watch` does not show the task:\n{out}"
+        "`muster watch` does not show the task:\n{of_tour}"
     );
-    let explained = block_with("muster explain -");
-    let (ended_well, out, err) = place.run(&format!(
-        "export MUSTER_STORE_URL=sqlite:tour.db\n{explained}"
-    ));
-    assert!(ended_well, "explain failed:\n{out}\n{err}");
+    let explained = said[at("muster explain -")];
     assert!(
-        out.contains("level_too_low"),
-        "explain names the gate:\n{out}"
+        explained.contains("level_too_low"),
+        "explain names the gate:\n{explained}"
     );
-}
 
-#[test]
-fn the_embedded_commands_write_tasks_to_a_file() {
-    let place = Place::new("embedded");
-    let (ended_well, out, err) = place.run(&block_with("> tasks.jsonl"));
-    assert!(ended_well, "the embedded commands failed:\n{out}\n{err}");
     let tasks =
         fs::read_to_string(place.folder.join("tasks.jsonl")).expect("tasks.jsonl was written");
     assert!(
@@ -187,27 +201,32 @@ fn the_embedded_commands_write_tasks_to_a_file() {
             "a line of output is a task: {line}"
         );
     }
-}
 
-#[test]
-fn the_rules_of_the_tour_pass_their_cases() {
-    let place = Place::new("cases");
-    let (ended_well, out, err) = place.run(&block_with("muster test"));
-    assert!(ended_well, "{out}{err}");
-    assert!(out.ends_with("3 passed, 0 failed\n"), "{out}");
-}
-
-#[test]
-fn the_worker_runs_the_shipped_scripts_without_a_broker() {
-    let place = Place::new("worker");
-    let (ended_well, out, err) = place.run(&block_with("muster work"));
-    assert!(ended_well, "the worker's commands failed:\n{out}\n{err}");
     let statuses = fs::read_to_string(place.folder.join("statuses.jsonl")).expect("statuses");
     assert!(
-        statuses.contains("\"kept\":14") && out.contains("succeeded"),
-        "the script did not run:\n{statuses}\n{out}"
+        statuses.contains("\"kept\":14"),
+        "the script did not run:\n{statuses}"
+    );
+    let failed = |line: &&str| line.contains("\"failed\"");
+    assert_eq!(
+        statuses.lines().find(failed),
+        None,
+        "a task of the worker failed"
+    );
+    let attempts = said[at("muster work ")];
+    assert!(
+        attempts.contains("succeeded") && !attempts.contains("failed"),
+        "{attempts}"
     );
     assert!(place.folder.join("store/logs/ops").is_dir());
+
+    let queues = said[at("muster queue pause")];
+    assert!(
+        queues.contains("\"reason\":\"the scanned") && queues.contains("of 64"),
+        "{queues}"
+    );
+    let cases = said[at("muster test")];
+    assert!(cases.ends_with("3 passed, 0 failed\n"), "{cases}");
 }
 
 #[test]
@@ -248,19 +267,6 @@ fn the_diagram_of_a_tasks_life_is_the_table_of_legal_steps() {
         }
     }
     assert_eq!(shown, legal);
-}
-
-#[test]
-fn the_commands_for_queues_pause_one_and_let_it_go_on() {
-    let place = Place::new("queues");
-    let commands = block_with("muster queue pause");
-    let (ended_well, out, err) =
-        place.run(&format!("muster apply config/openkat.yaml\n{commands}"));
-    assert!(ended_well, "the commands failed:\n{out}\n{err}");
-    assert!(
-        out.contains("\"reason\":\"the scanned") && out.contains("0 of 64"),
-        "{out}"
-    );
 }
 
 #[test]
