@@ -174,6 +174,9 @@ fn what_is_wrong_with_a_line_is_said_in_the_words_of_the_line() {
         "[1]\n".to_owned(),
         line(7, 2).replace("\"acme\"", "5"),
         line(8, 2).replace('}', ""),
+        line(9, 2).replace('\n', " and\n"),
+        line(10, 2).replace("\"h10.example.com\"", "1e999"),
+        line(1, 2).replace("\"hostname\"", "\"url\""),
     ];
     let (code, said) = complaints(&house, "objects", lines.concat().as_bytes());
     assert_eq!(code, Some(1), "{said:?}");
@@ -182,16 +185,74 @@ fn what_is_wrong_with_a_line_is_said_in_the_words_of_the_line() {
         "line 3: time: 5 is not an instant; write it as \"2026-11-21T09:30:00Z\"",
         "line 4: unknown field `primary_kye`; did you mean `primary_key`?",
         "line 5: unknown field `scan_lvel`; did you mean `scan_level`?",
-        "line 6: it is not JSON: invalid type: sequence",
+        "line 6: a line is an object: {\"organization\": …",
         "line 7: organization is the number 5; it must be a string",
-        "line 8: it is not JSON",
+        "line 8: it is not JSON: it breaks off at column ",
+        "line 9: it is not JSON: trailing characters at column ",
+        "line 10: it is not JSON: number out of range at column ",
+        "line 11: object_type: the key belongs to a live hostname and cannot become a url",
     ];
     for wanted in wanted {
         let told = said.iter().any(|line| line.starts_with(wanted));
         assert!(told, "{wanted}: {said:#?}");
     }
-    assert!(!said.join("").contains("ce-time"), "{said:?}");
+    for jargon in ["ce-time", "data.", "content type", "sequence", " at line "] {
+        assert!(!said.join("").contains(jargon), "{jargon}: {said:#?}");
+    }
     assert_eq!(objects(&house).len(), 1);
+}
+
+#[test]
+fn an_object_on_two_lines_counts_as_one() {
+    let house = House::embedded("");
+    import(&house, &line(1, 2));
+    let mut lines = String::new();
+    // Its second line comes in another transaction than its first.
+    for number in [1, 2, 2, 3].into_iter().chain(10..3_000).chain([1, 3]) {
+        let level = if lines.len() > 100_000 { 3 } else { 2 };
+        let _ = write!(lines, "{}", line(number, level));
+    }
+    let (code, told, err) = import(&house, &lines);
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(
+        (&told["changed"], &told["unchanged"], &told["repeated"]),
+        (&json!(2_993), &json!(0), &json!(3)),
+        "{told}"
+    );
+    let (_, again, _) = import(&house, &format!("{}{}", line(1, 3), line(1, 3)));
+    assert_eq!(
+        (&again["changed"], &again["unchanged"], &again["repeated"]),
+        (&json!(0), &json!(1), &json!(1)),
+        "{again}"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_many_lines_is_told_once_with_the_first_of_them() {
+    let house = House::embedded("");
+    let plugin = |number: usize, word: &str| {
+        format!("{{\"plugin_id\":\"p-{number}\",\"worker_type\":\"boefje\",\"{word}\":1}}\n")
+    };
+    let mut lines = String::new();
+    for number in 0..3_000 {
+        let word = ["scan_level", "scan_lvel", "foo", "bar"][number % 4];
+        lines.push_str(&plugin(number, word));
+    }
+    let (code, said) = complaints(&house, "plugins", lines.as_bytes());
+    assert_eq!(code, Some(1), "{said:?}");
+    assert_eq!(said.len(), 5, "{said:#?}");
+    assert_eq!(
+        said[0],
+        "line 2: unknown field `scan_lvel` (and 749 more lines)"
+    );
+    assert_eq!(said[1], "  help: did you mean `scan_level`?");
+    assert_eq!(said[2], "line 3: unknown field `foo` (and 749 more lines)");
+    assert!(
+        said[3].starts_with("  help: known here: artefact, "),
+        "{said:#?}"
+    );
+    assert_eq!(said[4], "line 4: unknown field `bar` (and 749 more lines)");
+    assert_eq!(plugins(&house).len(), 750);
 }
 
 fn plugins(house: &House) -> Vec<Value> {

@@ -10,12 +10,10 @@ use crate::store::{Commit, Committed, StoreError, Wanted};
 use crate::trigger::Schedules;
 
 /// What became of some objects.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// They are new, or different.
-    pub changed: u64,
-    /// They were known so already, or something newer was.
-    pub unchanged: u64,
+    /// Of each in its order: whether it is new, or different. Else it was known so already, or something newer was.
+    pub changed: Vec<bool>,
     pub organizations: u64,
     /// Tasks that waited and lost their reason.
     pub withdrawn: u64,
@@ -42,7 +40,9 @@ pub async fn import(
         let now = ground.clock.now();
         let mut plan = Plan::default();
         let mut ids = ground.ids();
+        let mut changed = Vec::with_capacity(told.len());
         for (at, told) in told.iter().enumerate() {
+            let unchanged = plan.unchanged;
             let mut desk = Desk {
                 catalogue: &quiet,
                 now,
@@ -53,6 +53,7 @@ pub async fn import(
             if let Err(impossible) = change(&mut desk, &mut gathered.world, told) {
                 return Ok(Err((at, impossible)));
             }
+            changed.push(plan.unchanged == unchanged);
         }
         let commit = Commit {
             world: &gathered.world,
@@ -67,10 +68,8 @@ pub async fn import(
             }
             Committed::Done => {
                 ground.gain(gathered.revision, &plan.organizations);
-                let all = told.len() as u64;
                 return Ok(Ok(Imported {
-                    changed: all.saturating_sub(plan.unchanged),
-                    unchanged: plan.unchanged,
+                    changed,
                     organizations: plan.organizations.len() as u64,
                     withdrawn: plan.withdrawn.len() as u64,
                 }));
