@@ -19,6 +19,7 @@ mod declared;
 mod deeds;
 mod demo;
 mod explain;
+mod files;
 mod import;
 mod letters;
 mod lists;
@@ -96,7 +97,7 @@ enum Command {
     /// Validate the settings and files without starting anything
     #[command(after_help = "Example:\n  muster check config/openkat.yaml")]
     Check {
-        /// YAML or JSON files with organisations, plugins, object sets, schedules
+        /// YAML or JSON files with organisations, plugins, object sets, schedules, and cases for `muster test`
         files: Vec<PathBuf>,
         #[command(flatten)]
         variables: VariableArguments,

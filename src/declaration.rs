@@ -116,52 +116,106 @@ pub struct RunOnce {
     pub parameters: Map<String, Json>,
 }
 
-/// Reads all entries of a file. Complaints are collected; an entry that is complained about is left out.
+/// A file of entries, opened once for everybody who reads some of them.
+pub struct Sheet {
+    pub name: String,
+    /// With their variables filled in.
+    entries: Vec<Node>,
+    /// What keeps entries from being there.
+    pub complaints: Vec<Complaint>,
+}
+
+/// What a file declares.
+#[derive(Default)]
+pub struct Read {
+    pub declared: Vec<Declared>,
+    /// Entries that are wrong are left out.
+    pub complaints: Vec<Complaint>,
+    /// What those are that were left out, as far as they say it.
+    pub left_out: Vec<(Kind, String)>,
+    /// Some were left out that do not say it.
+    pub nameless: bool,
+}
+
+impl Sheet {
+    pub fn open(name: &str, bytes: &[u8], variables: &Variables) -> Sheet {
+        let mut complaints = Complaints::new(name);
+        let mut entries = Vec::new();
+        match Document::open(name, bytes) {
+            Err(complaint) => complaints.push(complaint),
+            Ok(document) => entries = filled(&document, variables, &mut complaints),
+        }
+        Sheet {
+            name: name.to_owned(),
+            entries,
+            complaints: complaints.into_vec(),
+        }
+    }
+
+    /// Reads all that it declares. Complaints are collected; an entry that is complained about is left out.
+    pub fn declared(&self, rules: &Rules) -> Read {
+        let mut complaints = Complaints::new(self.name.as_str());
+        let mut taken = BTreeSet::new();
+        let mut read = Read {
+            nameless: self.complaints.iter().any(Complaint::is_error),
+            ..Read::default()
+        };
+        for entry in self.entries.iter().filter(|entry| !is_case(entry)) {
+            match (
+                read_entry(entry, rules, &mut taken, &mut complaints),
+                said(entry),
+            ) {
+                (Some(declared), _) => read.declared.push(declared),
+                (None, Some(said)) => read.left_out.push(said),
+                (None, None) => read.nameless = true,
+            }
+        }
+        twice(&read.declared, &mut complaints);
+        let sets = read
+            .declared
+            .iter()
+            .filter_map(|entry| match &entry.compiled {
+                Compiled::ObjectSet(set) => Some(set.as_ref()),
+                _ => None,
+            });
+        for (_, circle) in circles(sets.clone()) {
+            complaints.error(None, "query", in_a_circle(&circle));
+        }
+        let reaching = reaching(sets.map(|set| (set.name.as_str(), set.query.as_ref())));
+        for entry in &read.declared {
+            if let Compiled::Plugin(plugin) = &entry.compiled {
+                for set in plugin.sets_taken().filter(|set| reaching.contains(*set)) {
+                    let message = takes_by_relations(&plugin.plugin_id, set);
+                    complaints.error(None, "consumes", message);
+                }
+            }
+        }
+        read.complaints = complaints.into_vec();
+        read
+    }
+
+    /// The entries that are cases for `muster test`.
+    pub fn cases(&self) -> impl Iterator<Item = &Node> {
+        self.entries.iter().filter(|entry| is_case(entry))
+    }
+}
+
+/// Reads all entries of a file.
 pub fn read_file(
     name: &str,
     bytes: &[u8],
     variables: &Variables,
     rules: &Rules,
 ) -> (Vec<Declared>, Vec<Complaint>) {
-    let mut complaints = Complaints::new(name);
-    let mut declared = Vec::new();
-    match Document::open(name, bytes) {
-        Err(complaint) => complaints.push(complaint),
-        Ok(document) => {
-            let mut taken = BTreeSet::new();
-            for entry in entries(&document, variables, &mut complaints) {
-                if !is_case(&entry) {
-                    declared.extend(read_entry(&entry, rules, &mut taken, &mut complaints));
-                }
-            }
-        }
-    }
-    twice(&declared, &mut complaints);
-    let sets = declared.iter().filter_map(|entry| match &entry.compiled {
-        Compiled::ObjectSet(set) => Some(set.as_ref()),
-        _ => None,
-    });
-    for (_, circle) in circles(sets.clone()) {
-        complaints.error(None, "query", in_a_circle(&circle));
-    }
-    let reaching = reaching(sets.map(|set| (set.name.as_str(), set.query.as_ref())));
-    for entry in &declared {
-        if let Compiled::Plugin(plugin) = &entry.compiled {
-            for set in plugin.sets_taken().filter(|set| reaching.contains(*set)) {
-                let message = takes_by_relations(&plugin.plugin_id, set);
-                complaints.error(None, "consumes", message);
-            }
-        }
-    }
-    (declared, complaints.into_vec())
+    let sheet = Sheet::open(name, bytes, variables);
+    let read = sheet.declared(rules);
+    let mut complaints = sheet.complaints;
+    complaints.extend(read.complaints);
+    (read.declared, complaints)
 }
 
 /// The entries of a document, with their variables filled in.
-pub fn entries(
-    document: &Document,
-    variables: &Variables,
-    complaints: &mut Complaints,
-) -> Vec<Node> {
+fn filled(document: &Document, variables: &Variables, complaints: &mut Complaints) -> Vec<Node> {
     let mut filled = Vec::new();
     for root in &document.roots {
         match &root.value {
@@ -177,11 +231,29 @@ pub fn entries(
     filled
 }
 
+/// Kind and name of an entry as it says them, also where the rest of it is wrong.
+fn said(entry: &Node) -> Option<(Kind, String)> {
+    let text = |name: &str| match entry.get(name).map(|node| &node.value) {
+        Some(Value::Text(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let kind = match entry.get("kind").filter(|kind| !kind.is_null()) {
+        None => Kind::Schedule,
+        Some(_) => Kind::parse(text("kind")?)?,
+    };
+    let name = match kind {
+        Kind::Organization => text("id"),
+        Kind::Plugin => text("plugin_id"),
+        Kind::ObjectSet | Kind::Calendar | Kind::Schedule | Kind::Run => text("name"),
+    };
+    Some((kind, name?.to_owned()))
+}
+
 /// The kind of an entry that is a case.
 const CASE: &str = "test";
 
 /// A case for `muster test` may stand beside what it tries; it declares nothing.
-pub fn is_case(entry: &Node) -> bool {
+fn is_case(entry: &Node) -> bool {
     matches!(entry.get("kind").map(|kind| &kind.value), Some(Value::Text(kind)) if kind == CASE)
 }
 
@@ -253,19 +325,25 @@ pub fn takes_by_relations(plugin: &str, set: &str) -> String {
 }
 
 fn twice(declared: &[Declared], complaints: &mut Complaints) {
-    let mut seen = BTreeSet::new();
+    let mut seen = BTreeMap::new();
     for entry in declared {
-        if !seen.insert((entry.kind, entry.organization.as_str(), entry.name.as_str())) {
-            complaints.error(
-                None,
-                "",
-                format!(
-                    "the {} `{}` is declared twice",
-                    entry.kind.word(),
-                    entry.name
-                ),
-            );
-        }
+        let key = (entry.kind, entry.organization.as_str(), entry.name.as_str());
+        let place = entry.origin.place;
+        let Some(first) = seen.insert(key, place) else {
+            continue;
+        };
+        let before = match first {
+            Some(first) if Some(first) != place => {
+                format!("; it is on line {} already", first.line)
+            }
+            _ => String::new(),
+        };
+        let (kind, name) = (entry.kind.word(), &entry.name);
+        complaints.error(
+            place,
+            "",
+            format!("the {kind} `{name}` is declared twice{before}"),
+        );
     }
 }
 

@@ -27,7 +27,7 @@ use crate::schedule::{Input, Organization, Selection};
 use crate::task::{Ids, digest, digest_of_all, key_of_all, unique_key};
 use crate::trigger::Scheduled;
 
-pub use case::read_cases;
+pub use case::{Cases, Named, read_cases};
 pub use differ::{Change, Differences, Differs};
 pub use replay::{Met, Page, Replay, Sample, Tally};
 

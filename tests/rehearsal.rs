@@ -206,6 +206,128 @@ fn a_case_that_cannot_be_read_is_complained_about_with_its_place() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+/// What is wrong with a file, each with its line; `muster check` says it on standard output, `muster test` on the other.
+fn findings(house: &House, command: &str, files: &[&str]) -> Vec<String> {
+    let path = |name: &str| house.path(name).display().to_string();
+    let paths: Vec<String> = files.iter().map(|name| path(name)).collect();
+    let mut arguments = vec![command];
+    arguments.extend(paths.iter().map(String::as_str));
+    let output = house.run(&arguments);
+    assert_eq!(output.status.code(), Some(1), "{command} {files:?}");
+    let told = if command == "check" {
+        output.stdout
+    } else {
+        output.stderr
+    };
+    let told = String::from_utf8_lossy(&told).replace(&path(files[0]), "");
+    let of_file = told.lines().filter_map(|line| line.strip_prefix(':'));
+    of_file.map(str::to_owned).collect()
+}
+
+const WRONG: &str = "\
+- {kind: test, name: first, at: yesterday, tasks: [{plugin: resolve}]}
+- {kind: plugin, plugin_id: resolve, worker_typ: boefje, consumes: [hostname]}
+- {kind: plugin, plugin_id: scan, worker_type: boefje, scan_level: 9}
+- kind: test
+  name: second
+  at: 2026-11-22T02:30:00Z
+  given: [{organization: acme, object_type: hostname, primary_kye: h1, attributes: {name: a}}]
+  tasks:
+  - {plugn: scan}
+  - {plugin: scna}
+  refused:
+  - {plugin: scna}
+  - {plugin: resolve, reason: too_low}
+  - {plugin: resolve, schedule: nightly}
+- {name: nightly, recurrences: daily, plugins: plugin_id = 'scan', calendars: [freeze]}
+- {kind: calendar, name: freeze, weekly: never}
+";
+
+#[test]
+fn what_is_wrong_in_a_file_is_told_once_for_each_cause_in_the_order_of_the_file() {
+    let house = House::embedded("");
+    house.write("wrong.yaml", WRONG.as_bytes());
+    let wanted = [
+        (1, "`at`: `yesterday` is not an instant"),
+        (2, "unknown field `worker_typ`"),
+        (3, "`scan_level`: expected a whole number from 0 to 4"),
+        (7, "unknown field `given[0].primary_kye`"),
+        (9, "unknown field `tasks[0].plugn`"),
+        (
+            10,
+            "`tasks[1].plugin`: these files declare no plugin `scna`; did you mean scan? (named 2 times)",
+        ),
+        (13, "`refused[1].reason`: expected"),
+    ];
+    for command in ["check", "test"] {
+        let told = findings(&house, command, &["wrong.yaml"]);
+        let told: Vec<&String> = told
+            .iter()
+            .filter(|line| !line.starts_with("16:"))
+            .collect();
+        assert_eq!(told.len(), wanted.len(), "{command}: {told:#?}");
+        for (told, (line, wanted)) in told.iter().zip(wanted) {
+            let (place, said) = told.split_once(": ").unwrap_or_default();
+            assert!(
+                place.starts_with(&format!("{line}:")) && said.starts_with(wanted),
+                "{command}: {line}: {wanted}: {told}"
+            );
+        }
+    }
+    // The calendar is wrong, so nobody is told that there is none.
+    house.write("cut.yaml", b"- {kind: test, name: \"\xff\"}\n");
+    for command in ["check", "test"] {
+        let told = findings(&house, command, &["cut.yaml", "wrong.yaml"]);
+        assert_eq!(told, ["1:23: this is not UTF-8 text"], "{command}");
+    }
+}
+
+#[test]
+fn check_reads_cases_and_takes_it_lightly_where_what_they_name_may_be_in_other_files() {
+    let house = House::embedded("");
+    house.write("rules.yaml", RULES.as_bytes());
+    let cases = case(&format!(
+        "{CREATED}\ntasks: [{{plugin: resolv, schedule: on-news}}]"
+    ));
+    house.write("cases.yaml", cases.as_bytes());
+    let path = |name: &str| house.path(name).display().to_string();
+    let alone = house.done(&["check", &path("cases.yaml")]);
+    assert!(
+        alone.contains("warning: `tasks[0].plugin`: these files declare no plugin `resolv`")
+            && alone.ends_with("2 findings; read 1 test\n"),
+        "{alone}"
+    );
+    let both = findings(&house, "check", &["cases.yaml", "rules.yaml"]);
+    assert_eq!(both.len(), 2, "{both:?}");
+    assert!(both[0].ends_with("did you mean resolve?"), "{both:?}");
+    assert!(both[1].ends_with("did you mean on-new?"), "{both:?}");
+}
+
+#[test]
+fn a_file_that_is_named_twice_is_read_once() {
+    let house = House::embedded(SETTINGS);
+    let both = format!(
+        "{RULES}{}",
+        case(&format!("{CREATED}\ntasks: [{{plugin: resolve}}]"))
+    );
+    let path = house.write("both.yaml", both.as_bytes());
+    let link = house.path("link.yaml");
+    std::os::unix::fs::symlink(&path, &link).expect("a link");
+    let folder = path.parent().expect("a folder");
+    let dotted = folder.join(".").join("both.yaml");
+    let named = [&path, &path, &dotted, &link].map(|path| path.display().to_string());
+    let with = |command| [&[command][..], &named.each_ref().map(String::as_str)].concat();
+    let checked = house.done(&with("check"));
+    assert!(
+        checked.starts_with("settings and 1 file: nothing to complain about"),
+        "{checked}"
+    );
+    let tested = house.done(&with("test"));
+    assert!(tested.ends_with("1 passed, 0 failed\n"), "{tested}");
+    let applied = house.done(&with("apply"));
+    assert!(applied.contains("9 created"), "{applied}");
+}
+
 #[test]
 fn cases_beside_declarations_declare_nothing() {
     let house = House::embedded(SETTINGS);

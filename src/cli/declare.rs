@@ -2,22 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+pub use super::files::bytes_of;
+
+use super::files::Files;
 use super::output::{counted, print, print_json, shown, text};
 use super::progress::watched;
 use super::{Failure, Output, VariableArguments, deeds, rules, serve};
 use crate::answer::{consequences, store_edits};
 use crate::catalogue::{Ahead, Stored, look_ahead};
 use crate::declaration::{Compiled, Declared, Kind, Origin, RunOnce, Variables, read_file};
-use crate::document::{Complaint, nearest};
+use crate::document::{Complaint, Severity, nearest};
 use crate::moment::Moment;
 use crate::rules::Rules;
-use crate::settings::{Settings, whole};
+use crate::settings::Settings;
 use crate::store::{Applied, Edit};
 
 #[derive(Debug, Args)]
@@ -45,23 +48,29 @@ pub fn check(
     output: Output,
 ) -> Result<(), Failure> {
     let mut complaints = Vec::new();
-    let mut declared = Vec::new();
+    let mut found = Files::default();
     match rules::rules(settings) {
         Err(wrong) => complaints.extend(wrong),
         Ok(rules) => {
             let variables = Variables::parse(variables).map_err(Failure::Usage)?;
-            let (read, wrong) = read(files, &variables, &rules)?;
-            complaints.extend(wrong);
-            complaints.extend(read.iter().filter_map(|entry| unworkable(entry, settings)));
-            declared = read;
+            found = Files::with_cases(files, &variables, &rules)?;
+            let declared = found.declared.iter();
+            let unworkable = declared.filter_map(|entry| unworkable(entry, settings));
+            let more: Vec<Complaint> = unworkable.chain(found.unknown(Severity::Warning)).collect();
+            found.complain(more);
+            complaints.append(&mut found.complaints);
             // What the store holds is not asked here, so a calendar that is missing may be there.
-            let ahead = look_ahead(&declared, &[], &rules, Moment::now());
-            complaints.extend(ahead.complaints.into_iter().map(|mut complaint| {
-                if complaint.message.contains("there is no calendar") {
-                    complaint.severity = crate::document::Severity::Warning;
+            let ahead = look_ahead(&found.declared, &[], &rules, Moment::now());
+            for mut complaint in ahead.complaints {
+                if let Some((_, rest)) = complaint.message.split_once("there is no calendar `") {
+                    let name = rest.split('`').next().unwrap_or_default();
+                    if found.is_left_out(Kind::Calendar, name) {
+                        continue;
+                    }
+                    complaint.severity = Severity::Warning;
                 }
-                complaint
-            }));
+                complaints.push(complaint);
+            }
         }
     }
     let wrong = complaints.iter().any(Complaint::is_error);
@@ -75,21 +84,24 @@ pub fn check(
                 print(&complaint.to_string());
             }
             let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();
-            for entry in &declared {
+            for entry in &found.declared {
                 *counts.entry(entry.kind).or_default() += 1;
             }
-            let kinds: Vec<String> = counts
+            let mut kinds: Vec<String> = counts
                 .iter()
                 .map(|(kind, many)| counted(*many as u64, kind.word()))
                 .collect();
-            let found = if complaints.is_empty() {
+            if !found.cases.is_empty() {
+                kinds.push(counted(found.cases.len() as u64, "test"));
+            }
+            let findings = if complaints.is_empty() {
                 "nothing to complain about".to_owned()
             } else {
                 counted(complaints.len() as u64, "finding")
             };
             print(&format!(
-                "settings and {}: {found}{}{}",
-                counted(files.len() as u64, "file"),
+                "settings and {}: {findings}{}{}",
+                counted(found.names.len() as u64, "file"),
                 if kinds.is_empty() { "" } else { "; read " },
                 kinds.join(", ")
             ));
@@ -155,42 +167,8 @@ pub fn read(
     variables: &Variables,
     rules: &Rules,
 ) -> Result<(Vec<Declared>, Vec<Complaint>), Failure> {
-    let mut declared: Vec<Declared> = Vec::new();
-    let mut complaints = Vec::new();
-    let mut from: BTreeMap<(Kind, String, String), String> = BTreeMap::new();
-    for file in files {
-        let name = file.display().to_string();
-        let bytes = bytes_of(file)?;
-        let (read, wrong) = read_file(&name, &bytes, variables, rules);
-        complaints.extend(wrong);
-        for entry in read {
-            let key = (entry.kind, entry.organization.clone(), entry.name.clone());
-            if let Some(other) = from.get(&key).filter(|other| **other != name) {
-                complaints.push(Complaint::error(
-                    &name,
-                    None,
-                    "",
-                    format!(
-                        "the {} `{}` is declared in {other} too",
-                        entry.kind.word(),
-                        entry.name
-                    ),
-                ));
-            }
-            from.insert(key, name.clone());
-            declared.push(entry);
-        }
-    }
-    Ok((declared, complaints))
-}
-
-/// The bytes of a file, or of standard input.
-pub fn bytes_of(file: &Path) -> Result<Vec<u8>, Failure> {
-    let read = match file == Path::new("-") {
-        true => whole(std::io::stdin().lock()),
-        false => std::fs::File::open(file).and_then(whole),
-    };
-    read.map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))
+    let read = Files::read(files, variables, rules)?;
+    Ok((read.declared, read.complaints))
 }
 
 /// One line of a diff.

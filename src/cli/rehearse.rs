@@ -1,19 +1,17 @@
 //! `muster test`: rules tested like code, by cases that stand beside them.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::files::Files;
 use super::output::{print, print_json, shown};
-use super::{Failure, Output, VariableArguments, declare, rules};
-use crate::declaration::{Declared, Kind, Variables};
-use crate::document::{Complaint, nearest};
-use crate::rehearsal::{
-    Case, Difference, Left, Made, Outcome, Refused, Wanted, compare, play, read_cases,
-};
+use super::{Failure, Output, VariableArguments, rules};
+use crate::declaration::Variables;
+use crate::document::{Complaint, Severity};
+use crate::rehearsal::{Case, Difference, Left, Made, Outcome, Refused, Wanted, compare, play};
 use crate::settings::Settings;
 
 #[derive(Debug, Args)]
@@ -47,23 +45,18 @@ pub fn test(settings: &Settings, test: &Test, output: Output) -> Result<(), Fail
     })?;
     let rules = Arc::new(rules);
     let variables = Variables::parse(&test.variables.variables).map_err(Failure::Usage)?;
-    let (declared, mut complaints) = declare::read(&test.files, &variables, &rules)?;
-    let mut cases = Vec::new();
-    for file in &test.files {
-        let name = file.display().to_string();
-        let (read, wrong) = read_cases(&name, &declare::bytes_of(file)?, &variables, &rules);
-        complaints.extend(wrong);
-        cases.extend(read.into_iter().map(|case| (name.clone(), case)));
-    }
-    for (file, case) in &cases {
-        complaints.extend(unknown_plugins(file, case, &declared));
-    }
-    for complaint in &complaints {
+    let mut found = Files::with_cases(&test.files, &variables, &rules)?;
+    let unknown = found.unknown(Severity::Error);
+    found.complain(unknown);
+    for complaint in &found.complaints {
         eprintln!("{}", shown(&complaint.to_string(), true));
     }
-    if complaints.iter().any(Complaint::is_error) {
+    if found.complaints.iter().any(Complaint::is_error) {
         return Err(Failure::Found("nothing was tested".to_owned()));
     }
+    let Files {
+        declared, cases, ..
+    } = found;
     if cases.is_empty() {
         return Err(Failure::Usage(
             "there is no case in these files; a case is an entry with `kind: test`".to_owned(),
@@ -103,32 +96,6 @@ pub fn test(settings: &Settings, test: &Test, output: Output) -> Result<(), Fail
         return Err(Failure::Found(String::new()));
     }
     Ok(())
-}
-
-/// Plugins that a case names and these files do not declare: it could not come true, or would for a wrong reason.
-fn unknown_plugins(file: &str, case: &Case, declared: &[Declared]) -> Vec<Complaint> {
-    let plugins = declared.iter().filter(|entry| entry.kind == Kind::Plugin);
-    let known: BTreeSet<&str> = plugins.map(|entry| entry.name.as_str()).collect();
-    let before = case.open.iter().chain(&case.ended).map(|past| &past.plugin);
-    let wanted = case.tasks.iter().map(|wanted| &wanted.plugin);
-    let refused = case.refused.iter().map(|refused| &refused.plugin);
-    let named: BTreeSet<&String> = before.chain(wanted).chain(refused).collect();
-    let unknown = named
-        .into_iter()
-        .filter(|name| !known.contains(name.as_str()));
-    unknown
-        .map(|name| {
-            let meant = match nearest(name, known.iter().copied()).as_slice() {
-                [] => String::new(),
-                near => format!("; did you mean {}?", near.join(" or ")),
-            };
-            let message = format!(
-                "{}: these files declare no plugin `{name}`{meant}",
-                case.name
-            );
-            Complaint::error(file, case.place, "plugin", message)
-        })
-        .collect()
 }
 
 fn tell(played: &Played) {

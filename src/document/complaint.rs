@@ -168,6 +168,12 @@ impl Complaints {
         self.list.iter()
     }
 
+    /// Forgets a complaint that a better one takes the place of.
+    pub(super) fn take_back(&mut self, place: Option<Place>, path: &str, message: &str) {
+        self.list
+            .retain(|known| known.place != place || known.path != path || known.message != message);
+    }
+
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

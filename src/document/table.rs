@@ -15,6 +15,8 @@ pub struct Table<'n, 'c> {
     place: Option<Place>,
     path: String,
     asked: Vec<String>,
+    /// Entries that were complained about because they are not there.
+    missing: Vec<String>,
     complaints: &'c mut Complaints,
 }
 
@@ -83,12 +85,19 @@ impl<'n, 'c> Table<'n, 'c> {
         if self.node(name).is_some_and(|node| !node.is_null()) {
             return true;
         }
-        let path = join(&self.path, name);
-        let message = format!("{} `{path}` is missing", self.complaints.noun());
+        let (path, message) = self.is_missing(name);
         let file = self.complaints.file();
         let complaint = Complaint::error(file, self.place, path, message);
         self.complaints.push(complaint);
+        self.missing.push(name.to_string());
         false
+    }
+
+    /// The way to an entry that is not there, and what is said of it.
+    fn is_missing(&self, name: &str) -> (String, String) {
+        let path = join(&self.path, name);
+        let message = format!("{} `{path}` is missing", self.complaints.noun());
+        (path, message)
     }
 
     /// Complains about the entry of that name, or about the table where there is none.
@@ -190,6 +199,11 @@ impl<'n, 'c> Table<'n, 'c> {
         for (key, _) in self.entries {
             if known.contains(&key.name.as_str()) {
                 continue;
+            }
+            // It is not missing, but misspelt.
+            for meant in nearest(&key.name, self.missing.iter().map(String::as_str)) {
+                let (path, message) = self.is_missing(meant);
+                self.complaints.take_back(self.place, &path, &message);
             }
             let path = join(&self.path, &key.name);
             let message = format!("unknown {} `{path}`", self.complaints.noun());
@@ -415,6 +429,7 @@ impl<'n, 'c> Field<'n, 'c> {
             place: self.node.place,
             path: self.path,
             asked: Vec::new(),
+            missing: Vec::new(),
             complaints: self.complaints,
         })
     }

@@ -3,14 +3,31 @@
 use serde_json::{Value as Json, json};
 
 use super::{Before, Case, Cue, Refused, Wanted};
-use crate::declaration::{Variables, entries, is_case};
-use crate::document::{Complaint, Complaints, Document, Field, Node, Table};
+use crate::declaration::{Kind, Sheet, Variables};
+use crate::document::{Complaint, Complaints, Field, Node, Place, Table, Value};
 use crate::moment::{Moment, Span};
 use crate::object::{Object, Told, merge};
 use crate::policy::{Format, Order};
 use crate::rules::Rules;
 use crate::run::Reason;
 use crate::wire::{self, Message, Reading};
+
+/// The cases of a file.
+#[derive(Default)]
+pub struct Cases {
+    pub cases: Vec<Case>,
+    /// What they name, also those that cannot be played.
+    pub named: Vec<Named>,
+    pub complaints: Vec<Complaint>,
+}
+
+/// A plugin or a schedule as a case names it.
+pub struct Named {
+    pub kind: Kind,
+    pub name: String,
+    pub path: String,
+    pub place: Option<Place>,
+}
 
 /// Reads the cases of a file (`kind: test`); everything else in it is left to others.
 pub fn read_cases(
@@ -19,28 +36,58 @@ pub fn read_cases(
     variables: &Variables,
     rules: &Rules,
 ) -> (Vec<Case>, Vec<Complaint>) {
-    let mut complaints = Complaints::new(name);
-    let mut cases = Vec::new();
-    match Document::open(name, bytes) {
-        Err(complaint) => complaints.push(complaint),
-        Ok(document) => {
-            // What is wrong with other entries is said by who reads those.
-            let mut unsaid = Complaints::new(name);
-            for entry in entries(&document, variables, &mut unsaid) {
-                if is_case(&entry) {
-                    cases.extend(case(&entry, rules, &mut complaints));
+    let sheet = Sheet::open(name, bytes, variables);
+    let read = Cases::of(&sheet, rules);
+    let mut complaints = sheet.complaints;
+    complaints.extend(read.complaints);
+    (read.cases, complaints)
+}
+
+impl Cases {
+    pub fn of(sheet: &Sheet, rules: &Rules) -> Cases {
+        let mut complaints = Complaints::new(sheet.name.as_str());
+        let mut read = Cases::default();
+        for entry in sheet.cases() {
+            read.cases.extend(case(entry, rules, &mut complaints));
+            read.named.extend(named(entry));
+        }
+        read.complaints = complaints.into_vec();
+        read
+    }
+}
+
+/// The plugins and schedules that a case names.
+fn named(case: &Node) -> Vec<Named> {
+    let mut named = Vec::new();
+    for list in ["open", "ended", "tasks", "refused"] {
+        let Some(Value::List(items)) = case.get(list).map(|list| &list.value) else {
+            continue;
+        };
+        for (at, item) in items.iter().enumerate() {
+            for (kind, word) in [(Kind::Plugin, "plugin"), (Kind::Schedule, "schedule")] {
+                let Some(node) = item.get(word) else {
+                    continue;
+                };
+                if let Value::Text(name) = &node.value {
+                    named.push(Named {
+                        kind,
+                        name: name.clone(),
+                        path: format!("{list}[{at}].{word}"),
+                        place: node.place,
+                    });
                 }
             }
         }
     }
-    (cases, complaints.into_vec())
+    named
 }
 
 fn case(node: &Node, rules: &Rules, complaints: &mut Complaints) -> Option<Case> {
     let before = complaints.iter().filter(|c| c.is_error()).count();
     let mut table = Table::open(node, "", complaints)?;
     table.node("kind");
-    let name = table.require("name").then(|| table.word("name"))?;
+    table.require("name");
+    let name = table.word("name");
     let at = table.moment("at");
     // A case is the same on every day.
     let now = table.moment("now").or(at).unwrap_or(Moment::from_micros(0));
@@ -50,15 +97,15 @@ fn case(node: &Node, rules: &Rules, complaints: &mut Complaints) -> Option<Case>
     let open = table.list("open", past).unwrap_or_default();
     let ended = table.list("ended", past).unwrap_or_default();
     let event = table.get("event").and_then(|field| told(field, rules, now));
-    let cue = match (event, at) {
-        (Some(_), Some(_)) => {
+    let mut there = |name: &str| table.node(name).is_some_and(|node| !node.is_null());
+    let cue = match (there("event"), there("at")) {
+        (true, true) => {
             table.complain("at", "a case has an `event` or an instant `at`, not both");
             None
         }
-        (Some(event), None) => Some(Cue::Event(Box::new(event))),
-        (None, Some(at)) => Some(Cue::Instant(at)),
-        (None, None) if table.node("event").is_some() => None,
-        (None, None) => {
+        (true, false) => event.map(|event| Cue::Event(Box::new(event))),
+        (false, true) => at.map(Cue::Instant),
+        (false, false) => {
             table.complain(
                 "event",
                 "a case needs an `event`, as the bus would bring it, or an instant `at`",
@@ -86,19 +133,28 @@ fn case(node: &Node, rules: &Rules, complaints: &mut Complaints) -> Option<Case>
     })
 }
 
+/// What an object that is given may say.
+const GIVEN: [&str; 6] = [
+    "organization",
+    "object_type",
+    "primary_key",
+    "attributes",
+    "scan_level",
+    "scan_profile_type",
+];
+
 /// An object that is there before anything happens: as if it had been created a day ago.
 fn object(field: Field<'_, '_>, rules: &Rules, now: Moment) -> Option<Object> {
     let node = field.node();
     let place = node.place;
+    let misspelt = match &node.value {
+        Value::Table(entries) => entries
+            .iter()
+            .any(|(key, _)| !GIVEN.contains(&key.name.as_str())),
+        _ => false,
+    };
     let mut table = field.table()?;
-    for name in [
-        "organization",
-        "object_type",
-        "primary_key",
-        "attributes",
-        "scan_level",
-        "scan_profile_type",
-    ] {
+    for name in GIVEN {
         table.node(name);
     }
     let path = table.path().to_owned();
@@ -108,8 +164,11 @@ fn object(field: Field<'_, '_>, rules: &Rules, now: Moment) -> Option<Object> {
         "data": node.to_json(),
     });
     let read = read_told(&event, rules, now);
-    if let Err(message) = &read {
-        table.complaints().error(place, &path, message.clone());
+    match &read {
+        // What seems to be missing is there by another name, of which the table complains.
+        Err(_) if misspelt => {}
+        Err(message) => table.complaints().error(place, &path, message.clone()),
+        Ok(_) => {}
     }
     table.finish();
     let told = read.ok()?;
@@ -123,10 +182,10 @@ fn object(field: Field<'_, '_>, rules: &Rules, now: Moment) -> Option<Object> {
 
 fn past(field: Field<'_, '_>) -> Option<Before> {
     let mut table = field.table()?;
-    let plugin = table.require("plugin").then(|| table.word("plugin"))?;
-    let organization = table
-        .require("organization")
-        .then(|| table.word("organization"))?;
+    table.require("plugin");
+    let plugin = table.word("plugin");
+    table.require("organization");
+    let organization = table.word("organization");
     let inputs = table.texts("input").unwrap_or_default();
     let at = table.moment("at");
     table.finish();
@@ -180,7 +239,8 @@ fn read_told(event: &Json, rules: &Rules, now: Moment) -> Result<Told, String> {
 
 fn wanted(field: Field<'_, '_>) -> Option<Wanted> {
     let mut table = field.table()?;
-    let plugin = table.require("plugin").then(|| table.word("plugin"))?;
+    table.require("plugin");
+    let plugin = table.word("plugin");
     let read = Wanted {
         plugin: String::new(),
         inputs: table.texts("input"),
@@ -198,7 +258,8 @@ fn wanted(field: Field<'_, '_>) -> Option<Wanted> {
 
 fn refused(field: Field<'_, '_>) -> Option<Refused> {
     let mut table = field.table()?;
-    let plugin = table.require("plugin").then(|| table.word("plugin"))?;
+    table.require("plugin");
+    let plugin = table.word("plugin");
     let read = Refused {
         plugin: String::new(),
         input: table.word("input"),

@@ -262,7 +262,12 @@ fn a_wrong_entry_leaves_the_others_alone() {
     let text = "- {kind: organization, id: one}\n- {kind: organization, idd: two}\n- {kind: organization, id: three}\n";
     let (declared, complaints) = read(text);
     assert_eq!(names(&declared), ["one", "three"]);
-    assert_eq!(complaints.len(), 2, "{complaints:?}");
+    // What is misspelt is not missing too.
+    assert_eq!(complaints.len(), 1, "{complaints:?}");
+    assert!(
+        complaints[0].contains("did you mean `id`?"),
+        "{complaints:?}"
+    );
 }
 
 #[test]
@@ -271,7 +276,9 @@ fn the_same_name_twice_is_refused() {
         read("- {kind: organization, id: one}\n- {kind: organization, id: one}\n");
     assert_eq!(complaints.len(), 1);
     assert!(
-        complaints[0].contains("the organization `one` is declared twice"),
+        complaints[0].starts_with(
+            "plan.yaml:2:3: the organization `one` is declared twice; it is on line 1 already"
+        ),
         "{}",
         complaints[0]
     );
