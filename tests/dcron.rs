@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use muster::moment::{Moment, Span};
 use serde_json::{Value, json};
 use support::broker::{Broker, OnNats, OnRabbit, Parcel};
 use support::process::{House, Service, until};
@@ -58,7 +57,7 @@ fn house(store: &str, bus: &str) -> (House, Store) {
 
 /// A run of a plugin at once, for every organisation.
 fn start(house: &House, plugin: &str) {
-    let at = Moment::now().plus(Span::seconds(1));
+    let at = house.soon();
     let text = format!(
         "- {{name: now-{plugin}, recurrences: {{at: \"{at}\"}}, plugins: \"plugin_id = '{plugin}'\"}}\n"
     );
@@ -278,7 +277,7 @@ async fn work_goes_to_another(house: House, port: u16, url: impl Fn(u16) -> Stri
         "again.yaml",
         &format!(
             "- {{name: again, organization: ops, recurrences: {{at: \"{}\"}}, plugins: \"plugin_id = 'wait'\"}}\n",
-            Moment::now().plus(Span::seconds(1))
+            house.soon()
         ),
     );
     tasks(&house, "wait", "dispatched", 1).await;

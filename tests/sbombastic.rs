@@ -16,7 +16,7 @@ mod support;
 
 use std::time::Duration;
 
-use muster::moment::{Moment, Span};
+use muster::moment::Moment;
 use serde_json::{Value, json};
 use support::broker::{Broker, OnNats, Parcel};
 use support::process::{House, Service, until};
@@ -125,7 +125,7 @@ impl Namespace {
 
     /// The discovery comes at once, by the clock.
     fn due(&self) {
-        let at = Moment::now().plus(Span::seconds(1));
+        let at = self.house.soon();
         assert!(DECLARED.contains(RECURRENCES));
         let text = DECLARED.replace(RECURRENCES, &format!("{{at: \"{at}\"}}"));
         self.house.apply("due.yaml", &text);

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use muster::moment::{Moment, Span};
 
 use crate::support::process::{House, until};
 use crate::support::servers::{Nats, Postgres};
@@ -34,7 +33,7 @@ async fn of_two_that_expand_the_one_that_is_killed_leaves_every_input_exactly_on
     })
     .await;
     // A wide spread, so that what is stored waits and the workers' queues stay out of it.
-    let soon = Moment::now().plus(Span::seconds(2));
+    let soon = house.soon();
     house.apply(
         "declared.yaml",
         &format!(

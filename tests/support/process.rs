@@ -11,6 +11,7 @@ use std::sync::{Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use muster::moment::{Moment, Span};
 use muster::store::Store;
 use serde_json::Value;
 use sqlx::AnyPool;
@@ -141,6 +142,16 @@ impl House {
     pub fn apply(&self, name: &str, text: &str) -> String {
         let path = self.write(name, text.as_bytes());
         self.done(&["apply", path.to_str().expect("a path")])
+    }
+
+    /// An instant that is still ahead once it is applied, also where the machine is slow: a second, and several times as
+    /// long as a look at the store takes now.
+    pub fn soon(&self) -> Moment {
+        let begun = Moment::now();
+        self.json(&["schedule", "list"]);
+        let now = Moment::now();
+        let slow = Span::from_micros(now.since(begun).micros() * 5);
+        now.plus(Span::seconds(1)).plus(slow)
     }
 
     pub async fn store(&self) -> Store {
