@@ -7,7 +7,6 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use super::commit::IdRow;
 use super::requests::Answered;
 use super::runs::read_occasion;
-use super::steps::{OF_TYPE, close_attempts};
 use super::world::read_map;
 use super::{Reported, Store, StoreError, json_rows, moment};
 use crate::moment::Moment;
@@ -135,12 +134,8 @@ impl Store {
                 hurried.push(row.try_get::<String, _>("id")?);
             }
             let rows: Vec<IdRow<'_>> = hurried.iter().map(|id| IdRow { id }).collect();
-            let sql = format!(
-                "UPDATE attempt SET ended_at = {}, outcome = '{RECALLED}', claimed_until = NULL, expires_at = NULL \
-                 WHERE ended_at IS NULL AND task_id IN {list} RETURNING {OF_TYPE}",
-                deed.now.micros()
-            );
-            close_attempts(&mut transaction, sql, &rows, RECALLED).await?;
+            self.close_attempts(&mut transaction, &rows, RECALLED, deed.now)
+                .await?;
             self.tell_tasks(
                 &mut transaction,
                 hurried.iter().map(String::as_str),

@@ -17,7 +17,6 @@ use super::leaving::Offered;
 use super::letters::DeadLetter;
 use super::requests::Answered;
 use super::shared::{Over, Seat};
-use super::steps::{OF_TYPE, close_attempts};
 use super::{Dialect, Store, StoreError, json_rows, write_rows};
 use crate::decide::{End, Plan, World};
 use crate::declaration::Kind;
@@ -863,13 +862,8 @@ impl Store {
             &rows,
         )
         .await?;
-        let sql = format!(
-            "UPDATE attempt SET ended_at = {}, outcome = '{}', claimed_until = NULL, expires_at = NULL \
-             WHERE ended_at IS NULL AND task_id IN {list} RETURNING {OF_TYPE}",
-            now.micros(),
-            closing.outcome
-        );
-        close_attempts(connection, sql, &rows, closing.outcome).await?;
+        self.close_attempts(connection, &rows, closing.outcome, now)
+            .await?;
         let mut names: Vec<String> = runs.keys().cloned().collect();
         names.sort();
         for run_id in &names {

@@ -7,7 +7,6 @@ use serde_json::Value;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::commit::{IdRow, WITHDRAWN};
-use super::steps::{OF_TYPE, close_attempts};
 use super::{Store, StoreError, json_rows, write_rows};
 use crate::moment::Moment;
 use crate::tally;
@@ -140,15 +139,9 @@ impl Store {
             return Ok(());
         }
         let ids: Vec<IdRow<'_>> = goes_on.iter().map(|id| IdRow { id }).collect();
-        let list = format!("(SELECT r.id FROM {})", self.dialect.rows("$1", "id text"));
         let waits = if offered == Offered::Void {
-            let sql = format!(
-                "UPDATE attempt SET ended_at = {}, outcome = '{}', claimed_until = NULL, expires_at = NULL \
-                 WHERE ended_at IS NULL AND task_id IN {list} RETURNING {OF_TYPE}",
-                now.micros(),
-                WITHDRAWN.outcome
-            );
-            close_attempts(connection, sql, &ids, WITHDRAWN.outcome).await?;
+            self.close_attempts(connection, &ids, WITHDRAWN.outcome, now)
+                .await?;
             "state = 'queued', "
         } else {
             ""

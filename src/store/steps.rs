@@ -279,7 +279,7 @@ impl Store {
              claimed_until = NULL, expires_at = r.clock, published_at = coalesce(attempt.published_at, {now}), \
              ended_at = r.ended_at, outcome = r.outcome, message = r.message, exit_code = r.exit_code, \
              log_ref = r.log_ref, log_tail = r.log_tail, outputs = r.outputs FROM {source} \
-             WHERE attempt.task_id = r.id AND attempt.number = r.number AND attempt.ended_at IS NULL",
+             WHERE attempt.task_id = r.id AND attempt.number = r.number AND {STILL_OPEN}",
             now = now.micros()
         );
         write_rows(transaction, sql, &taken).await?;
@@ -437,28 +437,39 @@ impl Store {
     }
 }
 
-/// What a statement that closes attempts answers with: for whom they were.
-pub(super) const OF_TYPE: &str =
-    "(SELECT task.worker_type FROM task WHERE task.id = attempt.task_id) AS worker_type";
+/// Of the attempts that rows name, those that nobody closed. It is said of both sides so that nobody plans by it: how
+/// many are open changes within a second, and by the statistics of a minute ago, when there was none, the database would
+/// compare each open attempt with each row.
+pub(super) const STILL_OPEN: &str = "(attempt.ended_at IS NULL) = (r.id IS NOT NULL)";
 
-/// Closes attempts of tasks, with a statement that returns [`OF_TYPE`], and counts them.
-pub(super) async fn close_attempts<T: Serialize>(
-    connection: &mut AnyConnection,
-    sql: String,
-    tasks: &[T],
-    outcome: &'static str,
-) -> Result<(), StoreError> {
-    if tasks.is_empty() {
-        return Ok(());
+impl Store {
+    /// Closes the open attempts of tasks, and counts them.
+    pub(super) async fn close_attempts(
+        &self,
+        connection: &mut AnyConnection,
+        tasks: &[IdRow<'_>],
+        outcome: &'static str,
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        let sql = format!(
+            "UPDATE attempt SET ended_at = {}, outcome = '{outcome}', claimed_until = NULL, expires_at = NULL \
+             FROM {} WHERE attempt.task_id = r.id AND {STILL_OPEN} \
+             RETURNING (SELECT task.worker_type FROM task WHERE task.id = attempt.task_id) AS worker_type",
+            now.micros(),
+            self.dialect.rows("$1", "id text")
+        );
+        for row in sqlx::query(AssertSqlSafe(sql))
+            .bind(json_rows(tasks))
+            .fetch_all(connection)
+            .await?
+        {
+            tally::attempt_ended(&row.try_get::<String, _>("worker_type")?, outcome);
+        }
+        Ok(())
     }
-    for row in sqlx::query(AssertSqlSafe(sql))
-        .bind(json_rows(tasks))
-        .fetch_all(connection)
-        .await?
-    {
-        tally::attempt_ended(&row.try_get::<String, _>("worker_type")?, outcome);
-    }
-    Ok(())
 }
 
 /// Whether its last attempt ended by a clock.

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::commit::{IdRow, UNGRACED};
 use super::shared::Over;
-use super::steps::read_avoid;
+use super::steps::{STILL_OPEN, read_avoid};
 use super::world::{KeyRow, OBJECT_COLUMNS, read_map, read_object};
 use super::{Store, StoreError, json_rows, maybe_moment, moment, write_rows};
 use crate::moment::{Moment, Span};
@@ -299,7 +299,7 @@ impl Store {
             write_rows(&mut transaction, sql, &rows).await?;
             let sql = format!(
                 "UPDATE attempt SET accepted_at = {}, run_until = expires_at FROM {source} \
-                 WHERE attempt.task_id = r.id AND attempt.number = r.number AND accepted_at IS NULL AND ended_at IS NULL",
+                 WHERE attempt.task_id = r.id AND attempt.number = r.number AND accepted_at IS NULL AND {STILL_OPEN}",
                 now.micros()
             );
             write_rows(&mut transaction, sql, &rows).await?;
@@ -402,8 +402,9 @@ impl Store {
             .await?;
             let sql = format!(
                 "UPDATE attempt SET claimed_until = NULL, expires_at = NULL, ended_at = {}, outcome = '{UNDELIVERABLE}' \
-                 WHERE ended_at IS NULL AND task_id IN {list}",
-                now.micros()
+                 FROM {} WHERE attempt.task_id = r.id AND {STILL_OPEN}",
+                now.micros(),
+                self.dialect.rows("$1", "id text")
             );
             write_rows(&mut transaction, sql, &rows).await?;
             let buried = ids.iter().map(String::as_str);
