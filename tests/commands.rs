@@ -3,6 +3,7 @@
 
 mod support;
 
+#[macro_use]
 #[path = "commands/asking.rs"]
 mod asking;
 #[path = "commands/brokers.rs"]
@@ -19,17 +20,6 @@ mod replay;
 mod shared;
 #[path = "commands/tasks.rs"]
 mod tasks;
-
-macro_rules! on_both {
-    ($($room:ident: $($name:ident),+);+ $(;)?) => {
-        mod sqlite {
-            $($(#[test] fn $name() { super::asking::on_sqlite(stringify!($name), super::$room::$name) })+)+
-        }
-        mod postgres {
-            $($(#[test] fn $name() { super::asking::on_postgres(stringify!($name), super::$room::$name) })+)+
-        }
-    };
-}
 
 on_both!(
     tasks:

@@ -5,6 +5,7 @@ mod support;
 
 // Its house does more than is asked for here.
 #[allow(dead_code)]
+#[macro_use]
 #[path = "commands/asking.rs"]
 mod asking;
 #[path = "watch/glance.rs"]
@@ -30,17 +31,6 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use regex::Regex;
 
 use asking::{House, moment};
-
-macro_rules! on_both {
-    ($($room:ident: $($name:ident),+);+ $(;)?) => {
-        mod sqlite {
-            $($(#[test] fn $name() { super::asking::on_sqlite(stringify!($name), super::$room::$name) })+)+
-        }
-        mod postgres {
-            $($(#[test] fn $name() { super::asking::on_postgres(stringify!($name), super::$room::$name) })+)+
-        }
-    };
-}
 
 on_both!(
     shown:

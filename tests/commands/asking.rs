@@ -19,6 +19,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::servers::Postgres;
 
+/// Contracts of rooms, each a test on SQLite and one on PostgreSQL.
+macro_rules! on_both {
+    ($($room:ident: $($name:ident),+);+ $(;)?) => {
+        mod sqlite {
+            $($(#[test] fn $name() { super::asking::on_sqlite(stringify!($name), super::$room::$name) })+)+
+        }
+        mod postgres {
+            $($(#[test] fn $name() { super::asking::on_postgres(stringify!($name), super::$room::$name) })+)+
+        }
+    };
+}
+
 pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use lapin::options::{
-    BasicConsumeOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions,
-};
+use lapin::options::{BasicPublishOptions, QueueBindOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 use serde_json::{Value, json};
 
-use crate::support::broker::{Broker, OnNats, OnRabbit, Parcel};
+use crate::support::broker::{Broker, OnNats, OnRabbit, Parcel, own_queue};
 use crate::support::process::{House, until};
 use crate::support::servers::{Nats, Postgres, Rabbit};
 
@@ -50,23 +48,6 @@ async fn channel(url: &str) -> (Connection, Channel) {
     let connection = connection.expect("a connection");
     let channel = connection.create_channel().await.expect("a channel");
     (connection, channel)
-}
-
-/// A queue of its own, and who reads it.
-async fn own_queue(channel: &Channel) -> (String, Consumer) {
-    let exclusive = QueueDeclareOptions {
-        exclusive: true,
-        ..QueueDeclareOptions::default()
-    };
-    let queue = channel.queue_declare("".into(), exclusive, FieldTable::default());
-    let name = queue.await.expect("a queue").name().to_string();
-    let free = BasicConsumeOptions {
-        no_ack: true,
-        ..BasicConsumeOptions::default()
-    };
-    let consumer =
-        channel.basic_consume(name.as_str().into(), "".into(), free, FieldTable::default());
-    (name, consumer.await.expect("a consumer"))
 }
 
 impl RabbitAsker {

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use lapin::options::{BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions};
+use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 use muster::signature::Keys;
 use serde_json::{Value, json};
 
+use crate::support::broker::own_queue;
 use crate::theirs::{OURS, THEIRS};
 
 /// So long a reply may take.
@@ -116,24 +117,9 @@ impl RabbitAsker {
         let connection = Connection::connect(url, ConnectionProperties::default()).await;
         let connection = connection.expect("a connection");
         let channel = connection.create_channel().await.expect("a channel");
-        let exclusive = QueueDeclareOptions {
-            exclusive: true,
-            ..QueueDeclareOptions::default()
-        };
-        let queue = channel.queue_declare("".into(), exclusive, FieldTable::default());
-        let queue = queue.await.expect("a queue").name().to_string();
-        let free = BasicConsumeOptions {
-            no_ack: true,
-            ..BasicConsumeOptions::default()
-        };
-        let replies = channel.basic_consume(
-            queue.as_str().into(),
-            "".into(),
-            free,
-            FieldTable::default(),
-        );
+        let (queue, replies) = own_queue(&channel).await;
         RabbitAsker {
-            replies: replies.await.expect("a consumer"),
+            replies,
             _connection: connection,
             channel,
             queue,

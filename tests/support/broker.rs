@@ -9,7 +9,7 @@ use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 use serde_json::Value;
 
 use super::load::Event;
@@ -73,6 +73,28 @@ pub trait Broker {
 
     /// Events that the broker has and has not handed to anybody.
     async fn waiting(&self) -> u64;
+}
+
+/// A queue of our own, which goes with us, and what comes to it.
+pub async fn own_queue(channel: &Channel) -> (String, Consumer) {
+    let exclusive = QueueDeclareOptions {
+        exclusive: true,
+        ..QueueDeclareOptions::default()
+    };
+    let queue = channel.queue_declare("".into(), exclusive, FieldTable::default());
+    let queue = queue.await.expect("a queue").name().to_string();
+    let free = BasicConsumeOptions {
+        no_ack: true,
+        ..BasicConsumeOptions::default()
+    };
+    let consumer = channel.basic_consume(
+        queue.as_str().into(),
+        "".into(),
+        free,
+        FieldTable::default(),
+    );
+    let consumer = consumer.await.expect("a consumer");
+    (queue, consumer)
 }
 
 pub struct OnRabbit {
