@@ -50,6 +50,17 @@ pub struct Intake {
     pub exclusive: bool,
 }
 
+impl Intake {
+    /// The queue that is read.
+    pub fn read_from(&self) -> &str {
+        if self.native {
+            names::EVENTS
+        } else {
+            &self.queue
+        }
+    }
+}
+
 /// Everything a bus declares and reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
@@ -252,6 +263,12 @@ pub trait Bus: Send + Sync + 'static {
     /// also where that has the place by now.
     fn take_back(&self, lying: Vec<Lying>) -> impl Future<Output = Vec<Result<(), String>>> + Send {
         std::future::ready(vec![Ok(()); lying.len()])
+    }
+
+    /// How many messages of each queue that is read lie at the broker and were given to nobody, by the queue's name; why
+    /// that cannot be told. Nothing where the broker keeps none for us.
+    fn waiting(&self) -> impl Future<Output = Result<Vec<(String, u64)>, String>> + Send {
+        std::future::ready(Ok(Vec::new()))
     }
 
     fn condition(&self) -> Condition;

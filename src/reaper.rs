@@ -19,6 +19,7 @@ use crate::wire;
 
 mod gauges;
 mod void;
+mod waiting;
 
 use gauges::Gauges;
 
@@ -47,7 +48,8 @@ pub async fn run<B: Bus>(ground: Arc<Ground>, bus: Arc<B>, keep: Keep) -> Result
     // A broker that does not answer holds up no clock.
     tokio::join!(
         looks(&ground, bus.as_ref(), keep),
-        void::run(&ground, bus.as_ref())
+        void::run(&ground, bus.as_ref()),
+        waiting::run(&ground, bus.as_ref())
     );
     if let Err(error) = ground.store.leave(&ground.replica).await {
         tracing::debug!("reaper: {error}");

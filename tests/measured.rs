@@ -7,10 +7,10 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use support::broker::{Broker, OnNats, Parcel};
+use support::broker::{Broker, OnNats, OnRabbit, Parcel};
 use support::peers::{NodeExporter, Prometheus, Pushgateway};
 use support::process::{House, until};
-use support::servers::{Nats, Postgres};
+use support::servers::{Nats, Postgres, Rabbit};
 
 /// One row of the table in `src/telemetry/figures.rs`: its labels, each with how many values it has at most.
 struct Row {
@@ -410,6 +410,73 @@ async fn who_cannot_store_falls_behind_and_catches_up_when_the_database_is_back(
     })
     .await;
     service.stop().await;
+}
+
+/// What a service shows of the messages that its broker keeps for it while the database is away, and after.
+async fn what_waits_at_the_broker_is_shown<B: Broker>(
+    url: &str,
+    connect: impl AsyncFn(String) -> B,
+) {
+    let mut postgres = Postgres::with(&["fsync=off"]);
+    let house = House::new(&postgres.url(), url, "");
+    let file = house.path("muster.prom");
+    let settings = format!(
+        "[metrics]\nfile = {:?}\nevery = \"1s\"\n",
+        file.display().to_string()
+    );
+    house.set(url, &settings);
+    let few = [
+        ("MUSTER_BUS_PREFETCH", "2"),
+        ("MUSTER_BUS_BATCH_COUNT", "2"),
+    ];
+    let service = house.service_with("service", &few);
+    let broker = connect(url.to_owned()).await;
+    let waiting = |queue: &str| {
+        let text = fs::read_to_string(&file).ok()?;
+        let found = series(&text).into_iter().find(|(name, labels, _)| {
+            name == "muster_consumer_waiting_messages"
+                && labels
+                    .get("consumer")
+                    .is_some_and(|consumer| consumer == queue)
+        });
+        found.map(|(_, _, value)| value)
+    };
+    for queue in ["muster.events", "muster.status"] {
+        until("nothing waits", async || {
+            (waiting(queue)? == 0.0).then_some(())
+        })
+        .await;
+    }
+    postgres.kill();
+    let events: Vec<Parcel> = (0..30)
+        .map(|number| event(&format!("e-{number}"), &format!("h{number}.example.com")))
+        .collect();
+    broker.publish(&events).await;
+    let many = until("what nobody has taken is counted", async || {
+        waiting("muster.events").filter(|many| *many >= 10.0)
+    })
+    .await;
+    assert!(many <= 30.0, "{many}");
+    assert_eq!(waiting("muster.status"), Some(0.0));
+    postgres.restart();
+    until("nothing waits any more", async || {
+        (waiting("muster.events")? == 0.0).then_some(())
+    })
+    .await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_at_rabbitmq_is_shown() {
+    let rabbit = Rabbit::start();
+    what_waits_at_the_broker_is_shown(&rabbit.url(), async |url| OnRabbit::connect(&url).await)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_at_nats_is_shown() {
+    let nats = Nats::start();
+    what_waits_at_the_broker_is_shown(&nats.url(), async |url| OnNats::connect(&url).await).await;
 }
 
 #[test]

@@ -20,8 +20,8 @@ use tracing::{debug, info, warn};
 
 use crate::bus::link::{Buffer, End, Gate, Link, Session, lock};
 use crate::bus::{
-    Answer, Bus, BusError, Condition, Delivery, Letter, Lying, Role, Source, TaskQueue, Topology,
-    Verdict, names,
+    Answer, Bus, BusError, Condition, Delivery, Intake, Letter, Lying, Role, Source, TaskQueue,
+    Topology, Verdict, names,
 };
 use declare::Declared;
 use lease::Lease;
@@ -94,6 +94,8 @@ struct Connected {
     context: Context,
     /// The task queues that have their subject and their consumer.
     known: Mutex<HashSet<TaskQueue>>,
+    /// The queues that lie in streams, and how we read them.
+    reading: Mutex<Vec<(String, PullConsumer)>>,
     /// Of queues that we have stopped to read and may still work on.
     leases: Mutex<Vec<(Source, Lease)>>,
     held: Holdings,
@@ -179,6 +181,24 @@ impl Bus for Nats {
             Ok(session) => session.take_back(&lying).await,
             Err(away) => vec![Err(away.to_string()); lying.len()],
         }
+    }
+
+    async fn waiting(&self) -> Result<Vec<(String, u64)>, String> {
+        let session = self
+            .shared
+            .link
+            .session()
+            .map_err(|away| away.to_string())?;
+        let reading = lock(&session.reading).clone();
+        let mut waiting = Vec::with_capacity(reading.len());
+        for (queue, consumer) in reading {
+            let info = consumer
+                .get_info()
+                .await
+                .map_err(|error| error.to_string())?;
+            waiting.push((queue, info.num_pending));
+        }
+        Ok(waiting)
     }
 
     fn condition(&self) -> Condition {
@@ -354,6 +374,7 @@ impl Connected {
             client,
             context,
             known: Mutex::default(),
+            reading: Mutex::default(),
             leases: Mutex::default(),
             held: Arc::clone(&shared.held),
             end,
@@ -400,6 +421,14 @@ impl Connected {
             .buffer
             .pump(Arc::clone(self).pump_core(Arc::clone(shared), messages, source));
         for (source, consumer) in consumers {
+            let queue = match source {
+                Source::Events(place) => topology.intakes.get(place).map(Intake::read_from),
+                Source::Status => Some(names::STATUS),
+                Source::Commands | Source::Tasks | Source::Control => None,
+            };
+            if let Some(queue) = queue {
+                lock(&self.reading).push((queue.to_owned(), consumer.clone()));
+            }
             let (session, shared) = (Arc::clone(self), Arc::clone(shared));
             let exclusive = match source {
                 Source::Events(place) => topology

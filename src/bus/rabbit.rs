@@ -22,8 +22,8 @@ use tracing::{debug, info};
 
 use crate::bus::link::{Buffer, End, Gate, Link, Session, lock};
 use crate::bus::{
-    Answer, Bus, BusError, Condition, Delivery, Letter, Role, Source, TaskQueue, Topology, Verdict,
-    names,
+    Answer, Bus, BusError, Condition, Delivery, Intake, Letter, Role, Source, TaskQueue, Topology,
+    Verdict, names,
 };
 use crate::moment::Moment;
 use book::{Acknowledged, Book, Settlement};
@@ -45,6 +45,14 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const CONTROL_PREFETCH: u16 = 100;
 /// How often a replica that stands by looks whether the queue is free.
 const STAND_BY: Duration = Duration::from_secs(1);
+
+/// Asks for a queue as it is, and declares none.
+fn passive() -> QueueDeclareOptions {
+    QueueDeclareOptions {
+        passive: true,
+        ..durable_queue()
+    }
+}
 
 /// A connection to RabbitMQ that mends itself.
 pub struct Rabbit {
@@ -159,6 +167,15 @@ impl Bus for Rabbit {
             Ok(session) => session.publish(&letters).await,
             Err(undelivered) => letters.iter().map(|_| Err(undelivered.clone())).collect(),
         }
+    }
+
+    async fn waiting(&self) -> Result<Vec<(String, u64)>, String> {
+        let Shared { link, topology, .. } = &*self.shared;
+        let session = link.session().map_err(|away| away.to_string())?;
+        session
+            .waiting(topology)
+            .await
+            .map_err(|error| said(&error))
     }
 
     fn condition(&self) -> Condition {
@@ -333,16 +350,29 @@ impl Connected {
         }
     }
 
+    /// What is ready in each queue that the service reads.
+    async fn waiting(&self, topology: &Topology) -> Result<Vec<(String, u64)>, lapin::Error> {
+        let mut queues: Vec<&str> = topology.intakes.iter().map(Intake::read_from).collect();
+        queues.extend([names::STATUS, names::COMMANDS]);
+        let mut waiting = Vec::with_capacity(queues.len());
+        // A queue that is gone closes the channel that asks for it.
+        let channel = self.connection.create_channel().await?;
+        for queue in queues {
+            let state = channel
+                .queue_declare(short(queue), passive(), FieldTable::default())
+                .await?;
+            waiting.push((queue.to_owned(), u64::from(state.message_count())));
+        }
+        channel.close(200, ShortString::default()).await?;
+        Ok(waiting)
+    }
+
     /// Waits until no other replica reads the queue, then reads it alone.
     async fn stand_by(self: Arc<Self>, shared: Arc<Shared>, place: usize) {
         let Some(intake) = shared.topology.intakes.get(place) else {
             return;
         };
-        let queue = if intake.native {
-            names::EVENTS
-        } else {
-            &intake.queue
-        };
+        let queue = intake.read_from();
         let mut told = false;
         loop {
             match self.take_alone(queue, shared.topology.prefetch).await {
@@ -375,12 +405,8 @@ impl Connected {
     ) -> Result<Option<(Arc<Lane>, Consumer)>, lapin::Error> {
         let channel = self.connection.create_channel().await?;
         // Looking is quiet; trying and being refused is an error in the logs of both sides.
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..durable_queue()
-        };
         let state = channel
-            .queue_declare(short(queue), passive, FieldTable::default())
+            .queue_declare(short(queue), passive(), FieldTable::default())
             .await?;
         if state.consumer_count() > 0 {
             channel.close(200, ShortString::default()).await?;

@@ -29,6 +29,7 @@
 //! | `muster_queue_credit` | gauge | `queue` (101) | Offers of a queue that may be at the broker at once; 0 where there is no limit. |
 //! | `muster_queue_credit_used` | gauge | `queue` (101) | Offers of a queue that are at the broker; 0 where there is no limit. |
 //! | `muster_consumer_lag_seconds` | gauge | `consumer` (101) | The highest age, within the last second, of what a consumer had taken and not stored, by what it tells of its time, else since it was taken; 0 where it has nothing to do. |
+//! | `muster_consumer_waiting_messages` | gauge | `consumer` (101) | Messages that lie at the broker and were given to nobody, by consumer; as it told when it was last there. |
 //! | `muster_batch_seconds` | histogram | none | From the first message of a batch to its settlement. |
 //! | `muster_event_to_task_seconds` | histogram | none | From the arrival of an event to the confirm of a task that it made. |
 //! | `muster_publish_seconds` | histogram | none | From publishing task messages to their confirms. |
@@ -54,7 +55,9 @@
 //!
 //! What is counted in the database (`muster_dead_…`, `muster_runs_expanding`, `muster_expansion_inputs_left`,
 //! `muster_queue_…`) every replica counts for itself, along an index and up to a million rows a figure, at most every ten
-//! seconds and for at most a hundredth of its time; so a panel takes the highest of all replicas. Counters are each
+//! seconds and for at most a hundredth of its time; so a panel takes the highest of all replicas. Each asks the broker every
+//! five seconds what waits there (RabbitMQ: messages that are ready; NATS: what a durable consumer has not delivered,
+//! commands go through no stream there), of the same queues, so that it is the highest of all there too. Counters are each
 //! replica's own, and a panel adds them up; what a command line ends beside the service is in none of them.
 
 use metrics::Unit;
@@ -103,7 +106,7 @@ const fn seconds(name: &'static str, help: &'static str) -> Metric {
 }
 
 /// Everything that is measured. A name that is counted and not listed here has no help text, and a test complains.
-pub const METRICS: [Metric; 46] = [
+pub const METRICS: [Metric; 47] = [
     counter(
         "muster_events_total",
         "Events that were taken in, by type and outcome.",
@@ -210,6 +213,11 @@ pub const METRICS: [Metric; 46] = [
         "muster_consumer_lag_seconds",
         Some(Unit::Seconds),
         "The highest age, within the last second, of what a consumer had taken and not stored, by what it tells of its time, else since it was taken; 0 where it has nothing to do.",
+    ),
+    gauge(
+        "muster_consumer_waiting_messages",
+        None,
+        "Messages that lie at the broker and were given to nobody, by consumer; as it told when it was last there.",
     ),
     seconds(
         "muster_batch_seconds",
