@@ -199,7 +199,10 @@ pub enum BusError {
     /// What we declare differs from what exists; the text names both.
     #[error("{0}")]
     Conflict(String),
-    /// The address cannot be understood, or the credentials are refused.
+    /// The address cannot be understood.
+    #[error("{0}")]
+    Address(String),
+    /// The broker does not let us in, or does not let us do what we have to.
     #[error("{0}")]
     Refused(String),
     /// The broker does not answer.

@@ -1,7 +1,7 @@
 //! The command line: what each command is called, and how it ends.
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::bus::BusError;
 use crate::declaration::Kind;
 use crate::document::Complaint;
+use crate::harmless;
 use crate::store::StoreError;
 use crate::wire::Refused;
 
@@ -18,6 +19,7 @@ mod declare;
 mod declared;
 mod deeds;
 mod demo;
+mod door;
 mod explain;
 mod files;
 mod import;
@@ -41,10 +43,10 @@ mod work;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done, or yes
-  1  no, or something wrong was found
-  2  it cannot be used so: arguments, settings that do not load, an invalid query
+  1  it was tried: the answer is no, there is no such thing, or something wrong was found
+  2  it cannot be asked so: arguments, settings, files, an invalid query
   3  a server is out of reach
-What went wrong is told on standard error, with --output json as {\"ok\":false,\"error\":{…}}.
+What went wrong is told on standard error, with --output json as a line {\"ok\":false,\"error\":{…}} for each thing.
 
 Settings come from --config, else MUSTER_CONFIG, else ./muster.toml, else the embedded defaults (SQLite in
 muster.db, events as JSON Lines on standard input, tasks on standard output). Each can be overridden by the
@@ -378,15 +380,30 @@ struct VariableArguments {
     variables: Vec<String>,
 }
 
+/// The words of what cannot be asked so: nothing was tried, and the arguments have to be others.
+const UNASKABLE: [&str; 9] = [
+    "ambiguous",
+    "confirmation_needed",
+    "objects_needed",
+    "organization_needed",
+    "too_many",
+    "unknown_command",
+    "usage",
+    "wrong_argument",
+    "wrong_range",
+];
+
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// No, or something wrong was found (exit 1). What it is has been printed, or is the text.
+    /// It was tried: no, or something wrong was found (exit 1). What it is has been printed, or is the text.
     Found(String),
-    /// It cannot be used so (exit 2).
+    /// It cannot be asked so (exit 2).
     Usage(String),
     /// A server is out of reach (exit 3).
     Reach(String),
+    /// So are files and settings (exit 2): all that is wrong in them.
+    Wrong(Vec<Complaint>),
     /// Refused as on the bus: a no, or it cannot be used so.
     Refused(Refused),
 }
@@ -396,14 +413,25 @@ impl Failure {
     fn text(&self) -> String {
         match self {
             Failure::Found(text) | Failure::Usage(text) | Failure::Reach(text) => text.clone(),
-            Failure::Refused(refused) if refused.help.is_empty() => {
-                format!("{}: {}", refused.code, refused.message)
+            Failure::Wrong(complaints) => {
+                let lines: Vec<String> = complaints.iter().map(ToString::to_string).collect();
+                lines.join("\n")
             }
             Failure::Refused(Refused {
                 code,
                 message,
                 help,
-            }) => format!("{code}: {message}\n  help: {help}"),
+            }) => {
+                // A query is shown with its lines; all else is a sentence, whatever the names in it hold.
+                let message = match code.as_str() {
+                    "wrong_argument" => Cow::Borrowed(message.as_str()),
+                    _ => harmless::line(message),
+                };
+                match help.as_str() {
+                    "" => format!("{code}: {message}"),
+                    help => format!("{code}: {message}\n  help: {}", harmless::line(help)),
+                }
+            }
         }
     }
 
@@ -414,29 +442,29 @@ impl Failure {
             Failure::Found(text) => Refused::new("failed", text, ""),
             Failure::Usage(text) => Refused::new("usage", text, ""),
             Failure::Reach(text) => Refused::new("out_of_reach", text, ""),
+            Failure::Wrong(_) => Refused::new("invalid", self.text(), ""),
         }
+    }
+
+    /// A file that cannot be read or written.
+    fn of_file(file: &Path, error: &std::io::Error) -> Failure {
+        let file = file.display().to_string();
+        Failure::Usage(format!("{}: {error}", harmless::line(&file)))
+    }
+
+    /// No, with a word for scripts and what would be right.
+    fn no(code: &str, why: &impl ToString, help: &str) -> Failure {
+        Failure::Refused(Refused::new(code, why.to_string(), help))
     }
 
     fn exit_code(&self) -> u8 {
         match self {
             Failure::Found(_) => 1,
-            Failure::Usage(_) => 2,
+            Failure::Usage(_) | Failure::Wrong(_) => 2,
             Failure::Reach(_) => 3,
-            Failure::Refused(refused)
-                if matches!(
-                    refused.code.as_str(),
-                    "wrong_argument" | "confirmation_needed"
-                ) =>
-            {
-                2
-            }
+            Failure::Refused(refused) if UNASKABLE.contains(&refused.code.as_str()) => 2,
             Failure::Refused(_) => 1,
         }
-    }
-
-    fn of_complaints(complaints: &[Complaint]) -> Failure {
-        let lines: Vec<String> = complaints.iter().map(ToString::to_string).collect();
-        Failure::Usage(lines.join("\n"))
     }
 }
 
@@ -445,6 +473,21 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::OutOfReach(_) => Failure::Reach(error.to_string()),
             StoreError::Refused(_) => Failure::Usage(error.to_string()),
+            StoreError::Absent(_) => Failure::no(
+                "no_database",
+                &error,
+                "is store.url right? `muster migrate` makes one, as do `muster run`, `muster apply` and `muster import`",
+            ),
+            StoreError::Old(_) => Failure::no(
+                "old_schema",
+                &error,
+                "`muster migrate` brings it up to this version, as do `muster run` and `muster apply`",
+            ),
+            StoreError::Denied(_) => Failure::no(
+                "denied",
+                &error,
+                "store.url has the user, the password and the name of the database",
+            ),
             StoreError::Unusable(_) | StoreError::Statement(_) => Failure::Found(error.to_string()),
         }
     }
@@ -454,7 +497,13 @@ impl From<BusError> for Failure {
     fn from(error: BusError) -> Failure {
         match error {
             BusError::OutOfReach(text) => Failure::Reach(text),
-            BusError::Conflict(text) | BusError::Refused(text) => Failure::Usage(text),
+            BusError::Address(text) => Failure::Usage(text),
+            BusError::Conflict(_) => Failure::no("conflict", &error, ""),
+            BusError::Refused(_) => Failure::no(
+                "denied",
+                &error,
+                "bus.url has the user and the password; config/hardening.md says what they must be able to do",
+            ),
         }
     }
 }
@@ -470,14 +519,27 @@ pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(wrong) if wrong.use_stderr() && asks_for_json() => {
+            output::speak_to_scripts(true);
             let said = wrong.render().to_string();
             let said = said.trim_start_matches("error: ").trim_end();
-            tell(Failure::Usage(said.to_owned()), Output::Json);
+            let (message, help) = said.split_once("\n\n").unwrap_or((said, ""));
+            let help: Vec<&str> = help.lines().map(str::trim).collect();
+            let help = help.join("\n");
+            tell(Failure::Refused(Refused::new("usage", message, help)));
             return ExitCode::from(2);
         }
-        Err(wrong) => wrong.exit(),
+        Err(wrong) => {
+            // What was typed may be shown again; where it is harmless it keeps its colours.
+            let said = wrong.render().to_string();
+            if let Cow::Owned(said) = harmless::lines(&said) {
+                let said = said.trim_start_matches("error: ").trim_end();
+                tell(Failure::Usage(said.to_owned()));
+                return ExitCode::from(2);
+            }
+            wrong.exit()
+        }
     };
-    let output = arguments.output;
+    output::speak_to_scripts(arguments.output == Output::Json);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -485,7 +547,7 @@ pub fn main() -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: no threads to run on: {error}");
+            tell(Failure::Found(format!("no threads to run on: {error}")));
             return ExitCode::from(1);
         }
     };
@@ -498,34 +560,19 @@ pub fn main() -> ExitCode {
         Err(failure) => failure.exit_code(),
     };
     for failure in done.err().into_iter().chain(unwritten.map(Failure::Found)) {
-        tell(failure, output);
+        tell(failure);
     }
     ExitCode::from(code)
 }
 
 /// Tells on standard error what went wrong, where it was not told already.
-fn tell(failure: Failure, output: Output) {
+fn tell(failure: Failure) {
     let text = failure.text();
-    if text.is_empty() {
-        return;
+    match failure {
+        _ if text.is_empty() => {}
+        Failure::Wrong(complaints) if output::to_scripts() => output::complain(&complaints),
+        other => output::tell(&other.told(), || format!("error: {text}")),
     }
-    // Where that cannot be written either, the exit code says it.
-    let _ = match output {
-        Output::Table => writeln!(std::io::stderr(), "error: {}", output::shown(&text, true)),
-        Output::Json => {
-            let Refused {
-                code,
-                message,
-                help,
-            } = failure.told();
-            let error = json!({"code": code, "message": message, "help": help});
-            writeln!(
-                std::io::stderr(),
-                "{}",
-                json!({"ok": false, "error": error})
-            )
-        }
-    };
 }
 
 /// Whether arguments that cannot be read ask for JSON.

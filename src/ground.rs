@@ -404,7 +404,7 @@ impl Patience<'_> {
             self.ground.away.store(true, Relaxed);
         }
         if !self.told && self.pause > FIRST_PAUSE {
-            tracing::warn!("{}: {error}; trying again until it works", self.what);
+            self.tell(error).await;
             self.told = true;
         }
         tokio::select! {
@@ -413,6 +413,19 @@ impl Patience<'_> {
         }
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         Ok(())
+    }
+
+    /// Connections that are kept do not know why there is none; one that is made for it does.
+    async fn tell(&self, error: StoreError) {
+        let why = match &error {
+            StoreError::OutOfReach(_) => tokio::select! {
+                reached = self.ground.store.reach() => reached.err(),
+                () = self.ground.stop.cancelled() => None,
+            },
+            _ => None,
+        };
+        let why = why.unwrap_or(error);
+        tracing::warn!("{}: {why}; trying again until it works", self.what);
     }
 
     pub fn over(&self) {

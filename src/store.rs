@@ -6,13 +6,11 @@
 //! queue is held ([`claim_turns`](Store::claim_turns)).
 
 use std::collections::BTreeSet;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
-use std::time::Duration;
 
-use sqlx::any::{AnyConnectOptions, AnyPoolOptions, AnyRow};
-use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Row};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Row};
 use tokio::sync::OnceCell;
 
 use crate::moment::Moment;
@@ -24,6 +22,7 @@ mod columns;
 mod commit;
 mod declared;
 mod depths;
+mod door;
 mod events;
 mod expanding;
 mod files;
@@ -85,14 +84,23 @@ pub enum StoreError {
     /// The database does not answer; the same will work once it does.
     #[error("the database is out of reach: {0}")]
     OutOfReach(String),
-    /// The address or the credentials are wrong.
+    /// The address is wrong.
     #[error("{0}")]
     Refused(String),
+    /// The server does not let us in, or has no such database.
+    #[error("{0}")]
+    Denied(String),
+    /// There is no such file, and nobody asked to make it.
+    #[error("there is no database at {0}")]
+    Absent(String),
+    /// Its schema is older than this version, or not there at all.
+    #[error("{0}")]
+    Old(String),
     /// The database holds something that this version does not understand.
     #[error("{0}")]
     Unusable(String),
     /// A statement failed.
-    #[error("the database refused a statement: {0}")]
+    #[error("the database refused a statement: {}", door::said(.0))]
     Statement(#[source] sqlx::Error),
 }
 
@@ -101,18 +109,16 @@ impl From<sqlx::Error> for StoreError {
         use sqlx::Error::*;
         match error {
             Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | PoolClosed | WorkerCrashed => {
-                StoreError::OutOfReach(error.to_string())
+                StoreError::OutOfReach(door::said(&error))
             }
             Configuration(_) => StoreError::Refused(format!("store.url: {error}")),
             Database(ref database) => match database.code().as_deref() {
                 // Shutting down, starting up, too many connections, not the first server yet, no room on the disk, the
                 // disk itself: it comes back.
                 Some("57P01" | "57P02" | "57P03" | "53300" | "25006" | "53100" | "58030") => {
-                    StoreError::OutOfReach(error.to_string())
+                    StoreError::OutOfReach(door::said(&error))
                 }
-                Some("28P01" | "28000" | "3D000") => {
-                    StoreError::Refused(format!("store.url: {error}"))
-                }
+                Some("28P01" | "28000" | "3D000") => StoreError::Denied(door::said(&error)),
                 // SQLite cannot open the file.
                 Some("14") => StoreError::Refused(
                     "store.url: the file of the database cannot be opened; its folder must be there, and may be written to"
@@ -145,6 +151,7 @@ impl StoreError {
 pub struct Store {
     pool: AnyPool,
     dialect: Dialect,
+    place: door::Place,
     listened: Arc<AtomicI64>,
     telling: Arc<AtomicBool>,
     indexed: Arc<OnceCell<BTreeSet<String>>>,
@@ -378,83 +385,7 @@ impl Dialect {
     }
 }
 
-/// A file that is something else is told apart at once; connecting to it would be tried again until time is out.
-fn refuse_other_files(url: &str) -> Result<(), StoreError> {
-    use std::io::Read;
-    let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
-    let path = path.split('?').next().unwrap_or(path);
-    let mut head = Vec::new();
-    // What is not there is made; what cannot be read is found out when it is opened.
-    let read = std::fs::File::open(path).and_then(|file| file.take(16).read_to_end(&mut head));
-    if read.is_ok() && !head.is_empty() && !head.starts_with(b"SQLite format 3") {
-        return Err(StoreError::Refused(format!(
-            "store.url: {path} is there, and is no SQLite database"
-        )));
-    }
-    Ok(())
-}
-
 impl Store {
-    /// Prepares to use the database. Connections are made when they are needed.
-    pub async fn open(url: &str) -> Result<Store, StoreError> {
-        sqlx::any::install_default_drivers();
-        let dialect = Dialect::of(url)?;
-        if dialect == Dialect::Sqlite {
-            refuse_other_files(url)?;
-        }
-        let mut address = url.to_owned();
-        if dialect == Dialect::Sqlite && !address.contains("mode=") {
-            address.push_str(if address.contains('?') {
-                "&mode=rwc"
-            } else {
-                "?mode=rwc"
-            });
-        }
-        let options = AnyConnectOptions::from_str(&address)
-            .map_err(|_| StoreError::Refused("store.url is not a database address; write \"postgres://user@host/database\" or \"sqlite:muster.db\"".to_owned()))?
-            .disable_statement_logging();
-        let settings: &'static [&'static str] = match dialect {
-            // Plans are made for the values at hand: a plan from when a table was empty must not live on.
-            Dialect::Postgres => &[
-                "SET plan_cache_mode = force_custom_plan",
-                "SET jit = off",
-                "SET client_min_messages = 'warning'",
-                "SET timezone = 'UTC'",
-                "SET statement_timeout = '60s'",
-                "SET idle_in_transaction_session_timeout = '60s'",
-            ],
-            Dialect::Sqlite => &[
-                "PRAGMA busy_timeout = 10000",
-                "PRAGMA journal_mode = WAL",
-                "PRAGMA synchronous = NORMAL",
-                "PRAGMA foreign_keys = ON",
-            ],
-        };
-        let pool = AnyPoolOptions::new()
-            // SQLite has one writer; a second connection would only wait for the first.
-            .max_connections(if dialect == Dialect::Sqlite { 1 } else { 8 })
-            .acquire_timeout(Duration::from_secs(10))
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    for statement in settings {
-                        sqlx::raw_sql(*statement).execute(&mut *connection).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .connect_lazy_with(options);
-        Ok(Store {
-            pool,
-            dialect,
-            listened: Arc::default(),
-            indexed: Arc::default(),
-            telling: Arc::default(),
-        })
-    }
-
     /// From this revision of the catalogue on the ends of these are noted.
     pub fn listen(&self, revision: i64, listened: Listened) {
         let bits = i64::from(listened.runs) | i64::from(listened.tasks) << 1;
@@ -487,12 +418,6 @@ impl Store {
     /// Transactions wait for each other, whatever they write.
     pub fn one_writer(&self) -> bool {
         self.dialect == Dialect::Sqlite
-    }
-
-    /// Answers when the database does.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
-        Ok(())
     }
 
     /// The database's clock; on SQLite, which runs in this process, there is none and the answer is nothing.
@@ -535,9 +460,7 @@ impl Store {
                     .await?
                     .try_get("newest")?;
             if newest > NEWEST {
-                return Err(StoreError::Unusable(format!(
-                    "the database has schema {newest}, and this program knows up to {NEWEST}: use the newer program"
-                )));
+                return Err(door::too_new(newest));
             }
             if newest < number {
                 let text = match self.dialect {
@@ -558,26 +481,6 @@ impl Store {
             transaction.commit().await?;
         }
         Ok(taken)
-    }
-
-    /// Whether [`Store::migrate`] has brought the schema up to this version.
-    pub async fn migrated(&self) -> Result<bool, StoreError> {
-        Ok(self.schema().await?.is_some_and(|newest| newest >= NEWEST))
-    }
-
-    /// The number of the newest step that the schema has taken; none where there is no schema of ours.
-    async fn schema(&self) -> Result<Option<i64>, StoreError> {
-        match sqlx::query("SELECT max(number) AS newest FROM migration")
-            .fetch_one(&self.pool)
-            .await
-        {
-            Ok(row) => Ok(row.try_get("newest")?),
-            Err(error) => match StoreError::from(error) {
-                StoreError::Statement(sqlx::Error::Database(_)) => Ok(None),
-                // Who is not let in does not know what there is.
-                refused => Err(refused),
-            },
-        }
     }
 
     pub async fn close(&self) {

@@ -526,7 +526,7 @@ async fn what_waiting_cannot_mend_is_an_error_at_once<B: Broker>(_broker: &B) {
             .await
             .err();
         assert!(
-            matches!(refused, Some(BusError::Refused(_))),
+            matches!(refused, Some(BusError::Address(_))),
             "{wrong}: {refused:?}"
         );
     }

@@ -4,6 +4,8 @@ mod support;
 
 #[path = "command_line/clock.rs"]
 mod clock;
+#[path = "command_line/doors.rs"]
+mod doors;
 #[path = "command_line/lists.rs"]
 mod lists;
 #[path = "command_line/papers.rs"]
@@ -302,6 +304,7 @@ fn apply_shows_what_is_new_and_what_changes_and_then_nothing() {
 #[test]
 fn a_dry_run_shows_the_same_and_changes_nothing() {
     let house = House::embedded("");
+    house.done(&["migrate"]);
     let path = house.write("catalogue.yaml", CATALOGUE.as_bytes());
     let path = path.to_str().expect("a path");
     let out = house.done(&["apply", path, "--dry-run"]);
@@ -361,6 +364,7 @@ fn a_dry_run_tells_instants_selections_and_tasks_that_would_be_others() {
 #[test]
 fn what_is_wrong_anywhere_applies_nothing_anywhere() {
     let house = House::embedded("");
+    house.done(&["migrate"]);
     let path = house.write(
         "bad.yaml",
         format!("{CATALOGUE}\n- {{kind: planet}}\n").as_bytes(),
@@ -757,6 +761,7 @@ fn explain_tells_why_a_message_would_be_a_dead_letter() {
 #[test]
 fn an_attribute_that_breaks_its_declared_type_is_a_dead_letter_and_explain_says_so_before() {
     let house = House::embedded("[object_types]\nhostname = { fields = { name = \"text\" } }\n");
+    house.done(&["migrate"]);
     let wrong = EVENT.replace("\"name\":\"www.example.com\"", "\"name\":7");
     let (code, out, _) = piped(&house, &["explain", "-"], wrong.as_bytes());
     assert_eq!(code, 1, "{out}");

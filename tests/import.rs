@@ -134,9 +134,11 @@ fn wrong_lines_are_named_and_left_out_and_the_others_are_taken() {
     ] {
         let said = err
             .lines()
-            .find(|said| said.starts_with(&format!("line {place}:")))
+            .map(|said| serde_json::from_str::<Value>(said).expect("scripts read JSON"))
+            .map(|said| said["error"].clone())
+            .find(|error| error["line"] == place)
             .unwrap_or_else(|| panic!("line {place} is complained about: {err}"));
-        assert!(said.contains(word), "{said}");
+        assert!(said["message"].to_string().contains(word), "{said}");
     }
     assert_eq!(objects(&house).len(), 2);
 }

@@ -1,16 +1,15 @@
 //! What can also be asked on the bus: runs, schedules, targets. Done here through the database, by the same code.
 
-use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::output::{cell, print, print_json};
+use super::output::{cell, in_lines, print, print_json, sure};
 use super::progress::watched;
 use super::{
-    Arguments, DeclaredFilter, Failure, Filter, Output, Which, declared, deeds, lists, look,
-    preview, rules, serve,
+    Arguments, DeclaredFilter, Failure, Filter, Output, Which, declared, deeds, door, lists, look,
+    preview,
 };
 use crate::answer::answer;
 use crate::declaration::{Kind, Origin, RunOnce};
@@ -198,8 +197,7 @@ pub async fn schedule(
             organization,
         } => {
             let args = json!({"schedule": schedule, "from": from, "to": to, "dry_run": dry_run});
-            let ground = rules::ground(settings).await?;
-            serve::ready(&ground).await?;
+            let ground = door::known(settings).await?;
             let asked = request("schedule.backfill", None, organization, args);
             let answered = watched(&ground, said(&ground, &asked)).await?;
             show(&asked, &answered, ground.clock.now(), output);
@@ -269,8 +267,7 @@ async fn start(settings: &Settings, start: Start, output: Output) -> Result<(), 
     if let Some(plugin) = start.plugin {
         args["plugin"] = json!(plugin);
     }
-    let ground = rules::ground(settings).await?;
-    serve::ready(&ground).await?;
+    let ground = door::known(settings).await?;
     let asked = request("run.start", start.request_id, start.organization, args);
     let answered = said(&ground, &asked).await?;
     if !start.wait {
@@ -301,7 +298,9 @@ async fn start(settings: &Settings, start: Start, output: Output) -> Result<(), 
     match (ended.as_slice(), output) {
         ([one], Output::Json) => print_json(one),
         (all, Output::Json) => print_json(&json!({ "runs": all })),
-        (all, Output::Table) => all.iter().for_each(|run| print(&deeds::ended(run))),
+        (all, Output::Table) => all
+            .iter()
+            .for_each(|run| print(&deeds::ended(&in_lines(run, &[], &[])))),
     }
     if well {
         Ok(())
@@ -401,15 +400,14 @@ pub(super) async fn said_surely(ground: &Ground, mut asked: Requested) -> Result
         Ok(answer) => return Ok(answer),
         Err(refused) => refused,
     };
-    if refused.code != "confirmation_needed" || !std::io::stdin().is_terminal() {
-        return Err(refusal(&asked.command, refused));
-    }
-    eprint!("{}; go on? [y/N] ", refused.message);
-    std::io::stderr().flush()?;
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line)?;
-    if !matches!(line.trim(), "y" | "Y" | "yes") {
-        return Err(Failure::Found("nothing was done".to_owned()));
+    let answer = match refused.code.as_str() {
+        "confirmation_needed" => sure(&format!("{}; go on?", refused.message))?,
+        _ => None,
+    };
+    match answer {
+        None => return Err(refusal(&asked.command, refused)),
+        Some(false) => return Err(Failure::Found("nothing was done".to_owned())),
+        Some(true) => {}
     }
     asked.args.insert("yes".to_owned(), json!(true));
     watched(ground, said(ground, &asked)).await
@@ -440,8 +438,7 @@ pub(super) async fn ask(
     args: Value,
     output: Output,
 ) -> Result<(), Failure> {
-    let ground = rules::ground(settings).await?;
-    serve::ready(&ground).await?;
+    let ground = door::known(settings).await?;
     let asked = request(command, None, organization, args);
     let answered = said(&ground, &asked).await?;
     show(&asked, &answered, ground.clock.now(), output);
@@ -456,8 +453,7 @@ pub(super) async fn answered(
     organization: Option<String>,
     args: Value,
 ) -> Result<Value, Failure> {
-    let ground = rules::ground(settings).await?;
-    serve::ready(&ground).await?;
+    let ground = door::known(settings).await?;
     let answered = said(&ground, &request(command, None, organization, args)).await?;
     ground.store.close().await;
     Ok(answered)
@@ -468,6 +464,7 @@ pub(super) fn show(asked: &Requested, answer: &Value, now: Moment, output: Outpu
     if output == Output::Json {
         return print_json(answer);
     }
+    let answer = &in_lines(answer, &[], &[]);
     match (deeds::told(&asked.command, &asked.args, answer), answer) {
         (Some(lines), _) => lines.iter().for_each(|line| print(line)),
         (None, Value::Object(thing)) => lists::record(thing, now),

@@ -1,7 +1,6 @@
 //! Files of declarations: checked, applied with a diff, exported.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,13 +10,14 @@ use serde_json::{Map, Value, json};
 pub use super::files::bytes_of;
 
 use super::files::Files;
-use super::output::{counted, print, print_json, shown, text};
+use super::output::{complain, counted, in_lines, note, print, print_json, sure, text};
 use super::progress::watched;
-use super::{Failure, Output, VariableArguments, deeds, rules, serve};
+use super::{Failure, Output, VariableArguments, deeds, door, rules};
 use crate::answer::{consequences, store_edits};
 use crate::catalogue::{Ahead, Stored, look_ahead};
 use crate::declaration::{Compiled, Declared, Kind, Origin, RunOnce, Variables, read_file};
 use crate::document::{Complaint, Severity, nearest};
+use crate::harmless;
 use crate::moment::Moment;
 use crate::rules::Rules;
 use crate::settings::Settings;
@@ -190,16 +190,20 @@ impl Difference {
 }
 
 pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result<(), Failure> {
-    let ground = rules::ground(settings).await?;
+    let rules = rules::rules(settings).map_err(Failure::Wrong)?;
     let variables = Variables::parse(&apply.variables.variables).map_err(Failure::Usage)?;
-    let (declared, complaints) = read(&apply.files, &variables, &ground.rules)?;
-    for complaint in &complaints {
-        eprintln!("{}", shown(&complaint.to_string(), true));
-    }
+    let (declared, complaints) = read(&apply.files, &variables, &rules)?;
+    complain(&complaints);
     if complaints.iter().any(Complaint::is_error) {
         return Err(Failure::Found("nothing was applied".to_owned()));
     }
-    ground.store.migrate().await?;
+    let ground = match apply.dry_run {
+        true => door::found(settings).await?,
+        false => rules::ground(settings).await?,
+    };
+    if !apply.dry_run {
+        door::made(&ground).await?;
+    }
     let (runs, declared) = apart(declared);
     loop {
         let (revision, stored) = ground.store.declared().await?;
@@ -219,9 +223,7 @@ pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result
         if output == Output::Table {
             show(&differences, &ahead);
         }
-        for complaint in &ahead.complaints {
-            eprintln!("{}", shown(&complaint.to_string(), true));
-        }
+        complain(&ahead.complaints);
         if ahead.complaints.iter().any(Complaint::is_error) {
             return Err(Failure::Found("nothing was applied".to_owned()));
         }
@@ -235,7 +237,7 @@ pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result
             }
             let storing = store_edits(&ground, &stored, &edits, revision, None);
             if watched(&ground, storing).await? == Applied::Stale {
-                eprintln!("the declarations changed meanwhile; comparing again");
+                note("the declarations changed meanwhile; comparing again");
                 continue;
             }
         }
@@ -254,7 +256,7 @@ pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result
             for answer in super::ask::start_declared(&ground, &runs).await? {
                 if output == Output::Table {
                     let name = text(&answer, "request_id");
-                    for line in deeds::started(&answer) {
+                    for line in deeds::started(&in_lines(&answer, &[], &[])) {
                         print(&format!("run {name}: {line}"));
                     }
                 }
@@ -270,13 +272,13 @@ pub async fn declare(
     ground: &Arc<crate::ground::Ground>,
     texts: &[(&str, &str)],
 ) -> Result<(), Failure> {
-    serve::ready(ground).await?;
+    door::made_and_known(ground).await?;
     let mut declared = Vec::new();
     for (name, text) in texts {
         let (read, complaints) =
             read_file(name, text.as_bytes(), &Variables::default(), &ground.rules);
         if complaints.iter().any(Complaint::is_error) {
-            return Err(Failure::of_complaints(&complaints));
+            return Err(Failure::Wrong(complaints));
         }
         declared.extend(read);
     }
@@ -312,20 +314,15 @@ fn entries(many: usize) -> String {
 }
 
 fn confirm(deletes: usize) -> Result<(), Failure> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::Usage(format!(
-            "{} would be deleted; say --yes to do it",
-            entries(deletes)
-        )));
-    }
-    eprint!("delete {}? [y/N] ", entries(deletes));
-    std::io::stderr().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") {
-        Ok(())
-    } else {
-        Err(Failure::Found("nothing was applied".to_owned()))
+    let many = entries(deletes);
+    match sure(&format!("delete {many}?"))? {
+        Some(true) => Ok(()),
+        Some(false) => Err(Failure::Found("nothing was applied".to_owned())),
+        None => Err(Failure::no(
+            "confirmation_needed",
+            &format!("{many} would be deleted; say --yes to do it"),
+            "",
+        )),
     }
 }
 
@@ -416,12 +413,12 @@ fn show(differences: &[Difference], ahead: &Ahead) {
         } else {
             format!(" of {}", difference.organization)
         };
-        print(&format!(
+        print(&harmless::line(&format!(
             "{} {} {}{of}",
             difference.sign,
             difference.kind.word(),
             difference.name
-        ));
+        )));
         if difference.sign == '~' {
             for (name, old, new) in &difference.fields {
                 if !old.is_null() {
@@ -483,8 +480,7 @@ fn report(
 }
 
 pub async fn export(settings: &Settings, output: Output) -> Result<(), Failure> {
-    let ground = rules::ground(settings).await?;
-    ground.store.migrate().await?;
+    let ground = door::found(settings).await?;
     let (_, stored) = ground.store.declared().await?;
     let entries: Vec<Value> = stored
         .into_iter()

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use super::ask::ask;
-use super::{DeclaredFilter, Failure, Output, declare, look, rules};
+use super::ask::{ask, request, said, show};
+use super::{DeclaredFilter, Failure, Output, declare, door, look, rules};
 use crate::declaration::{Kind, read_alone};
 use crate::document::{Complaint, Document};
 use crate::settings::Settings;
@@ -144,14 +144,13 @@ pub async fn apply(
     };
     args.insert("if_exists".to_owned(), json!(if_exists));
     let command = format!("{}.apply", kind.word());
-    ask(
-        settings,
-        &command,
-        one.organization,
-        Value::Object(args),
-        output,
-    )
-    .await
+    let asked = request(&command, None, one.organization, Value::Object(args));
+    let ground = rules::ground(settings).await?;
+    door::made_and_known(&ground).await?;
+    let answered = said(&ground, &asked).await?;
+    ground.store.close().await;
+    show(&asked, &answered, ground.clock.now(), output);
+    Ok(())
 }
 
 pub async fn delete(
@@ -180,7 +179,7 @@ fn entry(
     let name = file.display().to_string();
     let bytes = declare::bytes_of(file)?;
     let document =
-        Document::open(&name, &bytes).map_err(|complaint| Failure::of_complaints(&[complaint]))?;
+        Document::open(&name, &bytes).map_err(|complaint| Failure::Wrong(vec![complaint]))?;
     let mut entries: Vec<Value> = Vec::new();
     for root in &document.roots {
         match root.to_json() {
@@ -196,10 +195,10 @@ fn entry(
             .is_none_or(|said| *said == json!(kind.word()))
     {
         // Read here too, where it is known on which line something stands.
-        let rules = rules::rules(settings).map_err(|wrong| Failure::of_complaints(&wrong))?;
+        let rules = rules::rules(settings).map_err(Failure::Wrong)?;
         let wrong = read_alone(&document, kind, organization, &rules);
         if wrong.iter().any(Complaint::is_error) {
-            return Err(Failure::of_complaints(&wrong));
+            return Err(Failure::Wrong(wrong));
         }
     }
     let mut entry = match (entries.pop(), many) {

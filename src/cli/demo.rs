@@ -121,10 +121,10 @@ pub async fn run(demo: &Demo, output: Output) -> Result<(), Failure> {
     let folder = Folder(std::env::temp_dir().join(format!("muster-demo-{}", std::process::id())));
     std::fs::create_dir_all(&folder.0)?;
     let document = Document::toml("config/demo/muster.toml", SETTINGS)
-        .map_err(|complaint| Failure::of_complaints(&[complaint]))?;
+        .map_err(|complaint| Failure::Wrong(vec![complaint]))?;
     let store = format!("sqlite:{}", folder.0.join("demo.db").display());
     let (settings, _) = Settings::read(&document, [("MUSTER_STORE_URL".to_owned(), store)])
-        .map_err(|complaints| Failure::of_complaints(&complaints))?;
+        .map_err(Failure::Wrong)?;
     let recorder = Recorder::install().map_err(|error| Failure::Found(error.to_string()))?;
     let parts = parts(EVENTS);
     let told = output == Output::Table;

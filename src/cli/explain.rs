@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 use serde_json::{Map, Value, json};
 
-use super::output::{counted, items, print, print_json, text};
-use super::{Failure, Output, ask, declare, rules, serve};
+use super::output::{counted, in_lines, items, print, print_json, text};
+use super::{Failure, Output, ask, declare, door};
 use crate::answer::explained_as;
 use crate::intake::{self, Incoming};
 use crate::settings::Settings;
@@ -47,8 +47,8 @@ pub async fn run(settings: &Settings, explain: &Explain, output: Output) -> Resu
     let Some(file) = &explain.file else {
         return asked(settings, explain, output).await;
     };
-    let ground = rules::ground(settings).await?;
-    serve::ready(&ground).await?;
+    let body = declare::bytes_of(file)?;
+    let ground = door::known(settings).await?;
     let intake = match &explain.queue {
         None => 0,
         Some(queue) => ground
@@ -74,7 +74,7 @@ pub async fn run(settings: &Settings, explain: &Explain, output: Output) -> Resu
             .get(intake)
             .map(|rule| rule.queue.clone())
             .unwrap_or_default(),
-        body: declare::bytes_of(file)?,
+        body,
         ..Incoming::default()
     };
     let explained = match intake::explain(&ground, &message).await? {
@@ -120,10 +120,15 @@ async fn asked(settings: &Settings, explain: &Explain, output: Output) -> Result
     match (&explain.task, &explain.schedule) {
         (None, None) => return show_event(&told, output),
         _ if output == Output::Json => print_json(&told),
-        (Some(_), _) => task_as_text(&told),
-        (None, Some(_)) => schedule_as_text(&told),
+        (Some(_), _) => task_as_text(&readable(&told)),
+        (None, Some(_)) => schedule_as_text(&readable(&told)),
     }
     Ok(())
+}
+
+/// As a terminal may see it; what queries answered is shown with its lines.
+fn readable(told: &Value) -> Value {
+    in_lines(told, &["query"], &["why", "says", "detail"])
 }
 
 fn schedule_as_text(told: &Value) {
@@ -249,7 +254,7 @@ fn task_as_text(told: &Value) {
 fn show_event(told: &Value, output: Output) -> Result<(), Failure> {
     match output {
         Output::Json => print_json(told),
-        Output::Table => as_text(told),
+        Output::Table => as_text(&readable(told)),
     }
     // A dead letter is a no, whoever finds it to be one.
     match told["impossible"] {

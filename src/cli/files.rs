@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::Failure;
 use crate::declaration::{Declared, Kind, Sheet, Variables};
 use crate::document::{Complaint, Complaints, Place, Severity, nearest};
+use crate::harmless;
 use crate::rehearsal::{Case, Cases, Named};
 use crate::rules::Rules;
 use crate::schedule::{OF_ENABLED, OF_PLUGIN};
@@ -76,7 +77,7 @@ impl Files {
             for entry in read.declared {
                 let key = (entry.kind, entry.organization.clone(), entry.name.clone());
                 if let Some(other) = from.get(&key).filter(|other| **other != name) {
-                    let (kind, called) = (entry.kind.word(), &entry.name);
+                    let (kind, called) = (entry.kind.word(), harmless::line(&entry.name));
                     all.complaints.push(Complaint::error(
                         &name,
                         entry.origin.place,
@@ -184,5 +185,5 @@ pub fn bytes_of(file: &Path) -> Result<Vec<u8>, Failure> {
         true => whole(std::io::stdin().lock()),
         false => std::fs::File::open(file).and_then(whole),
     };
-    read.map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))
+    read.map_err(|error| Failure::of_file(file, &error))
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::output::{counted, print, print_json, shown};
+use super::output::{complain_of_line, counted, note, print, print_json};
 use super::progress::Progress;
-use super::{Failure, Output, rules};
+use super::{Failure, Output, door, rules};
 use crate::answer::store_edits;
 use crate::catalogue::Stored;
 use crate::declaration::{Declared, Kind, read_stored};
@@ -68,8 +68,11 @@ impl Source {
         if self.file == Path::new("-") {
             return Ok(Box::new(BufReader::new(std::io::stdin())));
         }
-        let file = std::fs::File::open(&self.file)
-            .map_err(|error| Failure::Usage(format!("{}: {error}", self.file.display())))?;
+        let file = std::fs::File::open(&self.file).and_then(|file| match self.file.is_dir() {
+            true => Err(ErrorKind::IsADirectory.into()),
+            false => Ok(file),
+        });
+        let file = file.map_err(|error| Failure::of_file(&self.file, &error))?;
         Ok(Box::new(BufReader::with_capacity(1 << 20, file)))
     }
 
@@ -100,8 +103,7 @@ pub async fn run(settings: &Settings, what: &Import, output: Output) -> Result<(
 async fn objects(settings: &Settings, file: &Source, output: Output) -> Result<(), Failure> {
     let source = file.open()?;
     let ground = rules::ground(settings).await?;
-    ground.store.migrate().await?;
-    ground.load_catalogue().await?;
+    door::made_and_known(&ground).await?;
     let begun = Instant::now();
     let (send, mut receive) = mpsc::channel::<Lines<Told>>(2);
     let rules = ground.rules.clone();
@@ -142,7 +144,7 @@ async fn objects(settings: &Settings, file: &Source, output: Output) -> Result<(
     progress.end();
     let (complaints, broken) = read;
     wrong.join(complaints);
-    wrong.tell();
+    wrong.tell(file);
     let took = begun.elapsed().as_secs_f64();
     let (organizations, withdrawn) = (sum.organizations, sum.withdrawn);
     let (changed, unchanged, repeated) = sum.counted();
@@ -225,8 +227,7 @@ struct Declares {
 async fn plugins(settings: &Settings, file: &Source, output: Output) -> Result<(), Failure> {
     let source = file.open()?;
     let ground = rules::ground(settings).await?;
-    ground.store.migrate().await?;
-    ground.load_catalogue().await?;
+    door::made_and_known(&ground).await?;
     let (send, mut receive) = mpsc::channel::<Lines<Declared>>(2);
     let rules = ground.rules.clone();
     let reader =
@@ -258,7 +259,7 @@ async fn plugins(settings: &Settings, file: &Source, output: Output) -> Result<(
         .map_err(|error| Failure::Found(error.to_string()))?;
     progress.end();
     wrong.join(complaints);
-    wrong.tell();
+    wrong.tell(file);
     match output {
         Output::Json => print_json(&json!({
             "created": sum.created, "changed": sum.changed, "unchanged": sum.unchanged, "wrong": wrong.many,
@@ -682,7 +683,8 @@ impl Wrong {
     }
 
     /// In the order of the lines; the same help is given once.
-    fn tell(&self) {
+    fn tell(&self, file: &Source) {
+        let file = file.file.display().to_string();
         let mut reasons: Vec<(&Reason, u64, u64)> = self
             .reasons
             .iter()
@@ -695,18 +697,15 @@ impl Wrong {
                 0 => String::new(),
                 others => format!(" (and {})", counted(others, "more line")),
             };
-            let mut said = format!("line {first}: {}{others}", reason.message);
-            if let Some(help) = reason.help.as_ref().filter(|help| !helped.contains(help)) {
-                said.push_str("\n  help: ");
-                said.push_str(help);
-                helped.push(help);
-            }
-            eprintln!("{}", shown(&said, true));
+            let said = format!("{}{others}", reason.message);
+            let help = reason.help.as_ref().filter(|help| !helped.contains(help));
+            complain_of_line(&file, *first, &said, help.map(String::as_str));
+            helped.extend(help);
         }
         let rest = reasons.iter().skip(TOLD).map(|(_, _, many)| many);
         let rest = rest.sum::<u64>() + self.untold;
         if rest > 0 {
-            eprintln!("and {}", counted(rest, "more complaint"));
+            note(&format!("and {}", counted(rest, "more complaint")));
         }
     }
 }

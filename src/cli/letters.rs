@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::ask::{request, said, said_surely};
-use super::output::{counted, print, print_json};
-use super::{Failure, Filter, Output, Sure, deeds, look, rules, serve};
+use super::output::{counted, in_lines, print, print_json};
+use super::{Failure, Filter, Output, Sure, deeds, door, look};
 use crate::settings::Settings;
 
 #[derive(Debug, Subcommand)]
@@ -77,8 +77,7 @@ pub async fn run(settings: &Settings, verb: Verb, output: Output) -> Result<(), 
             letters.args(),
         ),
     };
-    let ground = rules::ground(settings).await?;
-    serve::ready(&ground).await?;
+    let ground = door::known(settings).await?;
     let asked = request(command, None, organization, args);
     let answered = match &verb {
         Verb::Show { .. } => said(&ground, &asked).await?,
@@ -88,7 +87,7 @@ pub async fn run(settings: &Settings, verb: Verb, output: Output) -> Result<(), 
     match (output, &verb) {
         (Output::Json, _) => print_json(&answered),
         (Output::Table, Verb::Show { .. }) => show(&answered),
-        (Output::Table, _) => deeds::told(command, &Map::new(), &answered)
+        (Output::Table, _) => deeds::told(command, &Map::new(), &in_lines(&answered, &[], &[]))
             .iter()
             .flatten()
             .for_each(|line| print(line)),
@@ -100,6 +99,8 @@ pub async fn run(settings: &Settings, verb: Verb, output: Output) -> Result<(), 
 }
 
 fn show(letter: &Value) {
+    let body = &letter["body"];
+    let letter = &in_lines(letter, &[], &[]);
     let text = |name: &str| letter[name].as_str().unwrap_or_default();
     for (name, title) in [
         ("id", "id           "),
@@ -124,7 +125,6 @@ fn show(letter: &Value) {
         let part = |at: usize| header[at].as_str().unwrap_or_default();
         print(&format!("header       {}: {}", part(0), part(1)));
     }
-    let body = &letter["body"];
     if let Some(body) = body["text"].as_str().or(body["hex"].as_str()) {
         print("");
         print(body);

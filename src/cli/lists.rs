@@ -8,8 +8,9 @@ use ratatui::crossterm::terminal;
 use serde_json::{Map, Value};
 
 use super::Failure;
-use super::output::{listing, print, shown};
+use super::output::{listing, print};
 use crate::document::nearest;
+use crate::harmless;
 use crate::moment::Moment;
 use crate::watch::words::{clock, fit, fit_end, long, plain, width, wrap};
 
@@ -261,7 +262,7 @@ pub fn show(
             laid.left_out.join(", ")
         );
         for line in wrap(&said, cells) {
-            eprintln!("{}", shown(&line, false));
+            eprintln!("{}", harmless::line(&line));
         }
     } else if laid.cut {
         eprintln!("… is where a text is cut: --wide shows it whole");

@@ -1,12 +1,13 @@
 //! The nouns, listed; and whether all is well.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::lists::{self, Layout};
 use super::output::{print, print_json, table};
-use super::{Failure, Filter, Output, rules};
+use super::{Failure, Filter, Output, door};
 use crate::answer::{self, Shown, declared_rows, no_organization};
 use crate::bus::BusError;
 use crate::bus::nats::Nats;
@@ -14,11 +15,14 @@ use crate::bus::rabbit::Rabbit;
 use crate::catalogue::Stored;
 use crate::command::{self, Listing, Rows};
 use crate::declaration::Kind;
+use crate::ground::Ground;
+use crate::harmless;
 use crate::moment::{Moment, Span};
 use crate::run::RunState;
 use crate::settings::Settings;
 use crate::store::Page;
 use crate::task::TaskState;
+use crate::wire::Refused;
 
 /// A loop that has been silent for longer is not well.
 const SILENT: Span = Span::seconds(30);
@@ -39,8 +43,7 @@ pub async fn list(
             None
         }
     };
-    let ground = rules::ground(settings).await?;
-    ground.store.migrate().await?;
+    let ground = door::found(settings).await?;
     let organization = filter.organization.as_deref();
     if organization.is_some() {
         known_organization(&ground.store.declared().await?.1, organization)?;
@@ -155,7 +158,8 @@ fn known_filter(noun: &str, filter: &Filter) -> Result<(), Failure> {
     };
     match &filter.state {
         Some(state) if !states.contains(&state.as_str()) => Err(Failure::Usage(format!(
-            "--state: `{state}` is no state of a {noun}; known: {}",
+            "--state: `{}` is no state of a {noun}; known: {}",
+            harmless::line(state),
             states.join(", ")
         ))),
         _ => Ok(()),
@@ -192,8 +196,7 @@ pub async fn declared(
             kind.word().replace('_', " ")
         )));
     }
-    let ground = rules::ground(settings).await?;
-    ground.store.migrate().await?;
+    let ground = door::found(settings).await?;
     let (_, stored) = ground.store.declared().await?;
     known_organization(&stored, filter.organization.as_deref())?;
     let pauses = ground.store.pauses().await?;
@@ -257,9 +260,10 @@ struct Finding {
 }
 
 pub async fn health(settings: &Settings, output: Output) -> Result<(), Failure> {
-    let mut findings = vec![store(settings).await, bus(settings).await];
-    if findings.iter().all(|finding| finding.well) {
-        findings.extend(replicas(settings).await?);
+    let (stored, ground) = store(settings).await?;
+    let mut findings = vec![stored, bus(settings).await?];
+    if let Some(ground) = ground.filter(|_| findings.iter().all(|finding| finding.well)) {
+        findings.extend(replicas(&ground).await?);
     }
     let well = findings.iter().all(|finding| finding.well);
     match output {
@@ -296,36 +300,37 @@ pub async fn health(settings: &Settings, output: Output) -> Result<(), Failure> 
     }
 }
 
-async fn store(settings: &Settings) -> Finding {
+/// How the store is, and the store where it is well. What the settings cannot mean is no finding.
+async fn store(settings: &Settings) -> Result<(Finding, Option<Arc<Ground>>), Failure> {
     let finding = |well, reachable, detail: String| Finding {
         what: format!("store {}", settings.store.url),
         well,
         reachable,
         detail,
     };
-    let ground = match rules::ground(settings).await {
-        Ok(ground) => ground,
-        Err(failure) => return finding(false, false, failure.text()),
-    };
-    match tokio::time::timeout(WITHIN, ground.store.migrated()).await {
-        Err(_) => finding(
-            false,
-            false,
-            format!("no answer within {} s", WITHIN.as_secs()),
-        ),
+    let found = tokio::time::timeout(WITHIN, door::found(settings)).await;
+    Ok(match found {
+        Ok(Ok(ground)) => (finding(true, true, "answers".to_owned()), Some(ground)),
+        Ok(Err(wrong @ Failure::Usage(_))) => return Err(wrong),
         // Who answers that we may not come in is within reach.
-        Ok(Err(error)) => finding(false, !error.passing(), error.to_string()),
-        Ok(Ok(true)) => finding(true, true, "answers".to_owned()),
-        Ok(Ok(false)) => finding(
-            false,
-            true,
-            "its schema is not up to date: muster migrate".to_owned(),
-        ),
-    }
+        Ok(Err(failure)) => {
+            let away = matches!(failure, Failure::Reach(_));
+            let Refused { message, help, .. } = failure.told();
+            let detail = match help.as_str() {
+                "" => message,
+                help => format!("{message}; {help}"),
+            };
+            (finding(false, !away, detail), None)
+        }
+        Err(_) => {
+            let why = format!("no answer within {} s", WITHIN.as_secs());
+            (finding(false, false, why), None)
+        }
+    })
 }
 
 /// A connection with the credentials of the settings, made and closed again: nothing is read from any queue.
-async fn bus(settings: &Settings) -> Finding {
+async fn bus(settings: &Settings) -> Result<Finding, Failure> {
     let what = format!("bus {}", settings.bus.url);
     let url = settings.bus.url.expose().to_owned();
     let admitted = async {
@@ -340,25 +345,22 @@ async fn bus(settings: &Settings) -> Finding {
         Ok(Ok(())) if lines => (true, true, "standard input and output".to_owned()),
         Ok(Ok(())) => (true, true, "lets us in".to_owned()),
         Ok(Err(BusError::OutOfReach(why))) => (false, false, why),
+        Ok(Err(wrong @ BusError::Address(_))) => return Err(wrong.into()),
         Ok(Err(refused)) => (false, true, refused.to_string()),
         Err(_) => {
             let why = format!("no answer within {} s", WITHIN.as_secs());
             (false, false, why)
         }
     };
-    Finding {
+    Ok(Finding {
         what,
         well,
         reachable,
         detail,
-    }
+    })
 }
 
-async fn replicas(settings: &Settings) -> Result<Vec<Finding>, Failure> {
-    let ground = rules::ground(settings).await?;
-    if !ground.store.migrated().await? {
-        return Ok(Vec::new());
-    }
+async fn replicas(ground: &Ground) -> Result<Vec<Finding>, Failure> {
     let replicas = ground.store.replicas().await?;
     let now = Moment::now();
     let mut findings: Vec<Finding> = replicas

@@ -37,12 +37,12 @@ pub struct Manual {
 
 pub fn schema(asked: &Schema, output: Output) -> Result<(), Failure> {
     if let Some(folder) = &asked.dir {
-        std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
+        std::fs::create_dir_all(folder).map_err(|error| Failure::of_file(folder, &error))?;
         for (name, _) in contract::names() {
             let file = folder.join(contract::file_name(name));
             let document = contract::document(name).unwrap_or_default();
             let text = format!("{}\n", pretty(&document));
-            std::fs::write(&file, text).map_err(|error| unwritable(&file, &error))?;
+            std::fs::write(&file, text).map_err(|error| Failure::of_file(&file, &error))?;
         }
         return Ok(());
     }
@@ -61,9 +61,8 @@ pub fn schema(asked: &Schema, output: Output) -> Result<(), Failure> {
                 [] => "`muster schema` lists them".to_owned(),
                 near => format!("did you mean {}?", near.join(" or ")),
             };
-            Err(Failure::Found(format!(
-                "there is no schema `{name}`; {meant}"
-            )))
+            let why = format!("there is no schema `{name}`");
+            Err(Failure::no("not_found", &why, &meant))
         }
     }
 }
@@ -84,10 +83,6 @@ fn list(output: Output) {
 
 fn pretty(document: &Value) -> String {
     serde_json::to_string_pretty(document).unwrap_or_default()
-}
-
-fn unwritable(place: &Path, error: &std::io::Error) -> Failure {
-    Failure::Usage(format!("{}: {error}", place.display()))
 }
 
 pub fn completions(asked: &Completions) {
@@ -112,14 +107,14 @@ pub fn manual(asked: &Manual) -> Result<(), Failure> {
         );
         return Ok(());
     };
-    std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
+    std::fs::create_dir_all(folder).map_err(|error| Failure::of_file(folder, &error))?;
     pages(&command, folder)
 }
 
 /// A page for the command, and for each within it.
 fn pages(command: &Command, folder: &Path) -> Result<(), Failure> {
     let file = folder.join(clap_mangen::Man::new(command.clone()).get_filename());
-    std::fs::write(&file, page(command)?).map_err(|error| unwritable(&file, &error))?;
+    std::fs::write(&file, page(command)?).map_err(|error| Failure::of_file(&file, &error))?;
     for within in command.get_subcommands() {
         pages(within, folder)?;
     }

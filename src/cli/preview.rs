@@ -6,12 +6,13 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::Value;
 
-use super::output::{counted, print, print_json, table};
-use super::{Failure, Output, VariableArguments, declare, rules};
+use super::output::{counted, in_lines, note, print, print_json, table};
+use super::{Failure, Output, VariableArguments, declare, door, rules};
 use crate::answer::{no_organization, preview};
 use crate::catalogue::{Catalogue, Stored, instants};
 use crate::declaration::{Declared, Variables};
 use crate::document::{Complaint, nearest};
+use crate::harmless;
 use crate::moment::Moment;
 use crate::schedule::OF_PLUGIN;
 use crate::settings::Settings;
@@ -37,7 +38,8 @@ pub struct Preview {
 pub async fn run(settings: &Settings, asked: &Preview, output: Output) -> Result<(), Failure> {
     let now = asked.after.unwrap_or_else(Moment::now);
     let path = Path::new(&asked.schedule);
-    let is_file = asked.schedule == "-" || path.is_file();
+    // A folder is refused as a file that cannot be read.
+    let is_file = asked.schedule == "-" || path.exists();
     let found = if is_file {
         of_file(settings, asked, now)?
     } else {
@@ -66,12 +68,12 @@ fn of_file(
     preview: &Preview,
     now: Moment,
 ) -> Result<Vec<Arc<Scheduled>>, Failure> {
-    let rules = rules::rules(settings).map_err(|wrong| Failure::of_complaints(&wrong))?;
+    let rules = rules::rules(settings).map_err(Failure::Wrong)?;
     let variables = Variables::parse(&preview.variables.variables).map_err(Failure::Usage)?;
     let files = [Path::new(&preview.schedule).to_path_buf()];
     let (declared, complaints) = declare::read(&files, &variables, &rules)?;
     if complaints.iter().any(Complaint::is_error) {
-        return Err(Failure::of_complaints(&complaints));
+        return Err(Failure::Wrong(complaints));
     }
     let stored: Vec<Stored> = declared
         .iter()
@@ -79,7 +81,7 @@ fn of_file(
         .collect();
     let catalogue = Catalogue::build(Arc::new(rules), 0, &stored);
     if !catalogue.broken.is_empty() {
-        return Err(Failure::of_complaints(&catalogue.broken));
+        return Err(Failure::Wrong(catalogue.broken.to_vec()));
     }
     let found: Vec<Arc<Scheduled>> = catalogue
         .schedules
@@ -110,9 +112,8 @@ fn as_if_stored(entry: &Declared, now: Moment) -> Stored {
 }
 
 async fn declared(settings: &Settings, preview: &Preview) -> Result<Vec<Arc<Scheduled>>, Failure> {
-    let ground = rules::ground(settings).await?;
-    ground.store.migrate().await?;
-    let catalogue = ground.load_catalogue().await?;
+    let ground = door::known(settings).await?;
+    let catalogue = ground.catalogue();
     let pauses = ground.store.pauses().await?;
     ground.store.close().await;
     if let Some(organization) = &preview.organization
@@ -143,15 +144,13 @@ async fn declared(settings: &Settings, preview: &Preview) -> Result<Vec<Arc<Sche
         }
         let whose = preview.organization.as_ref();
         let whose = whose.map_or(String::new(), |id| format!(" of {id}"));
-        let mut told = vec![format!("there is no schedule `{name}`{whose}")];
-        match nearest(name, names).as_slice() {
-            [] => told.push(
-                "`muster schedule list` shows them, and a file can be named instead".to_owned(),
-            ),
-            near => told.push(format!("did you mean {}?", near.join(" or "))),
-        }
-        told.extend(broken);
-        return Err(Failure::Found(told.join("\n")));
+        let why = format!("there is no schedule `{name}`{whose}");
+        let mut help = vec![match nearest(name, names).as_slice() {
+            [] => "`muster schedule list` shows them, and a file can be named instead".to_owned(),
+            near => format!("did you mean {}?", near.join(" or ")),
+        }];
+        help.extend(broken);
+        return Err(Failure::no("not_found", &why, &help.join("; ")));
     }
     let timed: Vec<Arc<Scheduled>> = named
         .into_iter()
@@ -165,10 +164,11 @@ async fn declared(settings: &Settings, preview: &Preview) -> Result<Vec<Arc<Sche
     }
     for scheduled in &timed {
         if let Some(pause) = pauses.get(&scheduled.schedule.id) {
-            eprintln!(
-                "note: `{}` is paused ({}), so none of these runs until it is resumed",
-                scheduled.schedule.name, pause.reason
-            );
+            note(&format!(
+                "`{}` is paused ({}), so none of these runs until it is resumed",
+                harmless::line(&scheduled.schedule.name),
+                harmless::line(&pause.reason)
+            ));
         }
     }
     Ok(timed)
@@ -189,7 +189,8 @@ fn of_no_plugin(catalogue: &Catalogue, plugin: &str) -> Failure {
             near.join(&format!(" or {OF_PLUGIN}"))
         ),
     };
-    Failure::Found(format!("there is no plugin `{plugin}`; {meant}"))
+    let why = format!("there is no plugin `{plugin}`");
+    Failure::no("not_found", &why, &meant)
 }
 
 fn show(scheduled: &Scheduled, after: Moment, many: usize) {
@@ -203,10 +204,10 @@ fn show(scheduled: &Scheduled, after: Moment, many: usize) {
     } else {
         "; it is switched off, so none of these runs"
     };
-    print(&format!(
+    print(&harmless::line(&format!(
         "{}{of} ({}){asleep}",
         schedule.name, schedule.timezone
-    ));
+    )));
     let found = instants(&scheduled.timetable, after, many);
     if found.is_empty() {
         print("never again");
@@ -228,6 +229,7 @@ fn show(scheduled: &Scheduled, after: Moment, many: usize) {
 
 /// What declarations would change beside themselves.
 pub fn show_consequences(changes: &Value) {
+    let changes = &in_lines(changes, &[], &[]);
     let items = |value: &Value, name: &str| {
         let list = value.get(name).and_then(Value::as_array);
         list.cloned().unwrap_or_default()

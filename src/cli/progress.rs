@@ -1,9 +1,10 @@
 //! How far long work is: a line that is written over on a terminal, and a plain one now and then elsewhere; both on
-//! standard error.
+//! standard error, and neither where scripts read that.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use super::output::to_scripts;
 use crate::ground::Ground;
 
 /// How often a terminal is told, and how often a log.
@@ -41,7 +42,7 @@ impl Progress {
     }
 
     fn say(&mut self, line: &str) {
-        if self.told.unwrap_or(self.begun).elapsed() < self.pause() {
+        if self.told.unwrap_or(self.begun).elapsed() < self.pause() || to_scripts() {
             return;
         }
         self.told = Some(Instant::now());

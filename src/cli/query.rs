@@ -7,12 +7,13 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use super::output::{listing, print, print_json, written};
-use super::{Failure, Output, declare, rules, serve};
+use super::output::{listing, note, print, print_json, warn, written};
+use super::{Failure, Output, declare, door, rules};
 use crate::answer::no_organization;
 use crate::catalogue::Catalogue;
 use crate::document::nearest;
 use crate::ground::judged;
+use crate::harmless;
 use crate::moment::Moment;
 use crate::object::Object;
 use crate::query::narrow::narrow;
@@ -82,7 +83,7 @@ fn invalid(diagnostics: &[Diagnostic], output: Output) -> Failure {
         }
         Output::Table => {
             let shown: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
-            eprintln!("{}", shown.join("\n"));
+            eprintln!("{}", harmless::lines(&shown.join("\n")));
             Failure::Usage(String::new())
         }
     }
@@ -152,7 +153,7 @@ fn instant(text: Option<&str>) -> Result<Moment, Failure> {
 }
 
 pub async fn run(settings: &Settings, ask: &Ask, output: Output) -> Result<(), Failure> {
-    let rules = rules::rules(settings).map_err(|complaints| Failure::of_complaints(&complaints))?;
+    let rules = rules::rules(settings).map_err(Failure::Wrong)?;
     if ask.batch {
         return batch(&rules);
     }
@@ -184,7 +185,7 @@ pub async fn run(settings: &Settings, ask: &Ask, output: Output) -> Result<(), F
     let query =
         Query::compile(text, &context).map_err(|diagnostics| invalid(&diagnostics, output))?;
     for warning in query.warnings() {
-        eprintln!("{warning}");
+        warn(&warning.to_string());
     }
     let now = instant(ask.now.as_deref())?;
     let asked = Asked {
@@ -238,8 +239,8 @@ impl Asked {
         output: Output,
     ) -> Result<(), Failure> {
         if self.query.needs_relations() {
-            eprintln!(
-                "note: no store was read, so a related object counts only where it stands in the object itself; a key leads nowhere"
+            note(
+                "no store was read, so a related object counts only where it stands in the object itself; a key leads nowhere",
             );
         }
         let facts = self.facts(object, &Nowhere);
@@ -274,8 +275,7 @@ impl Asked {
         against: Against,
         output: Output,
     ) -> Result<(), Failure> {
-        let ground = rules::ground(settings).await?;
-        serve::ready(&ground).await?;
+        let ground = door::known(settings).await?;
         let catalogue = ground.catalogue();
         if let Some(organization) = &ask.organization
             && !catalogue.organizations.contains_key(organization)
@@ -284,9 +284,9 @@ impl Asked {
             return Err(Failure::Refused(no_organization(organization, known)));
         }
         for object_type in self.query.histories().difference(&catalogue.historied) {
-            eprintln!(
-                "note: no schedule asks for the history of `{object_type}`, so it is not kept: such an object is judged as it is"
-            );
+            note(&format!(
+                "no schedule asks for the history of `{object_type}`, so it is not kept: such an object is judged as it is"
+            ));
         }
         let started = Instant::now();
         let (columns, found, looked, costly): (&[&str], Vec<Map<String, Value>>, usize, usize) =

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::ask::{ask, request, said};
 use super::lists::Layout;
-use super::{Failure, Output, look, rules, serve};
+use super::{Failure, Output, door, look};
 use crate::settings::Settings;
 
 #[derive(Debug, Subcommand)]
@@ -56,8 +56,7 @@ async fn list(
     layout: &Layout,
     output: Output,
 ) -> Result<(), Failure> {
-    let ground = rules::ground(settings).await?;
-    serve::ready(&ground).await?;
+    let ground = door::known(settings).await?;
     let asked = request("queue.list", None, organization, json!({}));
     let answered = said(&ground, &asked).await?;
     ground.store.close().await;

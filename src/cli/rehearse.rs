@@ -7,10 +7,11 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::files::Files;
-use super::output::{print, print_json, shown};
+use super::output::{complain, print, print_json};
 use super::{Failure, Output, VariableArguments, rules};
 use crate::declaration::Variables;
 use crate::document::{Complaint, Severity};
+use crate::harmless;
 use crate::rehearsal::{Case, Difference, Left, Made, Outcome, Refused, Wanted, compare, play};
 use crate::settings::Settings;
 
@@ -39,18 +40,13 @@ impl Played {
 }
 
 pub fn test(settings: &Settings, test: &Test, output: Output) -> Result<(), Failure> {
-    let rules = rules::rules(settings).map_err(|wrong| {
-        let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
-        Failure::Usage(wrong.join("\n"))
-    })?;
+    let rules = rules::rules(settings).map_err(Failure::Wrong)?;
     let rules = Arc::new(rules);
     let variables = Variables::parse(&test.variables.variables).map_err(Failure::Usage)?;
     let mut found = Files::with_cases(&test.files, &variables, &rules)?;
     let unknown = found.unknown(Severity::Error);
     found.complain(unknown);
-    for complaint in &found.complaints {
-        eprintln!("{}", shown(&complaint.to_string(), true));
-    }
+    complain(&found.complaints);
     if found.complaints.iter().any(Complaint::is_error) {
         return Err(Failure::Found("nothing was tested".to_owned()));
     }
@@ -105,6 +101,7 @@ fn tell(played: &Played) {
         outcome,
         difference,
     } = played;
+    let print = |text: &str| print(&harmless::line(text));
     if played.passed() {
         print(&format!("ok      {}", case.name));
         return;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::output::{counted, items, print, print_json, shown, table, text};
-use super::{Failure, Output, VariableArguments, declare, rules, serve};
+use super::output::{self, counted, in_lines, items, print, print_json, table, text};
+use super::{Failure, Output, VariableArguments, declare, door, rules};
 use crate::answer::{self, Replayed, replay};
 use crate::catalogue::{Catalogue, Edition, Stored, look_ahead};
 use crate::declaration::{Kind, Variables};
@@ -68,13 +68,13 @@ pub struct Replay {
 }
 
 pub async fn run(settings: &Settings, asked: &Replay, output: Output) -> Result<(), Failure> {
-    let ground = rules::ground(settings).await?;
-    let now = ground.clock.now();
+    let rules = rules::rules(settings).map_err(Failure::Wrong)?;
+    let now = Moment::now();
     let (since, until) = while_of(asked, now)?;
     let variables = Variables::parse(&asked.variables.variables).map_err(Failure::Usage)?;
-    let (declared, complaints) = declare::read(&asked.files, &variables, &ground.rules)?;
+    let (declared, complaints) = declare::read(&asked.files, &variables, &rules)?;
     complain(&complaints)?;
-    serve::ready(&ground).await?;
+    let ground = door::known(settings).await?;
     let (revision, stored) = ground.store.declared().await?;
     let (_, declared) = declare::apart(declared);
     let (_, edits) = declare::compare(&declared, &stored, false, &mut || ground.ids().next(now));
@@ -115,7 +115,7 @@ pub async fn run(settings: &Settings, asked: &Replay, output: Output) -> Result<
     ground.store.close().await;
     match output {
         Output::Json => print_json(&told),
-        Output::Table => tell(&told),
+        Output::Table => tell(&in_lines(&told, &[], &[])),
     }
     Ok(())
 }
@@ -178,9 +178,7 @@ fn when(argument: &str, text: &str, now: Moment) -> Result<Moment, Failure> {
 }
 
 fn complain(complaints: &[Complaint]) -> Result<(), Failure> {
-    for complaint in complaints {
-        eprintln!("{}", shown(&complaint.to_string(), true));
-    }
+    output::complain(complaints);
     match complaints.iter().any(Complaint::is_error) {
         true => Err(Failure::Found("nothing was replayed".to_owned())),
         false => Ok(()),

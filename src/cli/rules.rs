@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
+use super::output::complain;
 use crate::bus::{Intake, Role, TaskQueue, Topology};
 use crate::document::Complaint;
 use crate::ground::{Ground, IntakeRule};
@@ -23,12 +24,10 @@ use crate::store::Store;
 pub(super) fn load(path: Option<&Path>) -> Result<Settings, Failure> {
     match Settings::load(path, variables()) {
         Ok((settings, warnings)) => {
-            for warning in warnings {
-                eprintln!("{warning}");
-            }
+            complain(&warnings);
             Ok(settings)
         }
-        Err(complaints) => Err(Failure::of_complaints(&complaints)),
+        Err(complaints) => Err(Failure::Wrong(complaints)),
     }
 }
 
@@ -95,10 +94,14 @@ pub fn rules(settings: &Settings) -> Result<Rules, Vec<Complaint>> {
     }
 }
 
-/// Store, rules and clock for one command or the service. The schema is brought up to this version first.
+/// Store, rules and clock for the service and for who writes: a database that is not there will be made.
 pub(super) async fn ground(settings: &Settings) -> Result<Arc<Ground>, Failure> {
-    let rules = rules(settings).map_err(|complaints| Failure::of_complaints(&complaints))?;
-    let store = Store::open(settings.store.url.expose()).await?;
+    ground_on(settings, Store::open(settings.store.url.expose()).await?)
+}
+
+/// The same on a store that is open.
+pub(super) fn ground_on(settings: &Settings, store: Store) -> Result<Arc<Ground>, Failure> {
+    let rules = rules(settings).map_err(Failure::Wrong)?;
     store.tell_life(settings.lifecycle.enabled);
     let intakes = settings
         .bus

@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::output::{print, print_json};
-use super::{Failure, Output, rules};
+use super::{Failure, Output, door, rules};
 use crate::bus::Bus;
 use crate::bus::lines::Lines;
 use crate::bus::nats::Nats;
@@ -17,11 +17,7 @@ use crate::intake::BatchSize;
 use crate::processor;
 use crate::reaper::Keep;
 use crate::settings::{LogFormat, Settings};
-use crate::store::StoreError;
 use crate::telemetry::{self, PushGateway, Recorder, publish_metrics};
-
-/// How often a command tries to begin where others are faster.
-const TRIES: u32 = 5;
 
 /// Runs until a signal, or the end of input with lines.
 pub async fn run(settings: &Settings) -> Result<(), Failure> {
@@ -162,41 +158,22 @@ async fn go<B: Bus>(
     }
 }
 
-/// The schema up to date and the catalogue loaded; waits for the database where it is away.
+/// The schema up to date and the catalogue loaded; waits for the database where it is away, and says where that is.
 async fn prepare(ground: &Ground) -> Result<(), Failure> {
-    match crate::ground::persist!(ground, "start", set_up(ground)) {
+    let prepared = crate::ground::persist!(ground, "start", async {
+        ground.store.reach().await?;
+        door::set_up(ground).await
+    });
+    match prepared {
         Ok(()) => Ok(()),
         Err(error) if error.passing() && ground.stop.is_cancelled() => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// The same for a command that somebody waits for: a database that is away is told, and where others are faster
-/// it is tried again a few times.
-pub async fn ready(ground: &Ground) -> Result<(), Failure> {
-    let mut tries = 0;
-    let prepared = crate::ground::persist!(ground, "start", async {
-        tries += 1;
-        match set_up(ground).await {
-            Err(away @ StoreError::OutOfReach(_)) => Ok(Err(away)),
-            Err(error) if tries >= TRIES => Ok(Err(error)),
-            other => other.map(Ok),
-        }
-    });
-    Ok(prepared.flatten()?)
-}
-
-async fn set_up(ground: &Ground) -> Result<(), StoreError> {
-    for step in ground.store.migrate().await? {
-        tracing::info!("the database's schema is now at {step}");
-    }
-    ground.load_catalogue().await?;
-    Ok(())
-}
-
 pub async fn migrate(settings: &Settings, output: Output) -> Result<(), Failure> {
     let ground = rules::ground(settings).await?;
-    let taken = ground.store.migrate().await?;
+    let taken = door::made(&ground).await?;
     // Of types that are declared with relations, which may have changed without the schema.
     let types = ground.rules.types.related();
     let indexes = ground.store.index_types(&types).await?;

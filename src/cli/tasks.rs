@@ -4,7 +4,7 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::ask::{ask, request, said_surely, show, which};
-use super::{Failure, Filter, Output, Sure, Which, look, rules, serve};
+use super::{Failure, Filter, Output, Sure, Which, door, look};
 use crate::settings::Settings;
 
 #[derive(Debug, Subcommand)]
@@ -112,8 +112,7 @@ async fn many(
     args: Value,
     output: Output,
 ) -> Result<(), Failure> {
-    let ground = rules::ground(settings).await?;
-    serve::ready(&ground).await?;
+    let ground = door::known(settings).await?;
     let asked = request(command, None, organization, args);
     let answered = said_surely(&ground, asked.clone()).await?;
     show(&asked, &answered, ground.clock.now(), output);

@@ -15,12 +15,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::output::{print, print_json};
-use super::{Failure, Output, ask, rules};
+use super::{Failure, Output, ask, door, rules};
 use crate::answer::answer;
+use crate::document::nearest;
 use crate::ground::Ground;
 use crate::moment::{Moment, Span};
 use crate::settings::Settings;
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 use crate::watch::{
     Change, Effect, Look, Looker, SMALLEST, Screen, Tab, Terms, Wanted, draw, outcome, page_of,
 };
@@ -160,13 +161,12 @@ pub async fn run(settings: &Settings, watch: &Watch, output: Output) -> Result<(
     if !watch.once {
         terminal_is_there(output)?;
     }
-    let ground = rules::ground(settings).await?;
+    // A store that is away, not there or not ours is told as every command tells it; later it is waited for.
+    let ground = door::found(settings).await?;
     if watch.once {
         screen.resize(watch.size.0, watch.size.1);
         return once(&ground, screen, output).await;
     }
-    // A wrong address and a store that is away are told as every command tells them; later it is waited for.
-    ground.store.ping().await?;
     let mut terminal = ratatui::try_init()?;
     leave_well();
     let done = watched(settings, ground, &mut terminal, screen).await;
@@ -210,18 +210,21 @@ fn leave_well() {
     }));
 }
 
-const NOT_OURS: &str = "the store has not the tables of this version of muster: `muster migrate` makes them, as do `muster run` and \
-     `muster apply`";
-
 async fn once(ground: &Arc<Ground>, mut screen: Screen, output: Output) -> Result<(), Failure> {
-    if !ground.store.migrated().await? {
-        return Err(Failure::Found(NOT_OURS.to_owned()));
-    }
     let look = Looker::new(ground.clone()).look(&screen.wanted()).await?;
-    let wrong = match &look.details {
-        Some(Err(wrong)) => Some(wrong.clone()),
-        _ => None,
-    };
+    ground.store.close().await;
+    if let Some(Err(wrong)) = &look.details {
+        let known = look.organizations.iter().map(String::as_str);
+        let near = match &screen.wanted().organization {
+            Some(id) => nearest(id, known.filter(|known| *known != id)),
+            None => Vec::new(),
+        };
+        let help = match near.as_slice() {
+            [] => String::new(),
+            near => format!("did you mean {}?", near.join(" or ")),
+        };
+        return Err(Failure::no("not_found", wrong, &help));
+    }
     match output {
         Output::Json => print_json(&match &look.details {
             Some(Ok(details)) => json!(details),
@@ -232,8 +235,7 @@ async fn once(ground: &Arc<Ground>, mut screen: Screen, output: Output) -> Resul
             print(page_of(&screen).trim_end_matches('\n'));
         }
     }
-    ground.store.close().await;
-    wrong.map_or(Ok(()), |wrong| Err(Failure::Found(wrong)))
+    Ok(())
 }
 
 /// What is asked of the store now; the number rises when the same is to be asked again at once.
@@ -402,35 +404,34 @@ async fn keep_asking(
     every: Duration,
 ) {
     let mut looker = Looker::new(grounds.borrow().clone());
-    let mut ours = false;
     loop {
         let wanted = asked.borrow_and_update().wanted.clone();
         let store = grounds.borrow().store.clone();
         let begun = Instant::now();
         let looked = tokio::select! {
-            looked = patiently(async {
-                if !ours && !store.migrated().await? {
-                    return Ok(None);
-                }
-                looker.look(&wanted).await.map(Some)
-            }, &tell) => looked,
+            looked = patiently(&store, looker.look(&wanted), &tell) => looked,
             changed = asked.changed() => match changed {
                 Ok(()) => continue,
                 Err(_) => return,
             },
         };
-        ours = matches!(looked, Ok(Some(_)));
         let heard = match looked {
-            Ok(Some(look)) => Heard::Look(Box::new(look)),
-            Ok(None) => Heard::Trouble(NOT_OURS.to_owned()),
+            Ok(look) => Heard::Look(Box::new(look)),
             Err(error) => {
-                if let StoreError::OutOfReach(_) = error
-                    && let Ok(ground) = rules::ground(&settings).await
-                {
-                    looker = Looker::new(ground.clone());
-                    grounds.send_replace(ground);
+                let mut why = error.to_string();
+                if let StoreError::OutOfReach(_) = error {
+                    // Connections that are kept do not know why there is none; one that is made for it does.
+                    if let Ok(Err(error)) = timeout(SOON, store.reach()).await {
+                        why = error.to_string();
+                    }
+                    if let Ok(store) = Store::open_existing(settings.store.url.expose()).await
+                        && let Ok(ground) = rules::ground_on(&settings, store)
+                    {
+                        looker = Looker::new(ground.clone());
+                        grounds.send_replace(ground);
+                    }
                 }
-                Heard::Trouble(error.to_string())
+                Heard::Trouble(why)
             }
         };
         if tell.send(heard).await.is_err() {
@@ -447,8 +448,9 @@ async fn keep_asking(
     }
 }
 
-/// Waits for the store, and says so where it is slow.
+/// Waits for the store, and says so where it is slow, with what is in the way.
 async fn patiently<T>(
+    store: &Store,
     looking: impl Future<Output = Result<T, StoreError>>,
     tell: &mpsc::Sender<Heard>,
 ) -> Result<T, StoreError> {
@@ -456,8 +458,19 @@ async fn patiently<T>(
     if let Ok(looked) = timeout(SOON, &mut looking).await {
         return looked;
     }
-    let slow = format!("the store has not answered for {} s", SOON.as_secs());
-    let _ = tell.send(Heard::Trouble(slow)).await;
+    let reached = tokio::select! {
+        looked = &mut looking => return looked,
+        reached = timeout(SOON, store.reach()) => reached,
+    };
+    let why = match reached {
+        Ok(Err(why)) => why.to_string(),
+        _ => format!(
+            "the store has not answered for {} s: {}",
+            SOON.as_secs(),
+            store.address()
+        ),
+    };
+    let _ = tell.send(Heard::Trouble(why)).await;
     timeout(PATIENCE, &mut looking).await.unwrap_or_else(|_| {
         let waited = (SOON + PATIENCE).as_secs();
         Err(StoreError::OutOfReach(format!(

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-
 use crate::support::process::{House, until};
 use crate::support::servers::{Nats, Postgres};
 

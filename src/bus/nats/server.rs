@@ -34,7 +34,7 @@ impl fmt::Display for Server {
 impl Server {
     pub(super) fn parse(text: &str) -> Result<Server, BusError> {
         // No text of a parser here: it may quote the URL, and the URL holds the password.
-        let refuse = |why: &str| Err(BusError::Refused(format!("the URL of the broker {why}")));
+        let refuse = |why: &str| Err(BusError::Address(format!("the URL of the broker {why}")));
         let mut server = Server {
             addresses: Vec::new(),
             credentials: Credentials::None,

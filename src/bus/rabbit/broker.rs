@@ -36,7 +36,7 @@ impl fmt::Display for Broker {
 impl Broker {
     pub(super) fn parse(text: &str) -> Result<Broker, BusError> {
         // No text of a parser here: it may quote the URL, and the URL holds the password.
-        let refuse = |why: &str| Err(BusError::Refused(format!("the URL of the broker {why}")));
+        let refuse = |why: &str| Err(BusError::Address(format!("the URL of the broker {why}")));
         let Ok(url) = url::Url::parse(text) else {
             return refuse("cannot be understood; write it as amqp://user:password@host:5672/%2f");
         };
