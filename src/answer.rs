@@ -249,10 +249,15 @@ fn not_found(noun: &str, name: &str, near: &[&str]) -> Refused {
         [] => String::new(),
         near => format!("did you mean {}?", near.join(" or ")),
     };
+    let message = format!("no {noun} `{}` is known", shortened(name));
+    Refused::new("not_found", message, help)
+}
+
+/// What somebody wrote, as an answer repeats it.
+fn shortened(name: &str) -> String {
     let shown: String = name.chars().take(200).collect();
     let cut = if shown.len() < name.len() { "…" } else { "" };
-    let message = format!("no {noun} `{shown}{cut}` is known");
-    Refused::new("not_found", message, help)
+    format!("{shown}{cut}")
 }
 
 fn text(at: Option<Moment>) -> Option<String> {

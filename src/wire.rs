@@ -28,7 +28,7 @@ mod openkat;
 mod status;
 
 pub use assignment::{Assignment, Cancel, read_cancel, read_outputs, read_task, task_of};
-pub use cloudevents::{EVENT_TYPES, PROFILE_TYPES};
+pub use cloudevents::{EVENT_TYPES, PROFILE_TYPES, is_named};
 pub use command::{Refused, Requested, read_reply, read_request, reply};
 pub use envelope::openkat_task_message;
 pub use offer::task_message;

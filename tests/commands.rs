@@ -49,7 +49,11 @@ on_both!(
         a_task_tells_why_it_is_there_and_what_keeps_it_from_running,
         a_task_tells_who_goes_before_it_and_an_organisation_nothing_of_others,
         a_schedule_tells_step_by_step_why_it_did_not_run_on_an_object,
-        a_schedule_that_is_asleep_or_without_an_object_says_so;
+        a_schedule_that_is_asleep_or_without_an_object_says_so,
+        an_object_that_nobody_told_of_is_refused_with_the_nearest_keys,
+        a_join_tells_which_files_are_there_and_which_are_missing,
+        a_schedule_without_an_input_says_so_and_is_not_asked_as_if_it_had_one,
+        an_event_among_the_dead_letters_is_told_to_lie_there;
     replay:
         events_are_replayed_under_new_rules_and_nothing_is_stored,
         objects_are_replayed_as_if_new_and_by_one_instant_of_the_clock,
@@ -71,5 +75,6 @@ on_both!(
         a_task_that_waits_has_a_clock_of_its_own,
         a_cause_of_its_own_takes_over_what_was_made_on_its_behalf,
         two_replicas_that_decide_at_once_let_one_of_them_run,
+        whoever_sees_all_is_told_whose_outcome_a_task_waits_for,
         no_organisation_sees_that_another_has_the_object;
 );

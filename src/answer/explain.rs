@@ -1,20 +1,30 @@
 //! Why an event would start what it starts, and not the rest; why a task is there, and why a schedule did not run.
 
+mod joined;
+mod played;
 mod schedule;
+mod sharing;
 mod task;
+
+use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
 use super::{Answer, Clerk};
+use crate::bus::names;
 use crate::command::ExplainCommand;
 use crate::decide::FindingOutcome;
 use crate::intake::{self, Explained, Incoming};
 use crate::object::Object;
 use crate::query::{Facts, Fields, Nowhere};
 use crate::run::Turn;
-use crate::store::{RunOfEvent, StoreError};
+use crate::store::{DeadLetter, Follower, RunOfEvent, StoreError, TaskOfRun};
+use crate::task::TaskState;
 use crate::trigger::Untouched;
-use crate::wire::Refused;
+use crate::wire::{self, Message, Refused};
+
+/// Tasks of others that wait for those of an event and are shown.
+const FOLLOWERS: i64 = 100;
 
 impl Clerk<'_> {
     pub(super) async fn explain(&self, asked: ExplainCommand) -> Result<Answer, StoreError> {
@@ -134,7 +144,21 @@ impl Clerk<'_> {
             "id": event.id, "source": event.source, "queue": event.queue,
             "handled_at": event.handled_at.to_string(), "operations": operations,
         });
-        told["made"] = runs.iter().map(run_as).collect();
+        let made: BTreeSet<&str> = runs
+            .iter()
+            .flat_map(|run| &run.tasks)
+            .map(|task| task.id.as_str())
+            .collect();
+        // One organisation is not told that another has the same object.
+        let followers = match self.bound {
+            None => store.waiting_for(&made, FOLLOWERS).await?,
+            Some(_) => Vec::new(),
+        };
+        let hides = self.bound.is_some();
+        told["made"] = runs
+            .iter()
+            .map(|run| run_as(run, &followers, hides))
+            .collect();
         Ok(Ok(told))
     }
 
@@ -144,6 +168,12 @@ impl Clerk<'_> {
             "" => String::new(),
             source => format!(" of the source `{source}`"),
         };
+        // A message that could not be read belongs to nobody.
+        if self.bound.is_none()
+            && let Some(refused) = self.lies_dead(event_id, source).await?
+        {
+            return Ok(refused);
+        }
         let oldest = match self.bound {
             None => self.ground.store.oldest_event().await?,
             Some(_) => None,
@@ -160,17 +190,69 @@ impl Clerk<'_> {
             ),
         ))
     }
+
+    /// An event that could not be read or handled, among the dead letters.
+    async fn lies_dead(&self, event_id: &str, source: &str) -> Result<Option<Refused>, StoreError> {
+        let mut found = self.ground.store.dead_letters_with(event_id).await?;
+        found.retain(|stored| is_event(&stored.letter, event_id, source));
+        let Some(newest) = found.first() else {
+            return Ok(None);
+        };
+        let letter = &newest.letter;
+        let more = match found.len() {
+            1 => String::new(),
+            many => format!("; so do {} more with that id", many - 1),
+        };
+        Ok(Some(Refused::new(
+            "dead_letter",
+            format!(
+                "the event `{event_id}` was not handled: it lies in the dead letters as {} since {}, {}: {}{more}",
+                letter.id, newest.first_seen, letter.reason, letter.message
+            ),
+            format!(
+                "dead_letter.show {} shows it; once the reason is mended, dead_letter.redrive {} tries it again",
+                letter.id, letter.id
+            ),
+        )))
+    }
 }
 
-/// What an event set off when it was handled.
-fn run_as(run: &RunOfEvent) -> Value {
-    let tasks: Vec<Value> = run
-        .tasks
-        .iter()
-        .map(|(id, plugin, state, reason)| {
-            json!({"id": id, "plugin": plugin, "state": state, "reason": reason})
-        })
-        .collect();
+/// Whether a dead letter is the event with this id: its own, or that of the letter.
+fn is_event(letter: &DeadLetter, event_id: &str, source: &str) -> bool {
+    let message = Message {
+        body: &letter.body,
+        content_type: letter.content_type.as_deref(),
+        routing_key: &letter.routing_key,
+        message_id: letter.message_id.as_deref(),
+        headers: &letter.headers,
+    };
+    letter.intake != names::STATUS
+        && (letter.id == event_id || wire::is_named(&message, event_id, source))
+}
+
+/// What an event set off when it was handled; what is shared with others is hidden from one organisation.
+fn run_as(run: &RunOfEvent, followers: &[Follower], hides: bool) -> Value {
+    let task_as = |task: &TaskOfRun| {
+        let waits = task.state == TaskState::Waiting.word();
+        let state = match hides && waits {
+            true => TaskState::Queued.word(),
+            false => &task.state,
+        };
+        let mut told = json!({
+            "id": task.id, "plugin": task.plugin_id, "state": state, "reason": task.reason,
+        });
+        if !hides {
+            let waiting = followers
+                .iter()
+                .filter(|other| other.shared_from == task.id);
+            let waiting = waiting
+                .map(|other| json!({"id": other.task_id, "organization": other.organization}));
+            told["shared_from"] = json!(task.shared_from);
+            told["waiting_for_it"] = waiting.collect();
+        }
+        told
+    };
+    let tasks: Vec<Value> = run.tasks.iter().map(task_as).collect();
     json!({
         "run_id": run.run_id, "schedule": run.schedule, "state": run.state, "reason": run.reason,
         "refused": run.refused, "tasks": tasks,
@@ -221,7 +303,15 @@ pub fn explained_as(explained: &Explained, bound: Option<&str>) -> Value {
                                 let inputs = made.into_iter().flat_map(|made| &made.inputs);
                                 let inputs: Vec<&str> =
                                     inputs.map(|input| input.primary_key.as_str()).collect();
-                                json!({"plugin": plugin, "task": true, "inputs": inputs})
+                                let mut told = json!({"plugin": plugin, "task": true, "inputs": inputs});
+                                let leader = made.filter(|made| bound.is_none() && made.waits);
+                                let leader = leader.and_then(|made| made.deduplication_key.as_ref());
+                                if let Some((id, whose)) =
+                                    leader.and_then(|key| explained.leaders.get(key))
+                                {
+                                    told["shared_from"] = json!({"id": id, "organization": whose});
+                                }
+                                told
                             }
                             Err(refusal) => json!({
                                 "plugin": plugin, "task": false, "reason": refusal.reason.word(),
@@ -239,6 +329,10 @@ pub fn explained_as(explained: &Explained, bound: Option<&str>) -> Value {
             Value::Object(told)
         })
         .collect();
+    let others = explained.plan.tasks.iter();
+    let others = others.filter(|task| task.organization != change.key.organization);
+    let others =
+        others.map(|task| json!({"organization": task.organization, "plugin": task.plugin_id}));
     json!({
         "event": {"id": explained.event.told.event_id, "type": explained.event.told.event_type},
         "organization": change.key.organization,
@@ -251,6 +345,7 @@ pub fn explained_as(explained: &Explained, bound: Option<&str>) -> Value {
         "withdraws": explained.plan.withdrawn.iter().map(|w| json!({"task": w.task_id, "reason": w.reason})).collect::<Vec<_>>(),
         // Others may get theirs at the same time, which is nobody's business here.
         "tasks": explained.plan.tasks.iter().filter(|task| task.organization == change.key.organization).count(),
+        "for_others": bound.is_none().then(|| others.collect::<Vec<Value>>()),
         "matching": bound.is_none().then(|| json!({
             "candidates": explained.plan.looked.candidates,
             "checks": explained.plan.looked.checks,
@@ -296,10 +391,13 @@ fn untouched_words(explained: &Explained, schedule_id: &str, untouched: &Untouch
     };
     match untouched {
         Untouched::Type => {
-            let on = scheduled
+            let on: Vec<&str> = scheduled
                 .map(|s| s.schedule.run_on.iter().map(String::as_str).collect())
                 .unwrap_or_default();
-            format!("run_on is {}", list(on))
+            match on.as_slice() {
+                [] => "no change starts it: it has no run_on".to_owned(),
+                _ => format!("run_on is {}", list(on)),
+            }
         }
         Untouched::Operation => {
             let on = scheduled

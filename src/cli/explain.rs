@@ -140,10 +140,10 @@ fn schedule_as_text(told: &Value) {
         "{} for {}{on}: {}",
         text(&told["schedule"], "name"),
         text(told, "organization"),
-        if told["would_run"] == json!(true) {
-            "nothing keeps it from running now"
-        } else {
-            "it would not run now"
+        match told["would_run"].as_bool() {
+            Some(true) => "nothing keeps it from running now",
+            Some(false) => "it would not run now",
+            None => "changes start it, and none is asked about",
         }
     ));
     for step in items(told, "steps") {
@@ -196,16 +196,27 @@ fn schedule_as_text(told: &Value) {
         }
     }
     let mut runs = items(told, "runs").peekable();
-    if runs.peek().is_some() {
-        print("what became of it lately:");
+    let nothing = runs.peek().is_none();
+    match (text(told, "object"), nothing) {
+        (_, false) => print("what became of it lately:"),
+        ("", true) => print("no run of it is kept"),
+        (object, true) => print(&format!("no run of it on {object} is kept")),
     }
     for run in runs {
         let why = match text(run, "meaning") {
             "" => String::new(),
             meaning => format!(": {meaning}"),
         };
+        let refused = run["refused"].as_object().into_iter().flatten();
+        let refused: String = refused
+            .map(|(reason, many)| format!(", {reason} {many}"))
+            .collect();
+        let tasks = match run["gap_count"].as_u64() {
+            Some(many) => counted(many, "instant"),
+            None => counted(run["total"].as_u64().unwrap_or(0), "task"),
+        };
         print(&format!(
-            "    {} {} {}, {}{why}",
+            "    {} {} {}, {}, {tasks}{refused}{why}",
             text(run, "scheduled_for"),
             text(run, "run_id"),
             text(run, "cause"),
@@ -296,8 +307,15 @@ fn as_text(told: &Value) {
     if told["late"] == json!(true) {
         print("something newer is known: what is older of it overwrites nothing");
     }
+    let found = items(told, "schedules").next().is_some();
     if told["unchanged"] == json!(true) {
-        print("it leaves the object as it is, so it triggers nothing now. If the object were new:");
+        print(match found {
+            true => {
+                "it leaves the object as it is, so it triggers nothing now. If the object were new:"
+            }
+            // What is no object by itself, or is gone, triggers nothing as a new one either.
+            false => return print("it leaves the object as it is, so it triggers nothing now."),
+        });
     }
     for withdrawal in items(told, "withdraws") {
         print(&format!(
@@ -329,6 +347,14 @@ fn as_text(told: &Value) {
                     }
                     _ => print(&format!("    + {id}: a task")),
                 }
+                let leader = &plugin["shared_from"];
+                if !leader.is_null() {
+                    print(&format!(
+                        "        it would wait for the task {} of {}, which does the same work",
+                        text(leader, "id"),
+                        text(leader, "organization")
+                    ));
+                }
             } else {
                 print(&format!(
                     "    - {id}: {}: {}: {}",
@@ -345,6 +371,13 @@ fn as_text(told: &Value) {
             ));
             print(&indent(text(plugin, "query"), 8));
         }
+    }
+    for other in items(told, "for_others") {
+        print(&format!(
+            "\n{} would get one of {} too, which has the same object and shares the outcome",
+            text(other, "organization"),
+            text(other, "plugin")
+        ));
     }
     let made = told["tasks"].as_u64().unwrap_or(0);
     let made = format!("{} would be made", counted(made, "task"));
@@ -383,13 +416,30 @@ fn as_it_was(kept: &Value, told: &Value) {
             text(run, "state")
         ));
         for task in items(run, "tasks") {
+            let why = match text(task, "reason") {
+                "" => String::new(),
+                why => format!(", {why}"),
+            };
             print(&format!(
-                "    task {} of {}: {} {}",
+                "    task {} of {}: {}{why}",
                 text(task, "id"),
                 text(task, "plugin"),
-                text(task, "state"),
-                text(task, "reason")
+                text(task, "state")
             ));
+            match (text(task, "shared_from"), text(task, "state")) {
+                ("", _) => {}
+                (from, "waiting") => print(&format!(
+                    "        it waits for the task {from}, which does the same work"
+                )),
+                (from, _) => print(&format!("        it shares the outcome of the task {from}")),
+            }
+            for other in items(task, "waiting_for_it") {
+                print(&format!(
+                    "        {} of {} waits for its outcome",
+                    text(other, "id"),
+                    text(other, "organization")
+                ));
+            }
         }
     }
     if runs == 0 {

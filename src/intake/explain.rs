@@ -1,5 +1,6 @@
 //! The decision about one event, for whoever wants to know why. Nothing is stored.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::batch::{Incoming, Read, as_message, reading, wanted};
@@ -68,6 +69,13 @@ pub async fn explain(
             message,
         })
         .or(impossible);
+    let keys: BTreeSet<&str> = plan
+        .tasks
+        .iter()
+        .filter(|task| task.waits)
+        .filter_map(|task| task.deduplication_key.as_deref())
+        .collect();
+    let leaders = ground.store.leaders(&keys).await?;
     Ok(Ok(Explained {
         key: read.event.told.change.key.clone(),
         handled_before: read
@@ -82,6 +90,7 @@ pub async fn explain(
         findings,
         impossible,
         as_new,
+        leaders,
         now,
     }))
 }
@@ -99,5 +108,7 @@ pub struct Explained {
     pub impossible: Option<Impossible>,
     /// The event leaves the object as it is; what is told is what it would do if the object were new.
     pub as_new: bool,
+    /// The tasks that do the work of planned ones already, with their organisations, by the key that they share.
+    pub leaders: HashMap<String, (String, String)>,
     pub now: Moment,
 }

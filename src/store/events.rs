@@ -40,8 +40,18 @@ pub struct RunOfEvent {
     pub state: String,
     pub reason: Option<String>,
     pub refused: Map<String, Value>,
-    /// Task, plugin, state and reason.
-    pub tasks: Vec<(String, String, String, Option<String>)>,
+    pub tasks: Vec<TaskOfRun>,
+}
+
+/// One of its tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskOfRun {
+    pub id: String,
+    pub plugin_id: String,
+    pub state: String,
+    pub reason: Option<String>,
+    /// Whose outcome it waits for, or took.
+    pub shared_from: Option<String>,
 }
 
 /// Which kept events.
@@ -257,19 +267,20 @@ impl Store {
             }
             let run_id: String = row.try_get("id")?;
             let tasks = sqlx::query(
-                "SELECT id, plugin_id, state, reason FROM task WHERE run_id = $1 ORDER BY id LIMIT $2",
+                "SELECT id, plugin_id, state, reason, shared_from FROM task WHERE run_id = $1 ORDER BY id LIMIT $2",
             )
             .bind(&run_id)
             .bind(SHOWN)
             .fetch_all(&self.pool)
             .await?;
             let tasks = tasks.iter().map(|task| {
-                Ok((
-                    task.try_get("id")?,
-                    task.try_get("plugin_id")?,
-                    task.try_get("state")?,
-                    task.try_get("reason")?,
-                ))
+                Ok(TaskOfRun {
+                    id: task.try_get("id")?,
+                    plugin_id: task.try_get("plugin_id")?,
+                    state: task.try_get("state")?,
+                    reason: task.try_get("reason")?,
+                    shared_from: task.try_get("shared_from")?,
+                })
             });
             runs.push(RunOfEvent {
                 schedule: row.try_get("schedule")?,

@@ -3,11 +3,15 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::life::Told;
-use super::{Store, StoreError, moment};
+use super::{Dialect, Store, StoreError, moment};
 use crate::moment::Moment;
+
+/// Dead letters that are searched for a text, as no index is kept for that, and those that are found.
+const LOOKED_AT: i64 = 10_000;
+const FOUND: i64 = 100;
 
 /// A message on its way to the dead letters.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,6 +149,28 @@ impl Store {
         row.as_ref()
             .map(read_letter)
             .transpose()
+            .map_err(StoreError::from)
+    }
+
+    /// Of the newest dead letters those that hold this text anywhere, or have it as their id; the newest first.
+    pub async fn dead_letters_with(&self, text: &str) -> Result<Vec<StoredLetter>, StoreError> {
+        let (in_body, in_headers) = match self.dialect {
+            Dialect::Postgres => ("position($2 IN d.body) > 0", "strpos(d.headers, $1) > 0"),
+            Dialect::Sqlite => ("instr(d.body, $2) > 0", "instr(d.headers, $1) > 0"),
+        };
+        let sql = format!(
+            "SELECT id, intake, routing_key, headers, body, reason, message, first_seen, last_seen, count \
+             FROM (SELECT * FROM dead_letter ORDER BY last_seen DESC, id DESC LIMIT {LOOKED_AT}) d \
+             WHERE d.id = $1 OR {in_headers} OR {in_body} ORDER BY last_seen DESC, id DESC LIMIT {FOUND}"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(text)
+            .bind(text.as_bytes().to_vec())
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter()
+            .map(read_letter)
+            .collect::<Result<_, _>>()
             .map_err(StoreError::from)
     }
 

@@ -30,6 +30,14 @@ pub struct Waiting {
     pub object: Option<Object>,
 }
 
+/// A task that waits, by name, and for which.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Follower {
+    pub task_id: String,
+    pub organization: String,
+    pub shared_from: String,
+}
+
 /// How a task that shares its outcome is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Seat {
@@ -141,6 +149,59 @@ impl Store {
             seats.insert(task.id.as_str(), seat);
         }
         Ok(seats)
+    }
+
+    /// Who runs for each of these keys now: task and organisation, by key.
+    pub async fn leaders(
+        &self,
+        keys: &BTreeSet<&str>,
+    ) -> Result<HashMap<String, (String, String)>, StoreError> {
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let sql = format!(
+            "SELECT t.deduplication_key, t.id, t.organization FROM {} JOIN task t ON t.deduplication_key = r.k \
+             WHERE t.deduplication_key IS NOT NULL AND t.{RUNS} ORDER BY t.id",
+            self.dialect.rows("$1", "k text")
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(key_rows(keys))
+            .fetch_all(&self.pool)
+            .await?;
+        let read = rows.iter().map(|row| {
+            let leader = (row.try_get("id")?, row.try_get("organization")?);
+            Ok((row.try_get("deduplication_key")?, leader))
+        });
+        Ok(read.collect::<Result<_, sqlx::Error>>()?)
+    }
+
+    /// Which tasks wait for the outcome of these, with their organisations: at most so many.
+    pub async fn waiting_for(
+        &self,
+        tasks: &BTreeSet<&str>,
+        limit: i64,
+    ) -> Result<Vec<Follower>, StoreError> {
+        if tasks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sql = format!(
+            "SELECT t.id, t.organization, t.shared_from FROM {} JOIN task t ON t.shared_from = r.k \
+             WHERE t.state = 'waiting' ORDER BY t.organization, t.id LIMIT $2",
+            self.dialect.rows("$1", "k text")
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(key_rows(tasks))
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await?;
+        let read = rows.iter().map(|row| {
+            Ok(Follower {
+                task_id: row.try_get("id")?,
+                organization: row.try_get("organization")?,
+                shared_from: row.try_get("shared_from")?,
+            })
+        });
+        Ok(read.collect::<Result<_, sqlx::Error>>()?)
     }
 
     /// Those that wait for tasks which have ended take their outcome, where it is to be shared, and are queued otherwise.

@@ -46,6 +46,10 @@ pub struct TaskRecord {
     pub occasion: Occasion,
     pub parent_id: Option<String>,
     pub request_id: Option<String>,
+    /// Whose outcome it waits for, or took.
+    pub shared_from: Option<String>,
+    /// It was made because another organisation got one, and nobody in its own has asked for it yet.
+    pub on_behalf: bool,
 }
 
 /// The newest offer of a task.
@@ -96,7 +100,7 @@ impl Store {
         let row = sqlx::query(
             "SELECT t.id, t.run_id, t.organization, t.plugin_id, t.worker_type, t.queue, t.state, t.class, t.priority, \
              t.rank, t.cause, t.created_at, t.scheduled_for, t.not_before, t.finished_at, t.expires_at, t.cancel_by, \
-             t.attempt, t.spent, t.declines, t.reason, t.avoid, t.inputs, u.schedule_id, u.schedule, \
+             t.attempt, t.spent, t.declines, t.reason, t.avoid, t.inputs, t.shared_from, t.on_behalf, u.schedule_id, u.schedule, \
              u.schedule_revision, u.occasion, u.parent_id, u.request_id \
              FROM task t JOIN run u ON u.id = t.run_id WHERE t.id = $1 AND ($2 = '' OR t.organization = $2)",
         )
@@ -135,6 +139,8 @@ impl Store {
             occasion: read_occasion(&row.try_get::<String, _>("occasion")?),
             parent_id: row.try_get("parent_id")?,
             request_id: row.try_get("request_id")?,
+            shared_from: row.try_get("shared_from")?,
+            on_behalf: row.try_get::<Option<i64>, _>("on_behalf")? == Some(1),
         }))
     }
 

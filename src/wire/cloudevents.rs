@@ -90,6 +90,34 @@ fn attribute_name(header: &str) -> Option<&str> {
         .and_then(|prefix| header.trim_start().get(prefix.len()..))
 }
 
+/// Whether a message is the event with this id, and of this source where one is named, as far as it can be told of what
+/// may not be readable: by its body, its headers or the id that its broker carries.
+pub fn is_named(message: &Message<'_>, id: &str, source: &str) -> bool {
+    let header = |name: &str| {
+        let mut headers = message.headers.iter();
+        let found = headers.find(|(header, _)| {
+            attribute_name(header).is_some_and(|found| found.eq_ignore_ascii_case(name))
+        });
+        found.map(|(_, value)| value.as_str())
+    };
+    let body = serde_json::from_slice::<Value>(message.body).ok();
+    let said = |pointer: &str| body.as_ref()?.pointer(pointer)?.as_str();
+    let from = said("/source").or(header("source"));
+    if !source.is_empty() && from.is_some_and(|from| from != source) {
+        return false;
+    }
+    let ids = [
+        said("/id"),
+        said("/raw_data/id"),
+        header("id"),
+        message.message_id,
+    ];
+    // What is not JSON may say all the same who it is.
+    let quoted = || Value::from(id).to_string();
+    ids.contains(&Some(id))
+        || (body.is_none() && String::from_utf8_lossy(message.body).contains(&quoted()))
+}
+
 fn structured(message: &Message<'_>) -> Result<Envelope, Unreadable> {
     if message
         .content_type()

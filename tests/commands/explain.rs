@@ -424,9 +424,13 @@ pub async fn a_schedule_that_is_asleep_or_without_an_object_says_so(house: House
         .await;
     let told = why(&house, "feeds", None).await;
     assert_eq!(plugin(&told, "feed")["stopped_at"], "enabled");
-    let told = why(&house, "hosts", Some("nothing")).await;
-    assert_eq!(step(&told, "object")["passed"], false);
-    assert_eq!(told["would_run"], false);
+    let told = why(&house, "hosts", None).await;
+    assert_eq!(told["would_run"], Value::Null, "no change is asked about");
+    assert!(
+        step(&told, "started by")["says"]
+            .to_string()
+            .contains("--object")
+    );
     let on = |schedule: &str| json!({"schedule": schedule, "object": "h1"});
     for (organization, args, code, words) in [
         (None, on("hosts"), "organization_needed", "name it"),
@@ -474,4 +478,198 @@ pub async fn a_schedule_that_is_asleep_or_without_an_object_says_so(house: House
             .to_string()
             .contains("deleted")
     );
+}
+
+pub async fn an_object_that_nobody_told_of_is_refused_with_the_nearest_keys(house: House) {
+    house.declare(RULES).await;
+    house
+        .host("acme", "Hostname|internet|www.example.com")
+        .await;
+    house.host("acme", "Hostname|internet|ns.example.com").await;
+    house
+        .host("other", "Hostname|internet|wwx.example.com")
+        .await;
+    let ask = |key: &str| json!({"schedule": "hosts", "object": key});
+    for (written, help) in [
+        (
+            "Hostname|internet|wwv.example.com",
+            "did you mean Hostname|internet|www.example.com or Hostname|internet|ns.example.com?",
+        ),
+        (
+            "www.example.com",
+            "did you mean Hostname|internet|www.example.com?",
+        ),
+        ("%", "by its primary key"),
+        ("nothing like it", "by its primary key"),
+    ] {
+        let (code, said) = refusal(&house, Some("acme"), ask(written)).await;
+        assert_eq!(code, "not_found", "{said}");
+        assert!(
+            said.contains(&format!("no object `{written}` of acme is known")),
+            "{said}"
+        );
+        assert!(said.contains(help), "expected `{help}` in: {said}");
+        assert!(!said.contains("wwx"), "nothing of others: {said}");
+    }
+    // One that is known, and on which nothing ran, is told no runs of others.
+    let told = why(&house, "roots", Some("Hostname|internet|www.example.com")).await;
+    assert_eq!(told["runs"], json!([]));
+    house.declare("- {name: roots, run_on: hostname, operation: created, plugins: \"plugin_id = 'feed' or plugin_id = 'dns'\", grace: 0s}").await;
+    let told = why(&house, "hosts", Some("Hostname|internet|ns.example.com")).await;
+    assert_eq!(told["runs"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        told["runs"][0]["target"],
+        "Hostname|internet|ns.example.com"
+    );
+}
+
+const JOIN: &str = r#"
+- {kind: plugin, plugin_id: compare, worker_type: reader, consumes: [file]}
+- {name: both, run_on: file, operation: created, join: [ports, pages], plugins: "plugin_id = 'compare'"}
+"#;
+
+async fn file(house: &House, id: &str, by: &str, ended_at: &str) {
+    let event = json!({
+        "specversion": "1.0", "id": format!("e-{id}"), "source": "/t", "type": "raw_data.created",
+        "data": {"organization": "acme", "id": id, "mime_types": ["text/plain"], "plugin_id": by,
+                 "input": {"object_type": "hostname", "primary_key": "h1"}, "ended_at": ended_at},
+    });
+    assert_eq!(house.event(&event.to_string()).await, 0, "no dead letter");
+}
+
+pub async fn a_join_tells_which_files_are_there_and_which_are_missing(house: House) {
+    house.declare(JOIN).await;
+    let ask = |key: &str| json!({"schedule": "both", "object": key});
+    let (code, _) = refusal(&house, Some("acme"), ask("h1")).await;
+    assert_eq!(code, "not_found", "neither the object nor a file of it");
+    house.host("acme", "h1").await;
+    let told = why(&house, "both", Some("h1")).await;
+    let says = step(&told, "join")["says"].as_str().expect("a sentence");
+    assert_eq!(
+        says,
+        "it takes the newest file of h1 by each of ports, pages: none is there; missing is one by ports, pages"
+    );
+    assert_eq!(told["would_run"], false);
+    file(&house, "raw-1", "ports", "2026-11-21T09:00:00Z").await;
+    let told = why(&house, "both", Some("h1")).await;
+    assert_eq!(step(&told, "join")["passed"], false);
+    let says = step(&told, "join")["says"].as_str().expect("a sentence");
+    assert!(
+        says.ends_with("there is raw-1 by ports; missing is one by pages"),
+        "{says}"
+    );
+    assert_eq!(plugin(&told, "compare")["reason"], "join_incomplete");
+    assert_eq!(
+        told["join"],
+        json!({"object": "h1", "files": [{"plugin": "ports", "file": "raw-1"}, {"plugin": "pages", "file": null}]})
+    );
+    // The last of them completes it: its task is open by then, and the run is on the object.
+    file(&house, "raw-2", "pages", "2026-11-21T09:10:00Z").await;
+    let told = why(&house, "both", Some("h1")).await;
+    assert_eq!(step(&told, "join")["passed"], true);
+    assert_eq!(plugin(&told, "compare")["reason"], "duplicate");
+    assert_eq!(told["runs"][0]["target"], "h1");
+    // A file is told what it is joined with, and where it is no longer the newest.
+    file(&house, "raw-3", "ports", "2026-11-21T09:20:00Z").await;
+    let told = why(&house, "both", Some("raw-1")).await;
+    assert_eq!(told["join"]["files"][0]["file"], "raw-3");
+    let compare = plugin(&told, "compare");
+    assert_eq!(compare["reason"], "not_newest", "{told:#}");
+    assert!(compare["detail"].to_string().contains("raw-3"), "{compare}");
+    let told = why(&house, "both", Some("raw-2")).await;
+    assert_eq!(step(&told, "join")["passed"], true);
+    // Files of an object that nobody told of.
+    let gone = json!({"schedule": "both", "object": "h2"});
+    let (code, _) = refusal(&house, Some("acme"), gone).await;
+    assert_eq!(code, "not_found");
+}
+
+pub async fn a_schedule_without_an_input_says_so_and_is_not_asked_as_if_it_had_one(house: House) {
+    house
+        .declare(
+            r#"
+- {name: idle, recurrences: daily, plugins: "plugin_id = 'dns' or plugin_id = 'feed'"}
+- {name: aimed, organization: acme, recurrences: daily, plugins: "plugin_id = 'dns'", target: h2}
+"#,
+        )
+        .await;
+    house.host("acme", "h1").await;
+    // The task of dns on h1 is open, which is nothing to a schedule without an input.
+    let told = why(&house, "idle", Some("h1")).await;
+    assert_eq!(plugin(&told, "dns")["reason"], "no_input", "{told:#}");
+    assert_eq!(plugin(&told, "feed")["task"], true);
+    let input = step(&told, "input");
+    assert_eq!(input["passed"], false);
+    assert!(
+        input["says"].to_string().contains("it has no input"),
+        "{input}"
+    );
+    assert_eq!(told["would_run"], false, "not on h1");
+    assert_eq!(why(&house, "idle", None).await["would_run"], true);
+    // It has another one: what stands in the way on h1 is not asked.
+    let told = why(&house, "aimed", Some("h1")).await;
+    assert!(
+        step(&told, "input")["says"]
+            .to_string()
+            .contains("its target is h2")
+    );
+    assert_eq!(plugin(&told, "dns")["task"], Value::Null, "{told:#}");
+    // What people alone start may be started on what is queued already.
+    let told = why(&house, "plugin:dns", Some("h1")).await;
+    assert_eq!(plugin(&told, "dns")["task"], true, "{told:#}");
+}
+
+pub async fn an_event_among_the_dead_letters_is_told_to_lie_there(house: House) {
+    let mut wrong = created("e7", "/a", "acme", "h1");
+    wrong["data"]["scan_level"] = json!(9);
+    assert_eq!(house.event(&wrong.to_string()).await, 1);
+    assert_eq!(house.event("{\"id\": \"e8\", \"data\":").await, 1);
+    let letters = house.done("dead_letter.list", json!({})).await;
+    let letters = letters["dead_letters"].as_array().expect("letters").iter();
+    let id_of = |reason: &str| {
+        let mut letters = letters.clone();
+        let found = letters.find(|letter| letter["reason"] == reason);
+        found.expect("a letter")["id"]
+            .as_str()
+            .expect("an id")
+            .to_owned()
+    };
+    for (event, reason, words) in [
+        ("e7", "bad_value", "levels go from 0 to 4"),
+        ("e8", "not_json", "not JSON"),
+    ] {
+        let id = id_of(reason);
+        for named in [event, &id] {
+            let (code, said) = refusal(&house, None, json!({"event_id": named})).await;
+            assert_eq!(code, "dead_letter", "{said}");
+            for words in [
+                id.as_str(),
+                reason,
+                words,
+                &format!("dead_letter.redrive {id}"),
+            ] {
+                assert!(said.contains(words), "expected `{words}` in: {said}");
+            }
+        }
+        // Nobody's message is one organisation's to know of.
+        let (code, said) = refusal(&house, Some("acme"), json!({"event_id": event})).await;
+        assert_eq!(code, "not_found");
+        assert!(!said.contains("dead"), "{said}");
+    }
+    let elsewhere = json!({"event_id": "e7", "source": "/b"});
+    assert_eq!(refusal(&house, None, elsewhere).await.0, "not_found");
+    let from = json!({"event_id": "e7", "source": "/a"});
+    assert_eq!(refusal(&house, None, from).await.0, "dead_letter");
+    assert_eq!(
+        refusal(&house, None, json!({"event_id": "e"})).await.0,
+        "not_found"
+    );
+    // A task that is dead lies there too, until it is made anew.
+    let dead = house.dead("acme", &["h1"]).await.remove(0);
+    let told = house.done("explain", json!({"task": dead})).await;
+    assert!(says(&told, "dead_letter").contains(&format!("muster dead-letter redrive {dead}")));
+    house.done("dead_letter.redrive", json!({"id": dead})).await;
+    let told = house.done("explain", json!({"task": dead})).await;
+    assert_eq!(stand(&told, "dead_letter"), None);
+    assert!(stand(&told, "made_anew").is_some());
 }

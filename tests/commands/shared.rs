@@ -635,6 +635,97 @@ pub async fn two_replicas_that_decide_at_once_let_one_of_them_run(house: House) 
     }
 }
 
+/// The sentence by which a task is told to stand at something.
+fn says(told: &Value, kind: &str) -> String {
+    let stands = told["stands"].as_array().expect("stands").iter();
+    let found = stands.clone().find(|stand| stand["kind"] == kind);
+    text(
+        found.unwrap_or_else(|| panic!("no `{kind}` in {told:#}")),
+        "says",
+    )
+}
+
+pub async fn whoever_sees_all_is_told_whose_outcome_a_task_waits_for(house: House) {
+    scanned_by_three(&house, "h1").await;
+    let (acme, bravo) = (
+        scan_of(&house, "acme").await,
+        scan_of(&house, "bravo").await,
+    );
+    let told = house.done("explain", json!({"task": bravo})).await;
+    assert_eq!(told["shared_from"], json!(acme));
+    let waits = says(&told, "shared");
+    assert!(
+        waits.contains(&format!(
+            "the task {acme} of acme (queued) does the same work"
+        )),
+        "{waits}"
+    );
+    assert!(
+        told["exists_because"]
+            .to_string()
+            .contains("made with that of acme"),
+        "{told:#}"
+    );
+    let told = house.done("explain", json!({"task": acme})).await;
+    assert!(says(&told, "waited_for").contains(&format!("{bravo} of bravo")));
+    assert_eq!(told["waiting_for_it"][0]["organization"], "bravo");
+    // An event of a fourth one, which has it too by then, waits for the same.
+    house
+        .declare(
+            r#"- {kind: organization, id: delta}
+- {name: all, run_on: hostname, operation: created, plugins: "plugin_id = 'scan'"}"#,
+        )
+        .await;
+    let event = |key: &str| {
+        json!({
+            "specversion": "1.0", "id": format!("delta-{key}"), "source": "/t", "type": "object.created",
+            "data": {"organization": "delta", "object_type": "hostname", "primary_key": key,
+                     "attributes": {"name": key}, "scan_level": 2},
+        })
+    };
+    let told = house.done("explain", json!({"event": event("h1")})).await;
+    let of_all = told["schedules"].as_array().expect("findings").iter();
+    let of_all = of_all.clone().find(|finding| finding["schedule"] == "all");
+    let leader = &of_all.expect("the schedule")["plugins"][0]["shared_from"];
+    assert_eq!(
+        *leader,
+        json!({"id": acme, "organization": "acme"}),
+        "{told:#}"
+    );
+    let own = house
+        .ask_of("delta", "explain", json!({"event": event("h1")}))
+        .await;
+    assert!(!own.expect("told").to_string().contains("shared_from"));
+    house.event(&event("h1").to_string()).await;
+    let kept = json!({"event_id": "delta-h1"});
+    let told = house.done("explain", kept.clone()).await;
+    let task = &told["made"][0]["tasks"][0];
+    assert_eq!(
+        (&task["state"], &task["shared_from"]),
+        (&json!("waiting"), &json!(acme)),
+        "{told:#}"
+    );
+    // Its own organisation is told of a task like any other.
+    let own = house.ask_of("delta", "explain", kept).await.expect("told");
+    assert_eq!(own["made"][0]["tasks"][0]["state"], "queued");
+    let own = own.to_string();
+    for trace in ["waiting", "shared_from", acme.as_str(), "acme"] {
+        assert!(!own.contains(trace), "`{trace}` in {own}");
+    }
+    // Of whom it was is known when it is done.
+    let (id, attempt, _) = offer(&house).await.remove(0);
+    house.say(&id, attempt, json!({"status": "accepted"})).await;
+    house
+        .say(&id, attempt, json!({"status": "succeeded"}))
+        .await;
+    let told = house.done("explain", json!({"task": bravo})).await;
+    assert!(
+        says(&told, "shared")
+            .contains(&format!("it shares the outcome of the task {acme} of acme")),
+        "{told:#}"
+    );
+}
+
 pub async fn no_organisation_sees_that_another_has_the_object(house: House) {
     house.ground.store.tell_life(true);
     scanned_by_three(&house, "h1").await;

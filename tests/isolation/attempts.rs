@@ -593,7 +593,7 @@ fn of_the_rest(t: &Theirs) -> Vec<Attempt> {
         of(
             "explain",
             json!({"schedule": "hosts", "object": t.object}),
-            Own,
+            Refused("not_found"),
         ),
         of(
             "explain",

@@ -5,28 +5,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
-use super::super::{Answer, Clerk, not_found, schedules::preview};
-use crate::catalogue::{Catalogue, Known};
+use super::super::{Answer, Clerk, not_found, schedules::preview, shortened};
+use super::played::{considered_on, of_unknown};
+use crate::catalogue::Catalogue;
 use crate::decide::{
-    Desk, FindingOutcome, Inputs, Plan, Refusal, World, change, facts, occurrence, page, scope_of,
-    selects,
+    Desk, FindingOutcome, Plan, Refusal, World, facts, occurrence, scope_of, selects,
 };
 use crate::document::nearest;
 use crate::ground::judged;
 use crate::moment::Moment;
-use crate::object::{Change, Level, Object, ObjectKey, Operation, Rank, Told, Word};
-use crate::query::{Facts, Fields, Nowhere, Query};
-use crate::run::{Cause, EndReason, Occasion, Reason, RunDraft, Turn};
+use crate::object::{Object, ObjectKey, Operation};
+use crate::query::{Facts, Nowhere};
+use crate::run::{Cause, EndReason, Occasion, Reason, Turn};
 use crate::schedule::{Input, Organization, Schedule, Selection};
 use crate::store::{RunFilter, StoreError, Wanted};
-use crate::trigger::{Scheduled, Untouched};
+use crate::trigger::Scheduled;
 use crate::wire::Refused;
 
 /// Plugins that are told of, and past runs.
 const PLUGINS: usize = 1000;
 const RUNS: i64 = 5;
-/// How often more is fetched of what queries ask beyond the object.
-const ROUNDS: usize = 64;
 
 /// The gates in their order, each with the reasons by which it refuses.
 const GATES: [(&str, &[Reason]); 10] = [
@@ -50,29 +48,37 @@ const GATES: [(&str, &[Reason]); 10] = [
 ];
 
 /// What came of each plugin that is selected.
-type Considered = Vec<(String, Result<String, Refusal>)>;
+pub(super) type Considered = Vec<(String, Result<String, Refusal>)>;
 
 /// One step: whether it is passed, nothing where it only tells.
-struct Step {
+pub(super) struct Step {
     step: &'static str,
     passed: Option<bool>,
     says: String,
 }
 
 /// What is asked of, and what is known of it.
-struct Case<'a> {
-    catalogue: &'a Catalogue,
+pub(super) struct Case<'a> {
+    pub catalogue: &'a Catalogue,
     /// As if it were switched on: that it is not is a step of its own.
-    scheduled: Arc<Scheduled>,
-    organization: Organization,
-    object: Option<Object>,
-    now: Moment,
+    pub scheduled: Arc<Scheduled>,
+    pub organization: Organization,
+    /// What it is asked about; of a join one of the files.
+    pub object: Option<Object>,
+    pub now: Moment,
     steps: Vec<Step>,
-    considered: Option<Considered>,
+    pub considered: Option<Considered>,
+    /// What is joined, where that is what it does.
+    pub join: Option<Value>,
 }
 
 impl Case<'_> {
-    fn tell(&mut self, step: &'static str, passed: Option<bool>, says: impl Into<String>) {
+    pub(super) fn tell(
+        &mut self,
+        step: &'static str,
+        passed: Option<bool>,
+        says: impl Into<String>,
+    ) {
         self.steps.push(Step {
             step,
             passed,
@@ -80,7 +86,7 @@ impl Case<'_> {
         });
     }
 
-    fn schedule(&self) -> Arc<Schedule> {
+    pub(super) fn schedule(&self) -> Arc<Schedule> {
         self.scheduled.schedule.clone()
     }
 }
@@ -115,14 +121,41 @@ impl Clerk<'_> {
             now: self.ground.clock.now(),
             steps: Vec::new(),
             considered: None,
+            join: None,
         };
-        let world = self.known_of(&mut case, key).await?;
+        let mut world = self.known_of(&mut case, key).await?;
+        let joined = match key {
+            Some(key) if !found.schedule.join.is_empty() => {
+                self.of_join(&mut case, &mut world, key).await?
+            }
+            _ => None,
+        };
+        if let Some(key) = key
+            && !case.steps.iter().any(|step| step.step == "object")
+        {
+            // Files may be told of before the object is that they were made of.
+            match &joined {
+                Some(joined) if joined.some => {
+                    let says = format!("no object `{key}` is known; what is known are files of it");
+                    case.tell("object", None, says);
+                }
+                _ => return Ok(Err(self.no_object(&case, key).await?)),
+            }
+        }
         self.of_schedule(&found.schedule, &mut case).await?;
         self.of_clock(&mut case).await?;
         if key.is_none() || case.object.is_some() {
-            self.of_inputs(&mut case, world, key).await?;
+            // What is about files is about the object that they were made of.
+            let target = joined.as_ref().map(|joined| joined.target.as_str());
+            self.of_inputs(&mut case, world, target.or(key)).await?;
         }
-        let runs = self.past_runs(&case, key).await?;
+        if let Some(older) = joined.as_ref().and_then(|joined| joined.older.as_ref()) {
+            let each = case.scheduled.selected.iter();
+            let refused = each.map(|plugin| (plugin.plugin_id.clone(), Err(older.clone())));
+            case.considered = Some(refused.collect());
+        }
+        let target = joined.map(|joined| joined.target);
+        let runs = self.past_runs(&case, target.as_deref().or(key)).await?;
         Ok(Ok(as_json(&case, &found, key, plugin, &runs)))
     }
 
@@ -144,6 +177,28 @@ impl Clerk<'_> {
         ))
     }
 
+    /// An object that nobody has told of, with the keys that are nearest to what was written.
+    async fn no_object(&self, case: &Case<'_>, key: &str) -> Result<Refused, StoreError> {
+        let organization = &case.organization.id;
+        let known = self.ground.store.keys_near(organization, key).await?;
+        let ending = format!("|{}", key.to_lowercase());
+        let named = known.iter().map(String::as_str);
+        let named: Vec<&str> = named
+            .filter(|known| known.to_lowercase().ends_with(&ending))
+            .take(3)
+            .collect();
+        let near = match named.is_empty() {
+            true => nearest(key, known.iter().map(String::as_str)),
+            false => named,
+        };
+        let mut refused = not_found("object", key, &near);
+        refused.message = format!("no object `{}` of {organization} is known", shortened(key));
+        if near.is_empty() {
+            refused.help = "an object is named by its primary key, as its events do".to_owned();
+        }
+        Ok(refused)
+    }
+
     /// Reads the object and what is known around it.
     async fn known_of(&self, case: &mut Case<'_>, key: Option<&str>) -> Result<World, StoreError> {
         let schedule = case.schedule();
@@ -156,7 +211,7 @@ impl Clerk<'_> {
         wanted.keys.extend(key.map(of));
         wanted.keys.extend(schedule.target.as_deref().map(of));
         let expands = matches!(schedule.input, Input::Selected(_));
-        for cause in [Cause::Event, Cause::OnTime] {
+        for cause in [Cause::Event, Cause::OnTime, Cause::Manual] {
             let targets = [None, key, schedule.target.as_deref()];
             for target in targets {
                 let scope = scope_of(&schedule, &case.organization.id, target, expands, cause);
@@ -166,11 +221,7 @@ impl Clerk<'_> {
         let world = self.ground.store.gather(&wanted).await?.world;
         let Some(key) = key else { return Ok(world) };
         match world.objects.get(&of(key)) {
-            None => case.tell(
-                "object",
-                Some(false),
-                format!("no object `{key}` of {} is known", case.organization.id),
-            ),
+            None => {}
             Some(object) => {
                 let level = object.level.map_or("no scan level".to_owned(), |level| {
                     format!("scan level {level}")
@@ -257,16 +308,19 @@ impl Clerk<'_> {
                 );
             }
         }
-        let next = case
-            .scheduled
-            .timetable
-            .next_after(now, crate::recurrence::Last::Never);
         let decided = self
             .ground
             .store
             .cursors(Some(&[schedule.id.as_str()]))
             .await?;
-        let decided = decided.first().map_or(String::new(), |(_, until)| {
+        let decided = decided.first().map(|(_, until)| *until);
+        // The clock may have been set back: what is decided comes no second time.
+        let from = decided.map_or(now, |until| until.max(now));
+        let next = case
+            .scheduled
+            .timetable
+            .next_after(from, crate::recurrence::Last::Never);
+        let decided = decided.map_or(String::new(), |until| {
             format!("; what was due until {until} is decided")
         });
         match next {
@@ -294,25 +348,31 @@ impl Clerk<'_> {
         let schedule = case.schedule();
         let by_ends = |named: &String| matches!(named.as_str(), "run" | "task");
         let by_objects = schedule.run_on.iter().any(|named| !by_ends(named));
-        let mut cause = Cause::OnTime;
+        let by_hand = schedule.recurrences.is_empty() && schedule.run_on.is_empty();
+        let mut cause = match by_hand {
+            true => Cause::Manual,
+            false => Cause::OnTime,
+        };
         if by_objects && let Some(object) = case.object.clone() {
             cause = Cause::Event;
             self.of_change(case, &mut world, &object).await?;
         } else if !schedule.run_on.is_empty() {
             cause = Cause::Chained;
             let on = schedule.run_on.join(", ");
-            case.tell(
-                "started by",
-                None,
-                format!("changes of {on}, and none is asked about"),
-            );
+            let ask = match by_objects {
+                true => "and none is asked about: name an object (--object)",
+                false => "and none is asked about",
+            };
+            case.tell("started by", None, format!("changes of {on}, {ask}"));
         }
         let expands = matches!(schedule.input, Input::Selected(_));
-        if case.considered.is_none() && schedule.run_on.is_empty() && !expands {
-            self.of_occurrence(case, &mut world, key);
-        }
+        let takes = if schedule.run_on.is_empty() && !expands {
+            self.of_occurrence(case, &mut world, cause, key)
+        } else {
+            true
+        };
         self.of_overlap(case, &world, cause, key);
-        if case.considered.is_none() && case.object.is_some() {
+        if takes && case.considered.is_none() && case.object.is_some() {
             let selected = !expands || self.of_selection(case).await?;
             let input = case.object.clone().filter(|_| selected);
             let considered = input.map(|object| considered_on(case, &mut world, &object, cause));
@@ -321,90 +381,33 @@ impl Clerk<'_> {
         Ok(())
     }
 
-    /// Plays a change of the object that it could be triggered by, with all that its `when` asks beyond.
-    async fn of_change(
+    /// An instant of the clock, now, or somebody who starts it, without saying on what. False where it does not run on the
+    /// object that is asked about.
+    fn of_occurrence(
         &self,
         case: &mut Case<'_>,
         world: &mut World,
-        object: &Object,
-    ) -> Result<(), StoreError> {
+        cause: Cause,
+        key: Option<&str>,
+    ) -> bool {
         let schedule = case.schedule();
-        let Some((told, before)) = told_of(object, &schedule.operations, case.now) else {
-            return Ok(());
-        };
-        let alone = case.catalogue.with_only(&case.scheduled);
-        let key = object.key.clone();
-        let stored = world.objects.get(&key).cloned();
-        for round in 0..ROUNDS {
-            match &before {
-                Some(before) => world.objects.insert(key.clone(), before.clone()),
-                None => world.objects.remove(&key),
-            };
-            let mut plan = Plan::default();
-            let mut findings = Vec::new();
-            let mut desk = Desk {
-                catalogue: &alone,
-                now: case.now,
-                ids: &mut self.ground.ids(),
-                plan: &mut plan,
-                findings: Some(&mut findings),
-            };
-            if let Err(impossible) = change(&mut desk, world, &told) {
-                case.tell("change", Some(false), impossible.message);
-                break;
+        match (key, schedule.target.as_deref()) {
+            // Whoever starts it may pick the objects.
+            (Some(_), None) if cause == Cause::Manual => return true,
+            (Some(key), Some(target)) if target != key => {
+                let says = format!("its target is {target}, and no other object");
+                case.tell("input", Some(false), says);
+                return false;
             }
-            let missing = world.missing();
-            if !missing.is_empty() {
-                for (organization, missing) in missing {
-                    let store = &self.ground.store;
-                    let here = world.keys_of(&organization);
-                    let found = store
-                        .look_up(&organization, &missing, &here, case.now)
-                        .await?;
-                    let known = world.beyond.entry(organization).or_default();
-                    if found.too_much || round + 2 >= ROUNDS {
-                        known.close();
-                    } else {
-                        known.learn(missing, found);
-                    }
-                }
-                forget_plan(world, &plan);
-                continue;
+            (Some(key), None) => {
+                let by_hand = format!("muster run start '{}' --object '{key}'", schedule.name);
+                let says = format!(
+                    "it has no input: the clock starts it once for each plugin, and on no object; somebody may start it on \
+                     this one: {by_hand}"
+                );
+                case.tell("input", Some(false), says);
             }
-            let finding = findings.into_iter().next();
-            of_finding(
-                case,
-                finding.map(|finding| finding.outcome),
-                &told,
-                object,
-                world,
-            );
-            break;
-        }
-        world.objects.extend(stored.map(|stored| (key, stored)));
-        Ok(())
-    }
-
-    /// An instant of the clock, now.
-    fn of_occurrence(&self, case: &mut Case<'_>, world: &mut World, key: Option<&str>) {
-        let schedule = case.schedule();
-        if let (Some(key), target) = (key, &schedule.target)
-            && target.as_deref() != Some(key)
-        {
-            case.tell(
-                "input",
-                Some(false),
-                match target {
-                    Some(target) => format!("its target is {target}, and no other object"),
-                    None => {
-                        "it runs without an input, once for each plugin and organisation".to_owned()
-                    }
-                },
-            );
-            return;
-        }
-        if schedule.recurrences.is_empty() {
-            return;
+            _ => {}
         }
         let mut plan = Plan::default();
         let mut findings = Vec::new();
@@ -417,7 +420,7 @@ impl Clerk<'_> {
         };
         let scheduled = case.scheduled.clone();
         let organization = case.organization.clone();
-        let (cause, now) = (Cause::OnTime, case.now);
+        let now = case.now;
         occurrence(&mut desk, world, &scheduled, &organization, cause, now);
         for finding in findings {
             if let FindingOutcome::Considered(considered) = finding.outcome {
@@ -432,6 +435,7 @@ impl Clerk<'_> {
         {
             case.tell("input", Some(false), EndReason::meaning(gone.word()));
         }
+        key.is_none() || schedule.target.is_some()
     }
 
     /// Another run that has not ended, where there may be one at a time.
@@ -440,7 +444,7 @@ impl Clerk<'_> {
         let expands = matches!(schedule.input, Input::Selected(_));
         let target = match cause {
             _ if expands => None,
-            Cause::Event => key,
+            Cause::Event | Cause::Manual if key.is_some() => key,
             _ => schedule.target.as_deref(),
         };
         let Some(scope) = scope_of(&schedule, &case.organization.id, target, expands, cause) else {
@@ -521,7 +525,7 @@ impl Clerk<'_> {
         Ok(takes)
     }
 
-    /// What became of it lately: runs on the object, else any of the organisation and gaps of the clock.
+    /// What became of it lately: runs on the object, else those that were not on one object, and gaps of the clock.
     async fn past_runs(
         &self,
         case: &Case<'_>,
@@ -537,7 +541,9 @@ impl Clerk<'_> {
         let store = &self.ground.store;
         filter.target = key.unwrap_or_default().to_owned();
         let mut found = store.runs(&filter).await?;
-        if found.is_empty() {
+        // The runs of changes are on one object each, and those on others say nothing of this one.
+        let by_changes = !schedule.run_on.is_empty() && schedule.recurrences.is_empty();
+        if found.is_empty() && (key.is_none() || !by_changes) {
             filter.target = String::new();
             found = store.runs(&filter).await?;
         }
@@ -570,238 +576,6 @@ fn awake(scheduled: &Scheduled, plugin: Option<&str>) -> Arc<Scheduled> {
     })
 }
 
-/// A change of the object that one of the operations comes from, and the object as it was before.
-fn told_of(
-    object: &Object,
-    operations: &[Operation],
-    now: Moment,
-) -> Option<(Told, Option<Object>)> {
-    let level = object.level.map(|level| Level {
-        level,
-        profile_type: object.profile_type.clone(),
-    });
-    let as_it_is = |created: bool| Word::Object {
-        created,
-        attributes: Some(object.attributes.clone()),
-        level: level.clone(),
-    };
-    let (kind, word, before) = if operations.contains(&Operation::Created) {
-        ("object.created", as_it_is(true), None)
-    } else if operations.contains(&Operation::Updated) {
-        // Whatever it was before, it was otherwise.
-        let mut before = object.clone();
-        before.attributes.clear();
-        if object.attributes.is_empty() {
-            before.level = None;
-        }
-        ("object.updated", as_it_is(false), Some(before))
-    } else if operations.contains(&Operation::Deleted) {
-        ("object.deleted", Word::Deleted, Some(object.clone()))
-    } else {
-        return None;
-    };
-    let told = Told {
-        event_id: None,
-        event_type: kind.to_owned(),
-        at: now,
-        traceparent: None,
-        change: Change {
-            key: object.key.clone(),
-            object_type: Some(object.object_type.clone()),
-            // Newer than whatever is known.
-            rank: Rank {
-                number: i64::MAX,
-                event_id: String::new(),
-            },
-            word,
-            create_counts: false,
-        },
-    };
-    Some((told, before))
-}
-
-/// What a plan made that is not to be seen when it is made again.
-fn forget_plan(world: &mut World, plan: &Plan) {
-    for open in world.open.values_mut() {
-        open.retain(|open| !plan.tasks.iter().any(|task| task.id == open.task_id));
-    }
-    for scope in world.scopes.values_mut() {
-        let planned = |run_id: &str| plan.runs.iter().any(|run| run.id == run_id);
-        if scope
-            .holder
-            .as_ref()
-            .is_some_and(|run| planned(&run.run_id))
-        {
-            scope.holder = None;
-        }
-        if scope
-            .waiting
-            .as_ref()
-            .is_some_and(|run| planned(&run.run_id))
-        {
-            scope.waiting = None;
-        }
-    }
-}
-
-/// What the decision found for the schedule.
-fn of_finding(
-    case: &mut Case<'_>,
-    found: Option<FindingOutcome>,
-    told: &Told,
-    object: &Object,
-    world: &mut World,
-) {
-    let schedule = case.schedule();
-    let words = |operations: &[Operation]| {
-        let words: Vec<&str> = operations.iter().map(|op| op.word()).collect();
-        words.join(", ")
-    };
-    let untouched = match found {
-        None => {
-            return case.tell(
-                "change",
-                Some(false),
-                "such a change triggers nothing: a file of error/ types, or an object that nothing would differ of",
-            );
-        }
-        Some(FindingOutcome::Untouched(untouched)) => untouched,
-        Some(found) => {
-            case.tell(
-                "run_on",
-                Some(true),
-                format!(
-                    "{} of a {}",
-                    words(&schedule.operations),
-                    object.object_type
-                ),
-            );
-            if let Some(when) = schedule.when.get(&object.object_type) {
-                case.tell("when", Some(true), format!("it is true: {}", when.text()));
-            }
-            if let FindingOutcome::Considered(considered) = found {
-                case.considered = Some(considered);
-            }
-            return;
-        }
-    };
-    match untouched {
-        Untouched::Type => case.tell(
-            "run_on",
-            Some(false),
-            format!(
-                "it is {}, and this is a {}",
-                schedule.run_on.join(", "),
-                object.object_type
-            ),
-        ),
-        Untouched::Operation => case.tell(
-            "operation",
-            Some(false),
-            format!(
-                "it is {}, and this is {}",
-                words(&schedule.operations),
-                told.event_type
-            ),
-        ),
-        Untouched::Organization => case.tell("organisation", Some(false), "it is of another"),
-        Untouched::Asleep => {}
-        Untouched::Join => case.tell(
-            "join",
-            Some(false),
-            format!(
-                "it joins files by {} of one object, and this is none of these",
-                schedule.join.join(", ")
-            ),
-        ),
-        Untouched::TooCostly => case.tell("when", Some(false), Reason::QueryTooCostly.meaning()),
-        Untouched::When(query) => {
-            let none = Known::default();
-            let known = world.beyond.get(&object.key.organization).unwrap_or(&none);
-            let asked = known.asked(case.catalogue);
-            let facts = Facts {
-                subject: object,
-                trigger: Some(object as &dyn Fields),
-                previous: None,
-                parameters: &schedule.parameters,
-                now: case.now,
-                world: &asked,
-            };
-            case.tell(
-                "when",
-                Some(false),
-                format!("it is false:\n{}", query.explain(&facts)),
-            );
-            of_unknown(case, &query);
-        }
-    }
-}
-
-/// Queries that ask for what only a real change has.
-fn of_unknown(case: &mut Case<'_>, query: &Query) {
-    let text = query.text();
-    for (word, what) in [
-        (
-            "trigger.",
-            "what triggers it is not known here, so `trigger.` has nothing",
-        ),
-        (
-            "previous.",
-            "what the object was before is not known here, so `previous.` has nothing",
-        ),
-    ] {
-        if text.contains(word) {
-            case.tell("not known", None, what);
-        }
-    }
-}
-
-/// Takes the object through the gates for each plugin that is selected.
-fn considered_on(case: &Case<'_>, world: &mut World, object: &Object, cause: Cause) -> Considered {
-    let schedule = &case.scheduled.schedule;
-    let mut plan = Plan::default();
-    let mut findings = Vec::new();
-    let mut ids = crate::task::Ids::seeded(0);
-    let mut run = RunDraft {
-        id: ids.next(case.now),
-        schedule_id: schedule.id.clone(),
-        schedule: schedule.name.clone(),
-        organization: case.organization.id.clone(),
-        cause,
-        scheduled_for: case.now,
-        created_at: case.now,
-        expands: true,
-        ..RunDraft::default()
-    };
-    let mut desk = Desk {
-        catalogue: case.catalogue,
-        now: case.now,
-        ids: &mut ids,
-        plan: &mut plan,
-        findings: Some(&mut findings),
-    };
-    let inputs = Inputs {
-        carried: &std::collections::BTreeMap::new(),
-        found: std::slice::from_ref(object),
-        last: true,
-    };
-    page(
-        &mut desk,
-        world,
-        &case.scheduled,
-        &case.organization,
-        &mut run,
-        &inputs,
-    );
-    let considered = findings
-        .into_iter()
-        .filter_map(|finding| match finding.outcome {
-            FindingOutcome::Considered(considered) => Some(considered),
-            _ => None,
-        });
-    considered.flatten().collect()
-}
-
 fn as_json(
     case: &Case<'_>,
     found: &Scheduled,
@@ -815,7 +589,7 @@ fn as_json(
         .iter()
         .map(|step| json!({"step": step.step, "passed": step.passed, "says": step.says}))
         .collect();
-    let plugins: Vec<Value> = case
+    let mut plugins: Vec<Value> = case
         .catalogue
         .plugins
         .values()
@@ -854,13 +628,16 @@ fn as_json(
         .collect();
     let stopped = case.steps.iter().any(|step| step.passed == Some(false));
     let makes = plugins.iter().any(|plugin| plugin["task"] == json!(true));
+    // Nobody asked about a change that could start it.
+    let open = !stopped && case.considered.is_none() && key.is_none();
+    plugins.sort_by_key(|plugin| plugin["selected"] == json!(false));
     json!({
         "schedule": {
             "schedule_id": schedule.id, "name": schedule.name, "organization": schedule.organization,
             "revision": schedule.revision, "enabled": schedule.enabled, "paused": schedule.paused,
         },
         "organization": case.organization.id, "object": key,
-        "would_run": !stopped && makes,
+        "would_run": (!open).then_some(!stopped && makes), "join": case.join,
         "steps": steps, "plugins": plugins,
         "next": preview(found, case.now, 5)["instants"], "runs": runs,
     })

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::super::{Answer, Clerk, not_found, queues::CLASSES};
 use crate::backlog::Key;
 use crate::catalogue::Catalogue;
+use crate::command::{Filter, Rows};
 use crate::decide::gates;
 use crate::ground::terms_of;
 use crate::moment::Moment;
@@ -31,15 +32,15 @@ struct Stand {
 
 /// What is told of a task, as it is found.
 #[derive(Default)]
-struct Told {
-    exists: Vec<String>,
+pub(super) struct Told {
+    pub exists: Vec<String>,
     stands: Vec<Stand>,
     /// The word of a clock, when it runs out, and what then.
     clocks: Vec<(&'static str, Moment, String)>,
 }
 
 impl Told {
-    fn stand(&mut self, kind: &'static str, says: impl Into<String>) {
+    pub(super) fn stand(&mut self, kind: &'static str, says: impl Into<String>) {
         self.until(kind, None, says);
     }
 
@@ -70,21 +71,32 @@ impl Clerk<'_> {
         let (deeds, redriven_from, redriven_as) = store.deeds(task_id, &task.run_id).await?;
         why_it_exists(&task, redriven_from.as_deref(), &mut told);
         let mut more = serde_json::Map::new();
+        if self.bound.is_none() {
+            self.of_sharing(&task, &mut told, &mut more).await?;
+        }
         match task.state.as_str() {
             "queued" => {
-                self.of_queued(&catalogue, &task, attempt.as_ref(), now, &mut told, &mut more)
-                    .await?;
+                self.of_queued(
+                    &catalogue,
+                    &task,
+                    attempt.as_ref(),
+                    now,
+                    &mut told,
+                    &mut more,
+                )
+                .await?;
             }
             "dispatched" => {
                 of_offered(&task, attempt.as_ref(), now, &mut told);
                 self.of_workers(&task, now, &mut told, &mut more).await?;
             }
             "running" => of_running(attempt.as_ref(), &mut told),
-            "waiting" => told.stand(
-                "shared",
-                "another task does the same work: it shares that outcome if it is success, and is queued if it is not",
-            ),
-            _ => of_ended(&task, attempt.as_ref(), redriven_as.as_deref(), &mut told),
+            // Whoever may see it is told by then.
+            "waiting" => {}
+            _ => {
+                of_ended(&task, attempt.as_ref(), redriven_as.as_deref(), &mut told);
+                self.of_dead(&task, &mut told).await?;
+            }
         }
         for deed in &deeds {
             let text = |name: &str| deed[name].as_str().unwrap_or_default();
@@ -105,6 +117,23 @@ impl Clerk<'_> {
             answer.append(&mut more);
         }
         Ok(Ok(answer))
+    }
+
+    /// A dead task lies in the dead letters, until it is made anew or dropped.
+    async fn of_dead(&self, task: &TaskRecord, told: &mut Told) -> Result<(), StoreError> {
+        let alike = Filter::default().with("id", &task.id);
+        let letters = match task.state == TaskState::Dead.word() {
+            true => self.all_like(Rows::DeadLetter, &alike).await?,
+            false => Vec::new(),
+        };
+        if !letters.is_empty() {
+            let says = format!(
+                "it lies in the dead letters: muster dead-letter redrive {} makes it anew",
+                task.id
+            );
+            told.stand("dead_letter", says);
+        }
+        Ok(())
     }
 
     /// Everything that keeps a task from being offered now.
