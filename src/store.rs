@@ -59,7 +59,7 @@ pub use leaving::Leaving;
 pub use letters::{DeadLetter, StoredLetter};
 pub use life::{Life, LifeOfRun, LifeOfTask};
 pub use limits::LimitNow;
-pub use listing::{Listing, Page};
+pub use listing::{CENSUS, Listing, Page};
 pub use pending::Cancel;
 pub use queues::{Depth, QueueRecord};
 pub use reading::Reading;
@@ -166,7 +166,7 @@ pub struct Listened {
 }
 
 /// The numbered changes of the schema, in order, for each database.
-const MIGRATIONS: [(i64, &str, &str, &str); 13] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 14] = [
     (
         1,
         "house",
@@ -244,6 +244,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 13] = [
         "void",
         include_str!("../migrations/postgres/0013_void.sql"),
         include_str!("../migrations/sqlite/0013_void.sql"),
+    ),
+    (
+        14,
+        "open runs",
+        include_str!("../migrations/postgres/0014_open_runs.sql"),
+        include_str!("../migrations/sqlite/0014_open_runs.sql"),
     ),
 ];
 

@@ -1,5 +1,7 @@
 //! What the database owes us, the same on SQLite and on PostgreSQL.
 
+#[path = "store/counted.rs"]
+mod counted;
 #[path = "store/files.rs"]
 mod files;
 #[path = "language/generated.rs"]
@@ -13,6 +15,7 @@ mod support;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use counted::what_has_not_ended_is_counted_without_a_look_at_the_history;
 use files::{
     files_of_before_are_found_once_the_schema_knows_them,
     the_newest_file_is_found_by_its_end_then_its_event_then_its_key,
@@ -54,6 +57,7 @@ macro_rules! on_both {
 }
 
 on_both!(
+    what_has_not_ended_is_counted_without_a_look_at_the_history,
     files_of_before_are_found_once_the_schema_knows_them,
     the_newest_file_is_found_by_its_end_then_its_event_then_its_key,
     the_flagship_costs_what_it_finds_and_not_the_inventory,
