@@ -12,7 +12,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::limits::Limits;
 use super::tasks::{Claimed, OfferRow, TASK_COLUMNS, read_claimed};
-use super::{Dialect, Store, StoreError, json_rows, moment, write_rows};
+use super::{Dialect, Store, StoreError, json_rows, moment, of_named, write_rows};
 use crate::backlog::{Allowance, Backlog, GroupName, Turns, Waiting};
 use crate::catalogue::Catalogue;
 use crate::moment::Moment;
@@ -685,8 +685,9 @@ impl Store {
             .collect();
         let picked = format!(
             "WITH picked AS MATERIALIZED (SELECT t.id AS picked_id FROM {} JOIN task t ON t.id = r.id \
-             WHERE t.queue = $2 AND t.state = 'queued' AND t.cancel_by IS NULL {})",
+             WHERE {} {})",
             self.dialect.rows("$1", "id text"),
+            of_named("t.queue = $2 AND t.state = 'queued' AND t.cancel_by IS NULL"),
             self.dialect.skip_locked_of("t")
         );
         let update = format!(

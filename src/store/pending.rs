@@ -9,7 +9,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::commit::{CANCELLED, CUT_OFF, Commit, EXPIRED, IdRow};
 use super::runs::{Begun, announced, count_ended, counts, read_asked, read_counts, read_occasion};
-use super::{Store, StoreError, json_rows, moment, write_rows};
+use super::{Store, StoreError, json_rows, moment, of_named, write_rows};
 use crate::decide::{InTheWay, Plan, Scope};
 use crate::moment::Moment;
 use crate::run::{Cause, EndReason, RunDraft, RunState, Turn};
@@ -307,9 +307,10 @@ impl Store {
         let sql = format!(
             "UPDATE task SET cancel_by = CASE WHEN cancel_told IS NULL THEN {} ELSE cancel_by END, cancel_told = NULL, \
              reason = $2 FROM {} \
-             WHERE task.id = r.id AND task.state IN ('queued', 'dispatched', 'running') RETURNING task.id AS id",
+             WHERE task.id = r.id AND {} RETURNING task.id AS id",
             now.plus(TOLD).micros(),
-            self.dialect.rows("$1", "id text")
+            self.dialect.rows("$1", "id text"),
+            of_named("task.state IN ('queued', 'dispatched', 'running')")
         );
         let told = sqlx::query(AssertSqlSafe(sql))
             .bind(json_rows(&rows))

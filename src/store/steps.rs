@@ -10,7 +10,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use super::commit::IdRow;
 use super::runs::traceparent;
 use super::shared::Over;
-use super::{Dialect, Store, StoreError, json_rows, maybe_moment, write_rows};
+use super::{Dialect, Store, StoreError, json_rows, maybe_moment, of_named, write_rows};
 use crate::moment::Moment;
 use crate::progress::{Avoided, Standing, Taken};
 use crate::tally;
@@ -279,8 +279,9 @@ impl Store {
              claimed_until = NULL, expires_at = r.clock, published_at = coalesce(attempt.published_at, {now}), \
              ended_at = r.ended_at, outcome = r.outcome, message = r.message, exit_code = r.exit_code, \
              log_ref = r.log_ref, log_tail = r.log_tail, outputs = r.outputs FROM {source} \
-             WHERE attempt.task_id = r.id AND attempt.number = r.number AND {STILL_OPEN}",
-            now = now.micros()
+             WHERE attempt.task_id = r.id AND attempt.number = r.number AND {open}",
+            now = now.micros(),
+            open = of_named("attempt.ended_at IS NULL")
         );
         write_rows(transaction, sql, &taken).await?;
         self.hear(transaction, &taken, now).await?;
@@ -437,11 +438,6 @@ impl Store {
     }
 }
 
-/// Of the attempts that rows name, those that nobody closed. It is said of both sides so that nobody plans by it: how
-/// many are open changes within a second, and by the statistics of a minute ago, when there was none, the database would
-/// compare each open attempt with each row.
-pub(super) const STILL_OPEN: &str = "(attempt.ended_at IS NULL) = (r.id IS NOT NULL)";
-
 impl Store {
     /// Closes the open attempts of tasks, and counts them.
     pub(super) async fn close_attempts(
@@ -456,10 +452,11 @@ impl Store {
         }
         let sql = format!(
             "UPDATE attempt SET ended_at = {}, outcome = '{outcome}', claimed_until = NULL, expires_at = NULL \
-             FROM {} WHERE attempt.task_id = r.id AND {STILL_OPEN} \
+             FROM {} WHERE attempt.task_id = r.id AND {} \
              RETURNING (SELECT task.worker_type FROM task WHERE task.id = attempt.task_id) AS worker_type",
             now.micros(),
-            self.dialect.rows("$1", "id text")
+            self.dialect.rows("$1", "id text"),
+            of_named("attempt.ended_at IS NULL")
         );
         for row in sqlx::query(AssertSqlSafe(sql))
             .bind(json_rows(tasks))

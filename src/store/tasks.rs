@@ -10,9 +10,9 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::commit::{IdRow, UNGRACED};
 use super::shared::Over;
-use super::steps::{STILL_OPEN, read_avoid};
+use super::steps::read_avoid;
 use super::world::{KeyRow, OBJECT_COLUMNS, read_map, read_object};
-use super::{Store, StoreError, json_rows, maybe_moment, moment, write_rows};
+use super::{Store, StoreError, json_rows, maybe_moment, moment, of_named, write_rows};
 use crate::moment::{Moment, Span};
 use crate::object::{Object, ObjectKey};
 use crate::progress::Avoided;
@@ -294,13 +294,15 @@ impl Store {
             let source = self.dialect.rows("$1", "id text, number bigint");
             let sql = format!(
                 "UPDATE task SET state = 'running' FROM {source} \
-                 WHERE task.id = r.id AND task.attempt = r.number AND task.state = 'dispatched'"
+                 WHERE task.id = r.id AND task.attempt = r.number AND {}",
+                of_named("task.state = 'dispatched'")
             );
             write_rows(&mut transaction, sql, &rows).await?;
             let sql = format!(
                 "UPDATE attempt SET accepted_at = {}, run_until = expires_at FROM {source} \
-                 WHERE attempt.task_id = r.id AND attempt.number = r.number AND accepted_at IS NULL AND {STILL_OPEN}",
-                now.micros()
+                 WHERE attempt.task_id = r.id AND attempt.number = r.number AND {}",
+                now.micros(),
+                of_named("attempt.accepted_at IS NULL AND attempt.ended_at IS NULL")
             );
             write_rows(&mut transaction, sql, &rows).await?;
         }
@@ -402,9 +404,10 @@ impl Store {
             .await?;
             let sql = format!(
                 "UPDATE attempt SET claimed_until = NULL, expires_at = NULL, ended_at = {}, outcome = '{UNDELIVERABLE}' \
-                 FROM {} WHERE attempt.task_id = r.id AND {STILL_OPEN}",
+                 FROM {} WHERE attempt.task_id = r.id AND {}",
                 now.micros(),
-                self.dialect.rows("$1", "id text")
+                self.dialect.rows("$1", "id text"),
+                of_named("attempt.ended_at IS NULL")
             );
             write_rows(&mut transaction, sql, &rows).await?;
             let buried = ids.iter().map(String::as_str);
