@@ -15,10 +15,12 @@ pub use crate::policy::{
     Split, Timeouts, WorkerSettings,
 };
 pub use environment::{KEYS, Kind, variable, variables};
+pub use schema::{DOCUMENT, schema};
 pub use secret::{Secret, Url};
 pub use work::WorkSettings;
 
 mod environment;
+mod schema;
 mod secret;
 mod together;
 mod work;

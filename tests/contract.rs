@@ -16,7 +16,9 @@ use std::process::{Command, Stdio};
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use muster::contract;
-use serde_json::Value;
+use muster::document::Document;
+use muster::settings::{self, KEYS, Kind};
+use serde_json::{Value, json};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -94,7 +96,8 @@ fn the_documents_that_are_checked_in_are_those_that_schema_prints() {
     };
     let again = "write them anew: cargo run -- schema --dir config/contract";
     assert_eq!(names(&made), names(&kept()), "{again}");
-    assert_eq!(names(&made).len(), contract::names().count());
+    // The settings stand beside the contract.
+    assert_eq!(names(&made).len(), contract::names().count() + 1);
     for name in names(&made) {
         let text =
             |folder: PathBuf| fs::read_to_string(folder.join(&name)).expect("it can be read");
@@ -129,6 +132,69 @@ fn a_schema_is_printed_by_its_name_and_an_unknown_one_is_told_the_nearest() {
     let (_, out, _) = asked(&["--output", "json"]);
     let listed: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!(listed[0]["name"], "event");
+}
+
+/// A file in which one key of the settings has a value; `*` is called `a`, and a list has one item.
+fn with(key: &str, value: Value) -> Value {
+    let (head, value) = match key.split_once('.') {
+        Some((head, rest)) => (head, with(rest, value)),
+        None => (key, value),
+    };
+    match head.strip_suffix("[]") {
+        Some(list) => json!({list: [value]}),
+        None => json!({head.replace('*', "a"): value}),
+    }
+}
+
+#[test]
+fn settings_are_as_their_schema_says() {
+    let schema = Schema::of(&settings::schema());
+    for name in ["example.toml", "openkat.toml"] {
+        let path = root().join("config").join(name);
+        let text = fs::read_to_string(&path).expect("an example");
+        let read = Document::toml(name, &text).expect("TOML");
+        schema.must_take(&read.roots[0].to_json());
+    }
+    for (key, kind) in KEYS {
+        // A key of an item of a list has others beside it that are needed.
+        let alone = !key.contains("[]");
+        let right = match kind {
+            Kind::Text if key.starts_with("log.") || key.starts_with("workers.") => continue,
+            Kind::Text => json!("1s"),
+            Kind::Int => json!(5),
+            Kind::Bool => json!(true),
+            Kind::FileOnly => json!([]),
+        };
+        if alone && *kind != Kind::FileOnly {
+            schema.must_take(&with(key, right));
+        }
+        for wrong in [json!([[1]]), json!({"a": {"b": [1]}}), json!(1.5)] {
+            assert!(!schema.takes(&with(key, wrong)), "{key}");
+        }
+        assert!(!schema.takes(&with(&format!("{key}x"), json!(1))), "{key}");
+    }
+    for (wrong, right) in [
+        (
+            "{\"log\":{\"level\":\"loud\"}}",
+            "{\"log\":{\"level\":\"warn\"}}",
+        ),
+        (
+            "{\"workers\":{\"a\":{\"rank\":\"best\"}}}",
+            "{\"workers\":{\"a\":{\"rank\":\"age\"}}}",
+        ),
+        (
+            "{\"keys\":[{\"id\":\"k\"}]}",
+            "{\"keys\":[{\"id\":\"k\",\"secret\":\"s\",\"organizations\":\"acme\"}]}",
+        ),
+        (
+            "{\"bus\":{\"intake\":[{}]}}",
+            "{\"bus\":{\"intake\":[{\"queue\":\"q\"}]}}",
+        ),
+    ] {
+        let json = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
+        assert!(!schema.takes(&json(wrong)), "{wrong}");
+        schema.must_take(&json(right));
+    }
 }
 
 /// An AsyncAPI parser, of those who define the format, finds nothing wrong with the document.

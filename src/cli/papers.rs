@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::output::{print, print_json, table, written};
 use super::{Arguments, Failure, Output};
-use crate::contract;
 use crate::document::nearest;
+use crate::{contract, settings};
 
 #[derive(Debug, Args)]
 pub struct Schema {
@@ -38,9 +38,9 @@ pub struct Manual {
 pub fn schema(asked: &Schema, output: Output) -> Result<(), Failure> {
     if let Some(folder) = &asked.dir {
         std::fs::create_dir_all(folder).map_err(|error| Failure::of_file(folder, &error))?;
-        for (name, _) in contract::names() {
+        for (name, _) in names() {
             let file = folder.join(contract::file_name(name));
-            let document = contract::document(name).unwrap_or_default();
+            let document = document(name).unwrap_or_default();
             let text = format!("{}\n", pretty(&document));
             std::fs::write(&file, text).map_err(|error| Failure::of_file(&file, &error))?;
         }
@@ -50,13 +50,13 @@ pub fn schema(asked: &Schema, output: Output) -> Result<(), Failure> {
         list(output);
         return Ok(());
     };
-    match contract::document(name) {
+    match document(name) {
         Some(document) => {
             print(&pretty(&document));
             Ok(())
         }
         None => {
-            let near = nearest(name, contract::names().map(|(known, _)| known));
+            let near = nearest(name, names().map(|(known, _)| known));
             let meant = match near.as_slice() {
                 [] => "`muster schema` lists them".to_owned(),
                 near => format!("did you mean {}?", near.join(" or ")),
@@ -67,15 +67,26 @@ pub fn schema(asked: &Schema, output: Output) -> Result<(), Failure> {
     }
 }
 
+/// The documents of the contract, and the settings.
+fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
+    contract::names().chain([settings::DOCUMENT])
+}
+
+fn document(name: &str) -> Option<Value> {
+    match name == settings::DOCUMENT.0 {
+        true => Some(settings::schema()),
+        false => contract::document(name),
+    }
+}
+
 fn list(output: Output) {
     match output {
         Output::Json => {
-            let all = contract::names().map(|(name, about)| json!({"name": name, "about": about}));
+            let all = names().map(|(name, about)| json!({"name": name, "about": about}));
             print_json(&all.collect());
         }
         Output::Table => {
-            let rows =
-                contract::names().map(|(name, about)| vec![name.to_owned(), about.to_owned()]);
+            let rows = names().map(|(name, about)| vec![name.to_owned(), about.to_owned()]);
             print(&table(&["name", "about"], rows.collect()));
         }
     }

@@ -354,11 +354,13 @@ fn signer(mut t: Table<'_, '_>) -> Option<KeySettings> {
     })
 }
 
+pub(super) const LOG_FORMATS: [(&str, LogFormat); 2] =
+    [("text", LogFormat::Text), ("json", LogFormat::Json)];
+pub(super) const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
 fn log(mut t: Table<'_, '_>, log: &mut LogSettings) {
-    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-    set(&mut log.format, t.one_of("format", &formats));
-    let levels = ["off", "error", "warn", "info", "debug", "trace"];
-    let levels = levels.map(|level| (level, level.to_string()));
+    set(&mut log.format, t.one_of("format", &LOG_FORMATS));
+    let levels = LOG_LEVELS.map(|level| (level, level.to_string()));
     set(&mut log.level, t.one_of("level", &levels));
     set(&mut log.trail, t.bool("trail"));
     t.finish();
