@@ -185,6 +185,8 @@ fn in_a_terminal_a_running_service_is_watched_and_the_terminal_is_left_as_it_was
             page.contains("> muster.tasks.reader"),
             "what was known stays:\n{page}"
         );
+        // And why: not that some time is over.
+        tmux.shows("refused").await;
         tmux.press(&["?"]);
         tmux.shows("any key goes back").await;
         tmux.press(&["x"]);
