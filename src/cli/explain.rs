@@ -143,7 +143,7 @@ fn schedule_as_text(told: &Value) {
         match told["would_run"].as_bool() {
             Some(true) => "nothing keeps it from running now",
             Some(false) => "it would not run now",
-            None => "changes start it, and none is asked about",
+            None => "whether it would run is a matter of the object, and none is named (--object)",
         }
     ));
     for step in items(told, "steps") {

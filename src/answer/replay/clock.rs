@@ -129,8 +129,17 @@ fn affected(asked: &Replayed) -> BTreeSet<String> {
         .collect()
 }
 
+/// What makes a set what it is: its name, whose it is, its type, its query and its keys.
+type SetOf<'c> = (
+    &'c str,
+    Option<&'c str>,
+    &'c str,
+    Option<&'c str>,
+    &'c [String],
+);
+
 /// All sets, as far as it matters whether they are the same.
-fn sets_of(catalogue: &Catalogue) -> BTreeSet<(&str, Option<&str>, &str, Option<&str>, &[String])> {
+fn sets_of(catalogue: &Catalogue) -> BTreeSet<SetOf<'_>> {
     let sets = catalogue.sets.iter().map(|set| {
         (
             set.name.as_str(),
