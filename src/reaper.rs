@@ -72,7 +72,7 @@ async fn looks<B: Bus>(ground: &Ground, bus: &B, keep: Keep) {
         let looked = async {
             look(ground, keep, started).await?;
             waiting_until = look_at_waiting(ground, &waiting_until).await?;
-            tell_workers(ground, bus).await?;
+            hear_clocks(ground, bus).await?;
             if keep.runs_each > 0 && looks.is_multiple_of(COUNTED_EVERY) {
                 ground.store.forget_all_but(keep.runs_each, AT_ONCE).await?;
             }
@@ -171,12 +171,20 @@ pub async fn look_at_waiting(ground: &Ground, after: &str) -> Result<String, Sto
     Ok(until)
 }
 
-/// Attempts whose clock has run out end, and their tasks go on; answers with who may still be at work for nothing.
-pub async fn run_out_of_time(ground: &Ground) -> Result<Vec<Cancel>, StoreError> {
+/// Attempts whose clock ran out.
+#[derive(Debug, Default)]
+pub struct RanOut {
+    pub many: usize,
+    /// Who may still be at work for nothing.
+    pub cancels: Vec<Cancel>,
+}
+
+/// Attempts whose clock has run out end, and their tasks go on.
+pub async fn run_out_of_time(ground: &Ground) -> Result<RanOut, StoreError> {
     let now = ground.clock.now();
     let overdue = ground.store.overdue(now, AT_ONCE).await?;
     if overdue.is_empty() {
-        return Ok(Vec::new());
+        return Ok(RanOut::default());
     }
     let catalogue = ground.catalogue();
     let mut steps = Vec::with_capacity(overdue.len());
@@ -217,7 +225,8 @@ pub async fn run_out_of_time(ground: &Ground) -> Result<Vec<Cancel>, StoreError>
     }
     ground.dispatch.notify_one();
     ground.ended();
-    Ok(cancels)
+    let many = steps.len() - written.stale.len();
+    Ok(RanOut { many, cancels })
 }
 
 /// The trail of those whose clock ran out.
@@ -239,12 +248,13 @@ async fn tell_clocks(ground: &Ground, steps: &[Reported]) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Workers whose tasks are to end are told; it may be lost, and then the clock of the task ends it.
-async fn tell_workers<B: Bus>(ground: &Ground, bus: &B) -> Result<(), StoreError> {
-    let mut cancels = run_out_of_time(ground).await?;
+/// Clocks that ran out are heard, and workers whose tasks are to end are told; it may be lost, and then the clock of the
+/// task ends it. Answers with how many ran out.
+pub async fn hear_clocks<B: Bus>(ground: &Ground, bus: &B) -> Result<usize, StoreError> {
+    let RanOut { many, mut cancels } = run_out_of_time(ground).await?;
     cancels.extend(ground.store.cancels(ground.clock.now(), AT_ONCE).await?);
     if cancels.is_empty() {
-        return Ok(());
+        return Ok(many);
     }
     let letters = cancels
         .iter()
@@ -256,5 +266,5 @@ async fn tell_workers<B: Bus>(ground: &Ground, bus: &B) -> Result<(), StoreError
         .collect();
     bus.publish(letters).await;
     ground.ended();
-    Ok(())
+    Ok(many)
 }

@@ -17,6 +17,7 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
+use muster::moment::{Moment, Span};
 use serde_json::{Value, json};
 use support::process::House;
 use support::servers::{Folder, free_port};
@@ -466,6 +467,21 @@ fn every_noun_is_listed_as_a_table_and_as_json() {
         let rows = house.json(&[noun, "list"]);
         assert_eq!(rows.as_array().map(Vec::len), Some(many), "{noun}: {rows}");
     }
+}
+
+#[test]
+fn what_nobody_took_in_time_is_written_by_the_next_run_however_short() {
+    let house = embedded();
+    let yesterday = Moment::now().minus(Span::seconds(86_400));
+    let first = house.lines(format!("{{\"now\": \"{yesterday}\"}}\n{EVENT}\n").into_bytes());
+    assert_eq!(first.len(), 1);
+    let again = house.lines(Vec::new());
+    assert_eq!(again.len(), 1, "{again:?}");
+    assert_eq!(again[0]["id"], first[0]["id"]);
+    assert_eq!(
+        (&first[0]["attempt"], &again[0]["attempt"]),
+        (&json!(1), &json!(2))
+    );
 }
 
 #[test]
