@@ -41,7 +41,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-# The contract is held against a parser of AsyncAPI documents.
+# The contract is held against a parser of AsyncAPI documents, docker-compose.yml against the schema of such files.
 parser=target/asyncapi
 if ! cmp -s tests/contract/parser/package-lock.json "$parser/node_modules/.lock"; then
     mkdir -p "$parser"
