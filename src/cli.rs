@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
 use crate::bus::BusError;
@@ -54,13 +54,13 @@ environment: MUSTER_STORE_URL is store.url. config/example.toml documents them a
 
 const EXAMPLES: &str = "\
 Examples:
-  muster demo                                     see it work, with nothing set up
+  muster demo                                     see it work, nothing set up
   muster check plugins.yaml schedules.yaml        find mistakes before they run
-  muster apply plugins.yaml schedules.yaml        declare them (shows what changes first)
+  muster apply plugins.yaml schedules.yaml        declare them, showing changes
   muster run < events.jsonl > tasks.jsonl         embedded: events in, tasks out
-  muster --config muster.toml run                 the service, beside RabbitMQ or NATS
+  muster --config muster.toml run                 the service, beside a broker
   muster work --type script --store scripts/      a worker for its tasks
-  muster explain event.json                       why does this event start that, and not this
+  muster explain event.json                       why this event starts that
   muster task list --state queued --output json   what waits, for scripts
   muster watch                                    the terminal screen";
 
@@ -516,7 +516,8 @@ impl From<std::io::Error> for Failure {
 
 /// Does what the arguments say.
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let read = papers::command().try_get_matches();
+    let arguments = match read.and_then(|read| Arguments::from_arg_matches(&read)) {
         Ok(arguments) => arguments,
         Err(wrong) if wrong.use_stderr() && asks_for_json() => {
             output::speak_to_scripts(true);

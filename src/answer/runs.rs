@@ -8,15 +8,18 @@ use serde_json::{Value, json};
 use super::{Answer, Clerk, not_found, text};
 use crate::catalogue::{Catalogue, Maker};
 use crate::command::{Listing, RunCommand, Start};
-use crate::decide::{Desk, Plan, request};
+use crate::decide::{Desk, Plan, World, request};
 use crate::document::nearest;
 use crate::ground::{count_plan, trail};
-use crate::object::ObjectKey;
+use crate::object::{Object, ObjectKey};
 use crate::run::{Asked, Standing, conditions, run_name};
 use crate::schedule::{Input, OF_PLUGIN};
 use crate::store::{self, Commit, Committed, RunFilter, RunRecord, StoreError, Wanted};
 use crate::trigger::Scheduled;
 use crate::wire::Refused;
+
+/// Keys on each side of one that is not there, among which the nearest is looked for.
+const AROUND: i64 = 500;
 
 impl Clerk<'_> {
     pub(super) async fn of_runs(&self, asked: RunCommand) -> Result<Answer, StoreError> {
@@ -67,6 +70,15 @@ impl Clerk<'_> {
                 wanted.files = ids.map(|id| (id, makers.clone())).collect();
             }
             let mut gathered = ground.store.gather(&wanted).await?;
+            // What files are joined of is known by their word alone.
+            let named = organizations.iter().filter(|_| makers.is_empty());
+            for organization in named {
+                let known = &gathered.world;
+                allowed!(
+                    self.are_there(known, &organization.id, &start.objects)
+                        .await?
+                );
+            }
             let now = ground.clock.now();
             let mut plan = Plan::default();
             let mut ids = ground.ids();
@@ -108,6 +120,34 @@ impl Clerk<'_> {
                 return Ok(Ok(started(&id, &runs)));
             }
         }
+    }
+
+    /// Objects that somebody names are there; else the nearest of the keys around each is told.
+    async fn are_there(
+        &self,
+        world: &World,
+        organization: &str,
+        objects: &[String],
+    ) -> Result<Result<(), Refused>, StoreError> {
+        for primary_key in objects {
+            let key = ObjectKey {
+                organization: organization.to_owned(),
+                primary_key: primary_key.clone(),
+            };
+            let known = world.objects.get(&key);
+            if known.is_some_and(Object::live) {
+                continue;
+            }
+            let around = self.ground.store.keys_around(&key, AROUND).await?;
+            let near = nearest(primary_key, around.iter().map(String::as_str));
+            let mut refused = not_found("object", primary_key, &near);
+            refused.message = format!("{} in {organization}", refused.message);
+            if known.is_some() {
+                refused.help = "it was there, and has been deleted".to_owned();
+            }
+            return Ok(Err(refused));
+        }
+        Ok(Ok(()))
     }
 
     fn to_start(&self, catalogue: &Catalogue, start: &Start) -> Result<Arc<Scheduled>, Refused> {

@@ -341,6 +341,18 @@ pub(super) fn who() -> String {
     std::env::var("USER").unwrap_or_else(|_| "command line".to_owned())
 }
 
+/// What refusals advise, as a message and as somebody at the command line says it.
+const IN_OUR_WORDS: [(&str, &str); 5] = [
+    ("if_exists: update", "--if-exists update"),
+    ("ask for fewer: where", "ask for fewer: --where"),
+    ("leave the organization out", "leave --organization out"),
+    ("leave the id of the request out", "leave --request-id out"),
+    (
+        "name the organization too",
+        "name the organisation too (--organization)",
+    ),
+];
+
 /// A refusal in the words of the command line: its flags for the names of arguments, its commands for those of the bus.
 fn refusal(command: &str, mut refused: Refused) -> Failure {
     refused.message = spoken(command, &refused.message);
@@ -385,6 +397,16 @@ fn spoken(command: &str, text: &str) -> String {
             let said = format!("muster {} {verb}", noun.replace('_', "-"));
             text = text.replace(&name, &said);
         }
+    }
+    for (theirs, ours) in IN_OUR_WORDS {
+        text = text.replace(theirs, ours);
+    }
+    // Of two ways to say it, the one of those who read this.
+    if let Some((both, flag)) = text.split_once(", or --")
+        && let Some(flag) = flag.strip_suffix(" on the command line")
+        && let Some((what, _)) = both.split_once(':')
+    {
+        text = format!("{what}: --{flag}");
     }
     text.replace("`args.", "`")
 }

@@ -52,10 +52,8 @@ pub fn told(command: &str, args: &Map<String, Value>, answer: &Value) -> Option<
 
 /// The first of these that the answer says.
 fn of<'a>(answer: &'a Value, names: &[&str]) -> &'a str {
-    let said = names.iter().map(|name| text(answer, name));
-    said.filter(|said| !said.is_empty())
-        .next()
-        .unwrap_or_default()
+    let mut said = names.iter().map(|name| text(answer, name));
+    said.find(|said| !said.is_empty()).unwrap_or_default()
 }
 
 fn matches_none(what: &str) -> String {

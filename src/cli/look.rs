@@ -154,14 +154,21 @@ fn known_filter(noun: &str, filter: &Filter) -> Result<(), Failure> {
     let states: Vec<&str> = match noun {
         "task" => TaskState::ALL.iter().map(|(word, _)| *word).collect(),
         "run" => RunState::ALL.iter().map(|(word, _)| *word).collect(),
+        "dead-letter" => command::letter_reasons().collect(),
         _ => return Ok(()),
     };
     match &filter.state {
-        Some(state) if !states.contains(&state.as_str()) => Err(Failure::Usage(format!(
-            "--state: `{}` is no state of a {noun}; known: {}",
-            harmless::line(state),
-            states.join(", ")
-        ))),
+        Some(state) if !states.contains(&state.as_str()) => {
+            let what = match noun {
+                "dead-letter" => "reason of a dead letter".to_owned(),
+                noun => format!("state of a {noun}"),
+            };
+            Err(Failure::Usage(format!(
+                "--state: `{}` is no {what}; known: {}",
+                harmless::line(state),
+                states.join(", ")
+            )))
+        }
         _ => Ok(()),
     }
 }

@@ -52,10 +52,10 @@ pub struct Replay {
     #[arg(long, value_enum, default_value_t = Over::Events)]
     over: Over,
     /// Events from so long ago (1d, 36h), a date (2026-11-01: its first instant, UTC) or an instant on; 1d, where it is left out
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     since: Option<String>,
     /// Events until so long ago, a date or an instant; now, where it is left out
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     until: Option<String>,
     /// Only of this organisation
     #[arg(long, value_name = "ID")]

@@ -58,7 +58,7 @@ pub struct Watch {
     /// Only rows of which this query over their columns is true
     #[arg(long = "where", value_name = "QUERY")]
     condition: Option<String>,
-    /// The details of the one with this id
+    /// The details of the one with this id; schedules and queues by their names
     #[arg(long, value_name = "ID")]
     open: Option<String>,
     /// How often the store is asked

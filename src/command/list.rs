@@ -8,6 +8,7 @@ use crate::document::Table;
 use crate::moment::Moment;
 use crate::query::narrow::{Narrow, Place, Probe, narrow};
 use crate::query::{Context, Facts, Nowhere, Query, Schema};
+use crate::wire::Flaw;
 
 /// A noun whose rows are listed, the newest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -358,18 +359,40 @@ impl Which {
     }
 }
 
+/// Why a message or a task is a dead letter, beside what is wrong with a message in itself.
+const LETTER_REASONS: [&str; 8] = [
+    "other_type",
+    "unknown_organization",
+    "unsigned",
+    "store_refused",
+    "out_of_attempts",
+    "timed_out",
+    "silent",
+    "expired",
+];
+
+/// Every reason that a dead letter can have.
+pub fn letter_reasons() -> impl Iterator<Item = &'static str> {
+    let flaws = Flaw::ALL.iter().map(|(word, _)| *word);
+    flaws.chain(LETTER_REASONS)
+}
+
 /// Reads which ones: `field` names one or several, `where` asks for them, `all` takes them all.
 pub(super) fn which(rows: Rows, field: &str, table: &mut Table<'_, '_>) -> Option<Which> {
     let ids = table.one_or_many(field, |field| field.word());
     let asked = table.node("where").is_some_and(|node| !node.is_null());
     let filter = filter(rows, table);
+    let says = rows == Rows::DeadLetter && table.node("reason").is_some_and(|node| !node.is_null());
     let reason = match rows {
-        Rows::DeadLetter => table.word("reason"),
+        Rows::DeadLetter => {
+            let known: Vec<(&str, &str)> = letter_reasons().map(|word| (word, word)).collect();
+            table.one_of("reason", &known).map(str::to_owned)
+        }
         _ => None,
     };
     let all = table.bool("all").unwrap_or(false);
     let yes = table.bool("yes").unwrap_or(false);
-    let ways = [ids.is_some(), asked, reason.is_some(), all];
+    let ways = [ids.is_some(), asked, says, all];
     if ways.iter().filter(|way| **way).count() != 1 {
         let reason = if rows == Rows::DeadLetter {
             ", `reason`"
@@ -380,6 +403,9 @@ pub(super) fn which(rows: Rows, field: &str, table: &mut Table<'_, '_>) -> Optio
             field,
             format!("say which in one way: `{field}`, `where`{reason} or `all`"),
         );
+        return None;
+    }
+    if says && reason.is_none() {
         return None;
     }
     Some(match (ids, reason) {

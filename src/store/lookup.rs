@@ -1,13 +1,13 @@
 //! What queries ask beyond their subjects: one statement for objects by their keys, one for each field that points to
 //! some, one for histories.
 
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Row};
 
 use super::world::{OBJECT_COLUMNS, read_object};
 use super::{Store, StoreError, key_rows};
 use crate::catalogue::{Found, Keys, Missing, Pointer};
 use crate::moment::Moment;
-use crate::object::Object;
+use crate::object::{Object, ObjectKey};
 
 /// What one look reads of each kind. A query that needs more is asked of fewer objects at a time, and is too costly
 /// where it needs more for a single one.
@@ -72,6 +72,27 @@ impl Store {
             .newest_files(organization, &missing.files, here)
             .await?;
         Ok(found)
+    }
+
+    /// The keys of live objects that stand before and after one in the order of keys, so many on each side.
+    pub async fn keys_around(&self, key: &ObjectKey, many: i64) -> Result<Vec<String>, StoreError> {
+        let mut keys = Vec::new();
+        for (side, order) in [("<", "DESC"), (">", "ASC")] {
+            let sql = format!(
+                "SELECT primary_key FROM object WHERE organization = $1 AND primary_key {side} $2 AND live = 1 \
+                 ORDER BY primary_key {order} LIMIT $3"
+            );
+            let rows = sqlx::query(AssertSqlSafe(sql))
+                .bind(key.organization.clone())
+                .bind(key.primary_key.clone())
+                .bind(many)
+                .fetch_all(&self.pool)
+                .await?;
+            for row in &rows {
+                keys.push(row.try_get("primary_key")?);
+            }
+        }
+        Ok(keys)
     }
 
     /// The objects of a type whose field holds one of the keys, alone or in a list.

@@ -4,6 +4,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde_json::{Map, Value, json};
 
 use super::screen::{Change, Effect, Prompt, Screen, Tab, View, Writing};
+use super::tables::inputs;
 use super::words::{plain, text};
 
 /// What a key came to that writes a line.
@@ -417,10 +418,20 @@ fn asked(
         Tab::Runs => format!("run {} of {}", short(id), plain(name)),
         Tab::Tasks | Tab::Replicas => format!("task {} of {}", short(id), plain(name)),
     };
+    let about = match tab {
+        Tab::Tasks if row.get("inputs").is_some_and(|inputs| *inputs != json!([])) => {
+            format!(" on {}", inputs(row))
+        }
+        Tab::Runs if !text(row, "target").is_empty() => {
+            format!(" on {}", plain(text(row, "target")))
+        }
+        _ => String::new(),
+    };
     let for_whom = match (command, bound, own) {
         ("run.start", Some(bound), _) => format!(" for {}", plain(bound)),
         ("run.start", None, "") => " for every organisation".to_owned(),
-        _ => String::new(),
+        (_, _, "") => String::new(),
+        (_, _, own) => format!(" for {}", plain(own)),
     };
     let mut args = Map::new();
     args.insert(field.to_owned(), json!(id));
@@ -428,7 +439,7 @@ fn asked(
         command,
         organization: bound.map(str::to_owned),
         args,
-        what: format!("{verb} {title}{for_whom}"),
+        what: format!("{verb} {title}{about}{for_whom}"),
     })
 }
 

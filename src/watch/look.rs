@@ -10,6 +10,7 @@ use super::words::{long, text};
 use crate::answer::{answer, rows_at_a_glance};
 use crate::catalogue::Catalogue;
 use crate::command::{Filter, Listing, Rows};
+use crate::document::nearest;
 use crate::ground::Ground;
 use crate::moment::{Moment, Span};
 use crate::query::{Context, Facts, Nowhere, Query, Schema};
@@ -416,23 +417,18 @@ impl Looker {
             Tab::Runs => self.ask(&wanted, "run.get", json!({"run_id": id})).await,
             Tab::Tasks => self.task(&wanted, id).await,
             Tab::DeadLetters => self.letter(&wanted, id).await,
-            Tab::Schedules => {
-                let found = catalogue.schedules.get(id).cloned();
-                let bound = wanted.organization.as_deref();
-                let found = found.filter(|scheduled| {
-                    bound.is_none_or(|bound| scheduled.schedule.concerns(bound))
-                });
-                match found {
-                    Some(scheduled) => Ok(Ok(self.schedule(&wanted, &scheduled, look.now).await?)),
-                    None => Ok(Err("this schedule is gone".to_owned())),
-                }
-            }
+            Tab::Schedules => match meant(catalogue, id, wanted.organization.as_deref()) {
+                Ok(scheduled) => Ok(Ok(self.schedule(&wanted, &scheduled, look.now).await?)),
+                Err(wrong) => Ok(Err(wrong)),
+            },
             Tab::Replicas => {
                 self.replicas(look).await?;
                 let found = look.rows.iter().find(|row| text(row, "id") == id);
-                Ok(found
-                    .cloned()
-                    .ok_or_else(|| "this replica has left, or has been silent for long".to_owned()))
+                Ok(found.cloned().ok_or_else(|| {
+                    let near = nearest(id, look.rows.iter().map(|row| text(row, "id")));
+                    let said = "is at work: it has left, or has been silent for long";
+                    format!("no replica `{id}` {said}{}", or_else(&near))
+                }))
             }
         }
     }
@@ -446,11 +442,14 @@ impl Looker {
         let told = self.ask(wanted, "queue.list", json!({})).await?;
         let queues = told.map(|told| maps(told.get("queues").unwrap_or(&Value::Null)));
         let found = queues.unwrap_or_default();
-        let Some(mut queue) = found.into_iter().find(|row| text(row, "queue") == id) else {
-            return Ok(Err(
-                "nothing is in this queue, and nothing names it".to_owned()
-            ));
+        let Some(at) = found.iter().position(|row| text(row, "queue") == id) else {
+            let near = nearest(id, found.iter().map(|row| text(row, "queue")));
+            return Ok(Err(format!(
+                "there is no queue `{id}`: nothing is in it, and no settings and no plugin name it{}",
+                or_else(&near)
+            )));
         };
+        let mut queue = found.into_iter().nth(at).unwrap_or_default();
         if let Some(worker) = catalogue.lanes().get(id) {
             queue.insert(
                 "rank".to_owned(),
@@ -581,6 +580,48 @@ impl Looker {
         });
         told.extend(map(more));
         Ok(told)
+    }
+}
+
+/// The nearest of what is there, for somebody who named what is not.
+fn or_else(near: &[&str]) -> String {
+    match near {
+        [] => String::new(),
+        near => format!("; did you mean {}?", near.join(" or ")),
+    }
+}
+
+/// The schedule of this id, or the one of this name that whoever looks may see.
+fn meant(
+    catalogue: &Catalogue,
+    id: &str,
+    organization: Option<&str>,
+) -> Result<Arc<Scheduled>, String> {
+    let seen = |scheduled: &&Arc<Scheduled>| {
+        organization.is_none_or(|bound| scheduled.schedule.concerns(bound))
+    };
+    if let Some(found) = catalogue.schedules.get(id).filter(seen) {
+        return Ok(found.clone());
+    }
+    let known: Vec<&Arc<Scheduled>> = catalogue.schedules.iter().filter(seen).collect();
+    let named = known.iter().filter(|known| known.schedule.name == id);
+    match named.collect::<Vec<_>>().as_slice() {
+        [one] => Ok((**one).clone()),
+        [] => {
+            let names = known.iter().map(|known| known.schedule.name.as_str());
+            let near = nearest(id, names);
+            Err(format!("there is no schedule `{id}`{}", or_else(&near)))
+        }
+        several => {
+            let of = several.iter().map(|known| {
+                let organization = known.schedule.organization.as_deref();
+                organization.unwrap_or("all organisations")
+            });
+            Err(format!(
+                "there is a schedule `{id}` of {}: name the organisation too (--organization), or the id",
+                of.collect::<Vec<_>>().join(", ")
+            ))
+        }
     }
 }
 

@@ -226,3 +226,107 @@ fn scripts_are_told_of_a_deed_as_before_and_of_those_that_had_ended() {
     assert_eq!(told["cancelled"], json!([tasks[1]]));
     assert_eq!(told["ended"], json!([tasks[0]]));
 }
+
+#[test]
+fn a_run_on_what_is_not_there_is_refused_with_the_nearest_and_starts_nothing() {
+    let house = furnished();
+    let runs = || house.json(&["run", "list"]).as_array().map(Vec::len);
+    let before = runs();
+    let start = |key: &str| {
+        ended(house.command(&[
+            "run",
+            "start",
+            "--plugin",
+            "dns-records",
+            "--organization",
+            "acme",
+            "--object",
+            key,
+        ]))
+    };
+    let (code, out, err) = start("Hostname|internet|maill.example.com");
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("not_found: no object"), "{err}");
+    assert!(
+        err.contains("did you mean Hostname|internet|mail.example.com"),
+        "{err}"
+    );
+    assert_eq!(runs(), before);
+    let targets = house.json(&["target", "list"]);
+    assert!(!targets.to_string().contains("maill"), "{targets}");
+    assert_eq!(start("Hostname|internet|mail.example.com").0, 0);
+}
+
+#[test]
+fn what_cannot_be_meant_is_told_with_what_would_be_right() {
+    let house = furnished();
+    for (arguments, wanted) in [
+        (
+            &["dead-letter", "redrive", "--reason", "nope", "--yes"][..],
+            "--reason`: expected `not_json`",
+        ),
+        (
+            &["dead-letter", "drop", "--reason", "not_jsn", "--yes"],
+            "did you mean `not_json`",
+        ),
+        (
+            &["dead-letter", "list", "--state", "nope"],
+            "`nope` is no reason of a dead letter",
+        ),
+        (
+            &["replay", "none.yaml", "--since", "-1d"],
+            "--since: `-1d` is neither",
+        ),
+    ] {
+        let (code, _, err) = ended(house.command(arguments));
+        assert_eq!(code, 2, "{arguments:?}: {err}");
+        assert!(err.contains(wanted), "{arguments:?}: {err}");
+    }
+    let (code, _, err) = ended(house.command(&["task", "cancel", "--all"]));
+    assert_eq!(code, 2);
+    assert!(err.contains("help: say yes: --yes\n"), "{err}");
+    let kept = house.json(&["dead-letter", "list"]);
+    assert_eq!(kept.as_array().map(Vec::len), Some(1));
+    let none = ["dead-letter", "redrive", "--reason", "silent", "--yes"];
+    assert_eq!(house.done(&none), "0 dead letters match\n");
+}
+
+#[test]
+fn the_screen_opens_schedules_and_queues_by_their_names() {
+    let house = furnished();
+    let open = |arguments: &[&str]| {
+        let watch = [&["watch", "--once", "--tab"], arguments].concat();
+        ended(house.command(&watch))
+    };
+    let (code, out, _) = open(&["schedules", "--open", "nightly"]);
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("schedule nightly"), "{out}");
+    let (code, _, err) = open(&["schedules", "--open", "nightl"]);
+    assert_eq!(code, 1);
+    assert!(
+        err.contains("there is no schedule `nightl`; did you mean nightly?"),
+        "{err}"
+    );
+    let (code, _, err) = open(&["queues", "--open", "muster.tasks.boefj"]);
+    assert_eq!(code, 1);
+    assert!(
+        err.contains("there is no queue `muster.tasks.boefj`")
+            && err.contains("did you mean muster.tasks.boefje?"),
+        "{err}"
+    );
+    house.apply(
+        "two.yaml",
+        "- {kind: organization, id: other}\n\
+         - {name: twice, organization: acme, recurrences: daily, plugins: \"True\"}\n\
+         - {name: twice, organization: other, recurrences: daily, plugins: \"True\"}\n",
+    );
+    let (code, _, err) = open(&["schedules", "--open", "twice"]);
+    assert_eq!(code, 1);
+    assert!(
+        err.contains("of acme, other") && err.contains("--organization"),
+        "{err}"
+    );
+    let (code, out, _) = open(&["schedules", "--open", "twice", "--organization", "other"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("schedule twice"), "{out}");
+}

@@ -247,6 +247,11 @@ pub async fn each_change_asks_first_and_is_done_as_the_commands_do_it(house: Hou
     watching.press(KeyCode::Char('2'));
     watching.look(&house).await;
     watching.press(KeyCode::Char('c'));
+    let asked = foot(&mut watching).replace('\n', " ");
+    assert!(
+        asked.contains("of feeds for other? y/n") || asked.contains("of feeds for acme? y/n"),
+        "{asked}"
+    );
     let effect = watching.press(KeyCode::Char('y'));
     let change = does(&house, &mut watching, effect).await;
     let run = house
@@ -259,6 +264,12 @@ pub async fn each_change_asks_first_and_is_done_as_the_commands_do_it(house: Hou
     watching.screen.open(tasks[0].clone());
     watching.look(&house).await;
     watching.press(KeyCode::Char('c'));
+    // Whose, and on what: the question runs over two lines.
+    let asked = foot(&mut watching).replace('\n', " ");
+    assert!(
+        asked.contains("of dns on Hostname|internet|www.example.com for acme? y/n"),
+        "{asked}"
+    );
     let effect = watching.press(KeyCode::Char('y'));
     does(&house, &mut watching, effect).await;
     assert!(foot(&mut watching).contains("its worker is told"));
