@@ -222,7 +222,9 @@ fn who_follows_it_from_top_to_bottom_sees_each_section_succeed() {
 
     let queues = said[at("muster queue pause")];
     assert!(
-        queues.contains("\"reason\":\"the scanned") && queues.contains("of 64"),
+        queues.contains("paused the queue muster.tasks.boefje (the scanned network is down)")
+            && queues.contains("resumed the queue")
+            && queues.contains("of 64"),
         "{queues}"
     );
     let cases = said[at("muster test")];
