@@ -355,16 +355,16 @@ fn of_runs(t: &Theirs) -> Vec<Attempt> {
             Refused("wrong_argument"),
         ),
         of("run.cancel", json!({"run_id": t.run}), unknown),
-        // What is for all runs for us, on objects of ours; theirs are none.
+        // What is for all runs for us, on objects of ours; theirs are not there.
         of(
             "run.start",
             json!({"schedule": "hosts", "objects": [t.object]}),
-            Own,
+            unknown,
         ),
         of(
             "run.start",
             json!({"plugin": "dns", "objects": [t.object]}),
-            Own,
+            unknown,
         ),
         of(
             "run.start",
@@ -379,7 +379,7 @@ fn of_runs(t: &Theirs) -> Vec<Attempt> {
         of(
             "run.start",
             json!({"schedule": "twin", "objects": [t.object]}),
-            Own,
+            unknown,
         ),
     ]);
     // The id of a request of theirs is the id of nothing here.
