@@ -21,7 +21,7 @@ mod task;
 pub use declared::{Apply, DeclaredCommand, IF_EXISTS, IfExists, name_of};
 pub use explain::{ExplainCommand, WAYS as EXPLAINED};
 pub use letter::LetterCommand;
-pub use list::{Filter, Listing, Rows, Which, letter_reasons, position};
+pub use list::{Filter, Listing, Rows, Which, position};
 pub use queue::QueueCommand;
 pub use run::{RunCommand, Start};
 pub use schedule::{Backfill, Preview, ScheduleCommand};

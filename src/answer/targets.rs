@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use super::{Answer, Clerk, text};
 use crate::command::{Page, TargetCommand};
+use crate::object::ObjectKey;
 use crate::run::run_name;
-use crate::store::{RunRecord, StoreError};
+use crate::store::{RunRecord, StoreError, Wanted};
 
 impl Clerk<'_> {
     pub(super) async fn of_targets(&self, asked: TargetCommand) -> Result<Answer, StoreError> {
@@ -21,9 +22,26 @@ impl Clerk<'_> {
         let organizations = allowed!(self.organizations(&catalogue, &scheduled, true));
         let organization = organizations.first().map_or("", |found| found.id.as_str());
         let schedule = &scheduled.schedule;
-        Ok(Ok(self
+        let pointers = self
             .pointers(&schedule.id, &schedule.name, organization, object)
-            .await?))
+            .await?;
+        // What has runs of its own is a target, whether an object of that key is known (yet, or still) or not.
+        if pointers["last"].is_null() && pointers["running"].is_null() {
+            let key = ObjectKey {
+                organization: organization.to_owned(),
+                primary_key: object.to_owned(),
+            };
+            let mut wanted = Wanted::default();
+            wanted.keys.insert(key.clone());
+            let world = self.ground.store.gather(&wanted).await?.world;
+            let its_own = schedule.target.as_deref() == Some(object);
+            // What files are joined of is known by their word alone.
+            let told_of = its_own || !schedule.join.is_empty();
+            if !told_of && !world.objects.contains_key(&key) {
+                return Ok(Err(self.no_object(organization, object).await?));
+            }
+        }
+        Ok(Ok(pointers))
     }
 
     async fn targets(&self, schedule: Option<&str>, page: Page) -> Result<Answer, StoreError> {

@@ -19,6 +19,29 @@ use crate::wire::Refused;
 
 /// Tasks that one request touches, at most.
 const MOST: usize = 100_000;
+/// What can still be cancelled; what can be offered at once or made anew; and of that, what nobody ended on purpose.
+const OPEN: [TaskState; 4] = [
+    TaskState::Queued,
+    TaskState::Waiting,
+    TaskState::Dispatched,
+    TaskState::Running,
+];
+const AGAIN: [TaskState; 7] = [
+    TaskState::Queued,
+    TaskState::Waiting,
+    TaskState::Dispatched,
+    TaskState::Failed,
+    TaskState::Dead,
+    TaskState::Cancelled,
+    TaskState::Withdrawn,
+];
+const UNINTENDED: [TaskState; 5] = [
+    TaskState::Queued,
+    TaskState::Waiting,
+    TaskState::Dispatched,
+    TaskState::Failed,
+    TaskState::Dead,
+];
 /// Attempts of one task that are shown.
 const ATTEMPTS: i64 = 1000;
 
@@ -82,8 +105,13 @@ impl Clerk<'_> {
         Ok(Ok(Value::Object(task)))
     }
 
-    /// Which tasks are meant; several at once only where somebody says yes.
-    async fn chosen(&self, which: &Which) -> Result<Result<Vec<String>, Refused>, StoreError> {
+    /// Which tasks are meant, of many those that are in one of these states; several at once only where somebody says
+    /// yes.
+    async fn chosen(
+        &self,
+        which: &Which,
+        among: &[TaskState],
+    ) -> Result<Result<Vec<String>, Refused>, StoreError> {
         let (filter, yes) = match which {
             Which::Ids(ids) => {
                 for id in ids {
@@ -96,16 +124,22 @@ impl Clerk<'_> {
             }
             Which::Like { filter, yes } => (filter, yes),
         };
-        let found = self.all_like(Rows::Task, filter).await?;
-        let ids: Vec<String> = found
+        let states: Vec<&str> = among.iter().map(|state| state.word()).collect();
+        let filter = filter.clone().among("state", &states);
+        let found = self.all_like(Rows::Task, &filter).await?;
+        let ids = found
             .iter()
-            .filter_map(|row| Some(row.get("id")?.as_str()?.to_owned()))
-            .collect();
+            .filter_map(|row| Some(row.get("id")?.as_str()?.to_owned()));
+        let mut ids: Vec<String> = ids.collect();
+        if among == UNINTENDED {
+            let before = self.ground.store.made_anew(&ids).await?;
+            ids.retain(|id| !before.contains(id));
+        }
         Ok(several(ids.len(), *yes, "tasks").map(|()| ids))
     }
 
     async fn cancel_tasks(&self, which: &Which, reason: &str) -> Result<Answer, StoreError> {
-        let ids = allowed!(self.chosen(which).await?);
+        let ids = allowed!(self.chosen(which, &OPEN).await?);
         let alone = match (which, ids.as_slice()) {
             (Which::Ids(_), [id]) => Some(id.clone()),
             _ => None,
@@ -139,7 +173,11 @@ impl Clerk<'_> {
 
     /// What waits is offered at once; what ended without success is made anew, one by one.
     async fn retry(&self, which: &Which) -> Result<Answer, StoreError> {
-        let ids = allowed!(self.chosen(which).await?);
+        let among = match which {
+            Which::Like { filter, .. } if !filter.judges() => &UNINTENDED[..],
+            _ => &AGAIN[..],
+        };
+        let ids = allowed!(self.chosen(which, among).await?);
         let mut waiting = Vec::new();
         let mut anew = Vec::new();
         let mut results = Vec::new();
@@ -315,10 +353,17 @@ impl Clerk<'_> {
             };
             let standing = ground.store.standings(&[task_id]).await?.remove(task_id);
             let Some(known) = standing.filter(|_| !past.state.terminal()) else {
+                let help = match (past.state, &past.redriven) {
+                    (TaskState::Succeeded, _) => {
+                        "what has ended stays as it is; run.start does it once more"
+                    }
+                    (_, Some(_)) => "what has ended stays as it is; it was made anew or dropped",
+                    (_, None) => "what has ended stays as it is; task.retry makes it anew",
+                };
                 return Ok(Err(Refused::new(
                     "ended",
                     format!("the task {task_id} has ended: {}", past.state.word()),
-                    "what has ended stays as it is; task.retry makes it anew",
+                    help,
                 )));
             };
             let standing = known.standing;

@@ -18,10 +18,8 @@ use crate::declaration::Kind;
 use crate::ground::Ground;
 use crate::harmless;
 use crate::moment::{Moment, Span};
-use crate::run::RunState;
 use crate::settings::Settings;
 use crate::store::Page;
-use crate::task::TaskState;
 use crate::wire::Refused;
 
 /// A loop that has been silent for longer is not well.
@@ -151,16 +149,22 @@ fn no_query(noun: &str, filter: &Filter) -> Result<(), Failure> {
 
 /// A filter that can match nothing is a slip of the pen.
 fn known_filter(noun: &str, filter: &Filter) -> Result<(), Failure> {
-    let states: Vec<&str> = match noun {
-        "task" => TaskState::ALL.iter().map(|(word, _)| *word).collect(),
-        "run" => RunState::ALL.iter().map(|(word, _)| *word).collect(),
-        "dead-letter" => command::letter_reasons().collect(),
-        _ => return Ok(()),
+    let column = match noun {
+        "attempt" => "outcome",
+        "dead-letter" => "reason",
+        _ => "state",
     };
+    let Some(mut states) = Rows::of(noun).and_then(|rows| rows.words(column)) else {
+        return Ok(());
+    };
+    if noun == "attempt" {
+        states.insert(0, "open");
+    }
     match &filter.state {
         Some(state) if !states.contains(&state.as_str()) => {
             let what = match noun {
                 "dead-letter" => "reason of a dead letter".to_owned(),
+                "attempt" => "outcome of an attempt".to_owned(),
                 noun => format!("state of a {noun}"),
             };
             Err(Failure::Usage(format!(

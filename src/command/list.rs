@@ -8,6 +8,8 @@ use crate::document::Table;
 use crate::moment::Moment;
 use crate::query::narrow::{Narrow, Place, Probe, narrow};
 use crate::query::{Context, Facts, Nowhere, Query, Schema};
+use crate::run::RunState;
+use crate::task::TaskState;
 use crate::wire::Flaw;
 
 /// A noun whose rows are listed, the newest first.
@@ -135,6 +137,18 @@ impl Rows {
         }
     }
 
+    /// What a column can hold, where that is one of a few words.
+    pub fn words(self, column: &str) -> Option<Vec<&'static str>> {
+        Some(match (self, column) {
+            (Rows::Run, "state") => RunState::ALL.iter().map(|(word, _)| *word).collect(),
+            (Rows::Task, "state") => TaskState::ALL.iter().map(|(word, _)| *word).collect(),
+            (Rows::Attempt, "outcome") => OUTCOMES.to_vec(),
+            (Rows::DeadLetter, "reason") => letter_reasons().collect(),
+            (Rows::DeadLetter, "kind") => vec!["message", "task"],
+            _ => return None,
+        })
+    }
+
     /// Columns by which the store can leave rows out at once.
     fn texts(self) -> impl Iterator<Item = &'static str> {
         let columns = self.columns().iter();
@@ -157,8 +171,8 @@ pub struct Listing {
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     query: Option<Query>,
-    /// Columns that must have this value beside.
-    said: BTreeMap<String, String>,
+    /// Columns that must have one of these values beside.
+    said: BTreeMap<String, Vec<String>>,
 }
 
 /// By these columns somebody looks for what he knows of.
@@ -214,15 +228,28 @@ impl Filter {
             let narrow = narrow(query, &facts(&nothing, &nothing, now));
             pinned(&narrow, rows, &mut only);
         }
-        for (column, value) in &self.said {
-            only.insert(column.clone(), vec![value.clone()]);
+        for (column, values) in &self.said {
+            let both = only.get(column).map(|pinned| {
+                let both = pinned.iter().filter(|value| values.contains(value));
+                both.cloned().collect::<Vec<String>>()
+            });
+            // Where no value is in both, the query says no to every row.
+            let values = both.filter(|both| !both.is_empty());
+            let values = values.unwrap_or_else(|| self.said[column].clone());
+            only.insert(column.clone(), values);
         }
         only
     }
 
     /// The same, of those alone that have this value.
-    pub fn with(mut self, column: &str, value: &str) -> Filter {
-        self.said.insert(column.to_owned(), value.to_owned());
+    pub fn with(self, column: &str, value: &str) -> Filter {
+        self.among(column, &[value])
+    }
+
+    /// The same, of those alone that have one of these values.
+    pub fn among(mut self, column: &str, values: &[&str]) -> Filter {
+        let values = values.iter().map(|&value| value.to_owned()).collect();
+        self.said.insert(column.to_owned(), values);
         self
     }
 
@@ -324,7 +351,16 @@ pub fn position(text: &str) -> Result<String, String> {
 pub(super) fn listing(rows: Rows, table: &mut Table<'_, '_>, columns: &[&str]) -> Listing {
     let mut filter = filter(rows, table);
     for column in columns {
-        if let Some(value) = table.word(column) {
+        let value = match rows.words(column) {
+            None => table.word(column),
+            Some(words) => {
+                let known: Vec<(&str, &str)> = words.iter().map(|word| (*word, *word)).collect();
+                let given = table.node(column).is_some_and(|node| !node.is_null());
+                let word = given.then(|| table.one_of(column, &known)).flatten();
+                word.map(str::to_owned)
+            }
+        };
+        if let Some(value) = value {
             filter = filter.with(column, &value);
         }
     }
@@ -358,6 +394,24 @@ impl Which {
         }
     }
 }
+
+/// How an attempt can end.
+const OUTCOMES: [&str; 14] = [
+    "succeeded",
+    "failed",
+    "declined",
+    "cancelled",
+    "snoozed",
+    "never_again",
+    "expired",
+    "silent",
+    "timed_out",
+    "superseded",
+    "marked",
+    "recalled",
+    "withdrawn",
+    "undeliverable",
+];
 
 /// Why a message or a task is a dead letter, beside what is wrong with a message in itself.
 const LETTER_REASONS: [&str; 8] = [

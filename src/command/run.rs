@@ -5,7 +5,6 @@ use serde_json::{Map, Value};
 use super::list::{Listing, Rows, listing};
 use super::{Command, needed};
 use crate::document::Table;
-use crate::run::RunState;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum RunCommand {
@@ -44,16 +43,7 @@ pub(super) fn read(verb: &str, table: &mut Table<'_, '_>) -> Option<Command> {
         },
         _ => {
             let schedule = table.word("schedule");
-            let state = table.parsed("state", |word| {
-                let known: Vec<&str> = RunState::ALL.iter().map(|(word, _)| *word).collect();
-                RunState::parse(word)
-                    .map(|state| state.word())
-                    .ok_or_else(|| format!("`{word}` is no state; known: {}", known.join(", ")))
-            });
-            let mut listing = listing(Rows::Run, table, &[]);
-            if let Some(state) = state {
-                listing.filter = listing.filter.with("state", state);
-            }
+            let listing = listing(Rows::Run, table, &["state"]);
             RunCommand::List { schedule, listing }
         }
     };

@@ -1,6 +1,8 @@
 //! What people do to tasks: ended, offered at once, marked, made anew. Each deed is kept with who did it and why, and
 //! its answer beside it, so that the same request does nothing twice.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
@@ -242,6 +244,21 @@ impl Store {
                 Some(_) => Some(row.try_get("driven_run")?),
             },
         }))
+    }
+
+    /// Those of the tasks that were made anew already, or dropped.
+    pub async fn made_anew(&self, tasks: &[String]) -> Result<HashSet<String>, StoreError> {
+        let rows: Vec<IdRow<'_>> = tasks.iter().map(|id| IdRow { id }).collect();
+        let sql = format!(
+            "SELECT task_id FROM redrive WHERE task_id IN (SELECT r.id FROM {})",
+            self.dialect.rows("$1", "id text")
+        );
+        let found = sqlx::query(AssertSqlSafe(sql)).bind(json_rows(&rows));
+        let found = found.fetch_all(&self.pool).await?;
+        found
+            .iter()
+            .map(|row| Ok(row.try_get("task_id")?))
+            .collect()
     }
 
     /// A dead task is no dead letter any more; false where somebody was faster.

@@ -68,6 +68,11 @@ fn what_is_not_there_is_a_no_with_the_nearest_name() {
             (&["run", "get", "x"], 1, "no run `x`"),
             (&["task", "get", "x"], 1, "no task `x`"),
             (&["schema", "tsk"], 1, "did you mean task?"),
+            (
+                &["attempt", "list", "--state", "bogus"],
+                2,
+                "`bogus` is no outcome of an attempt; known: open, succeeded,",
+            ),
         ],
     );
     for noun in [

@@ -219,6 +219,123 @@ pub async fn many_tasks_are_touched_only_where_somebody_says_yes(house: House) {
     );
 }
 
+pub async fn of_many_tasks_those_count_that_can_still_be_touched(house: House) {
+    for key in ["h1", "h2", "h3", "h4"] {
+        house.host("acme", key).await;
+    }
+    let offers = house.offer().await;
+    let [(well, one), (badly, other), (gone, _), (open, _)] = offers.as_slice() else {
+        panic!("four offers: {offers:?}");
+    };
+    house.say(well, *one, json!({"status": "succeeded"})).await;
+    let failed = json!({"status": "failed", "class": "retryable", "message": "no answer"});
+    house.say(badly, *other, failed).await;
+    house.done("task.cancel", json!({"task_id": gone})).await;
+    for which in [json!({"all": true}), json!({"where": "attempt = 1"})] {
+        let asked = house.ask("task.cancel", which).await;
+        let asked = asked.expect_err("nobody said yes");
+        assert_eq!(asked.message, "that would be 1 task");
+    }
+    // What somebody ended is made anew where he says so, and not with everything else.
+    for (which, many) in [
+        (json!({"all": true}), 2),
+        (json!({"where": "attempt = 1"}), 3),
+        (json!({"where": "state = 'cancelled'"}), 1),
+    ] {
+        let asked = house.ask("task.retry", which.clone()).await;
+        let asked = asked.expect_err("nobody said yes").message;
+        assert!(
+            asked.starts_with(&format!("that would be {many} task")),
+            "{which}: {asked}"
+        );
+    }
+    let none = json!({"where": "state = 'succeeded'"});
+    for command in ["task.cancel", "task.retry"] {
+        house.done(command, none.clone()).await;
+    }
+    let all = json!({"all": true, "yes": true});
+    let done = house.done("task.cancel", all.clone()).await;
+    assert_eq!(texts(&done["cancelled"]), std::slice::from_ref(open));
+    assert_eq!(done["ended"], json!([]));
+    // What has been made anew is not made anew again.
+    house.done("task.retry", json!({"task_id": badly})).await;
+    let done = house.done("task.retry", all).await;
+    assert_eq!(done["made_anew"], json!([]));
+    assert_eq!(texts(&done["offered_at_once"]).len(), 1, "the new one");
+    // Who is named is counted, whatever it has come to.
+    let named = json!({"task_id": [well, gone]});
+    let done = house.done("task.cancel", named).await;
+    assert_eq!(texts(&done["ended"]).len(), 2);
+}
+
+pub async fn who_marks_what_has_ended_is_told_what_can_be_done_with_it(house: House) {
+    house.host("acme", "h1").await;
+    let (well, number) = house.offer().await.remove(0);
+    house
+        .say(&well, number, json!({"status": "succeeded"}))
+        .await;
+    let badly = house.dead("acme", &["h2"]).await.remove(0);
+    let mark = async |id: &str| {
+        let args = json!({"task_id": id, "state": "failed", "reason": "I looked"});
+        let refused = house.ask("task.mark", args).await;
+        refused.expect_err("it has ended").help
+    };
+    let (of_success, of_death) = (mark(&well).await, mark(&badly).await);
+    assert!(
+        of_success.contains("run.start does it once more"),
+        "{of_success}"
+    );
+    assert!(of_death.contains("task.retry makes it anew"), "{of_death}");
+    let refused = house.refused("task.retry", json!({"task_id": well})).await;
+    assert_eq!(refused, "not_retried");
+    house.done("task.retry", json!({"task_id": badly})).await;
+    let again = mark(&badly).await;
+    assert!(again.contains("it was made anew"), "{again}");
+}
+
+pub async fn words_that_no_row_can_have_are_refused_with_those_that_it_can(house: House) {
+    for (command, column, wrong, known) in [
+        ("run.list", "state", "runing", "running"),
+        ("task.list", "state", "deed", "dead"),
+        ("attempt.list", "outcome", "bogus", "succeeded"),
+        ("dead_letter.list", "reason", "nonsense", "not_json"),
+        ("dead_letter.list", "kind", "massage", "message"),
+        (
+            "dead_letter.redrive",
+            "reason",
+            "nonsense",
+            "out_of_attempts",
+        ),
+    ] {
+        let refused = house.ask(command, json!({ column: wrong })).await;
+        let refused = refused.expect_err(command);
+        assert_eq!(refused.code, "wrong_argument", "{command}");
+        let said = format!("{} {}", refused.message, refused.help);
+        assert!(said.contains(known), "{command}: {said}");
+        if command.ends_with("list") {
+            house.done(command, json!({ column: known })).await;
+            house.done(command, json!({ column: null })).await;
+        }
+    }
+}
+
+pub async fn the_target_of_an_object_that_nobody_knows_is_refused_with_the_nearest_key(
+    house: House,
+) {
+    house.host("acme", "host-one").await;
+    house.host("acme", "host-two").await;
+    let of = |object: &str| json!({"schedule": "hosts", "object": object});
+    let asked = house.ask_of("acme", "target.get", of("host-onee")).await;
+    let refused = asked.expect_err("nobody knows it");
+    assert_eq!(refused.code, "not_found");
+    assert!(refused.help.contains("host-one"), "{refused:?}");
+    let known = house.ask_of("acme", "target.get", of("host-one")).await;
+    assert_ne!(known.expect("its pointers")["running"], Value::Null);
+    let idle = json!({"schedule": "feeds", "object": "host-one"});
+    let idle = house.ask_of("acme", "target.get", idle).await;
+    assert_eq!(idle.expect("nothing ran on it")["last"], Value::Null);
+}
+
 pub async fn lists_answer_queries_in_pages(house: House) {
     for key in ["h1", "h2", "h3", "h4", "h5"] {
         house.host("acme", key).await;

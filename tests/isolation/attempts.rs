@@ -507,12 +507,12 @@ fn of_the_rest(t: &Theirs) -> Vec<Attempt> {
         of(
             "target.get",
             json!({"schedule": "hosts", "object": t.object}),
-            Nothing,
+            Refused("not_found"),
         ),
         of(
             "target.get",
             json!({"schedule": "twin", "object": t.object}),
-            Nothing,
+            Refused("not_found"),
         ),
         of(
             "target.get",

@@ -139,7 +139,7 @@ impl Clerk<'_> {
                     let says = format!("no object `{key}` is known; what is known are files of it");
                     case.tell("object", None, says);
                 }
-                _ => return Ok(Err(self.no_object(&case, key).await?)),
+                _ => return Ok(Err(self.no_object(&case.organization.id, key).await?)),
             }
         }
         self.of_schedule(&found.schedule, &mut case).await?;
@@ -178,8 +178,11 @@ impl Clerk<'_> {
     }
 
     /// An object that nobody has told of, with the keys that are nearest to what was written.
-    async fn no_object(&self, case: &Case<'_>, key: &str) -> Result<Refused, StoreError> {
-        let organization = &case.organization.id;
+    pub(in crate::answer) async fn no_object(
+        &self,
+        organization: &str,
+        key: &str,
+    ) -> Result<Refused, StoreError> {
         let known = self.ground.store.keys_near(organization, key).await?;
         let ending = format!("|{}", key.to_lowercase());
         let named = known.iter().map(String::as_str);
