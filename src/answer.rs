@@ -45,6 +45,7 @@ pub use declared::{declared_rows, store_edits};
 pub use explain::explained_as;
 pub use lists::{Shown, rows, rows_at_a_glance};
 pub use replay::{Over, Replayed, replay};
+pub use runs::started;
 pub use schedules::preview;
 
 /// Does what is asked. The same id is answered with the same answer and done once.

@@ -10,6 +10,8 @@ mod doors;
 mod lists;
 #[path = "command_line/papers.rs"]
 mod papers;
+#[path = "command_line/runs.rs"]
+mod runs;
 #[path = "command_line/slips.rs"]
 mod slips;
 

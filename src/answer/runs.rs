@@ -250,7 +250,7 @@ impl Clerk<'_> {
 }
 
 /// What a request that started runs is answered. Whoever is blocked learns by whom.
-fn started(id: &str, runs: &[RunRecord]) -> Value {
+pub fn started(id: &str, runs: &[RunRecord]) -> Value {
     let told: Vec<Value> = runs
         .iter()
         .map(|run| {

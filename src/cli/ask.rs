@@ -5,21 +5,26 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::output::{cell, in_lines, print, print_json, sure};
+use super::output::{cell, in_lines, items, note, print, print_json, sure, text, warn};
 use super::progress::watched;
 use super::{
     Arguments, DeclaredFilter, Failure, Filter, Output, Which, declared, deeds, door, lists, look,
     preview,
 };
-use crate::answer::answer;
+use crate::answer::{answer, started};
 use crate::declaration::{Kind, Origin, RunOnce};
 use crate::ground::Ground;
 use crate::moment::Moment;
+use crate::run::RunState;
 use crate::settings::Settings;
+use crate::store::RunFilter;
 use crate::wire::{Refused, Requested};
 
 /// How often `--wait` looks.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// What whoever waits is told where nothing will happen by itself.
+const NOBODY: &str = "warning: no replica of the service is alive, so nothing is offered until one runs (`muster run`)";
 
 #[derive(Debug, Subcommand)]
 pub enum RunVerb {
@@ -270,19 +275,30 @@ async fn start(settings: &Settings, start: Start, output: Output) -> Result<(), 
     let ground = door::known(settings).await?;
     let asked = request("run.start", start.request_id, start.organization, args);
     let answered = said(&ground, &asked).await?;
+    let mut runs: Vec<&Value> = items(&answered, "runs").collect();
     if !start.wait {
         show(&asked, &answered, ground.clock.now(), output);
         ground.store.close().await;
-        return Ok(());
+        // What is suppressed at once is answered with who is in its way, and that is what was asked for.
+        let skipped = RunState::Skipped.word();
+        runs.retain(|run| text(run, "state") != skipped);
+        return well(&runs);
     }
-    let ids: Vec<String> = answered["runs"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|run| run["run_id"].as_str().map(str::to_owned))
-        .collect();
+    let open =
+        |run: &Value| RunState::parse(text(run, "state")).is_some_and(|state| !state.ended());
+    for run in runs.iter().filter(|run| open(run)) {
+        note(&format!(
+            "started the run {} for {}, waiting …",
+            text(run, "run_id"),
+            text(run, "organization")
+        ));
+    }
+    if runs.iter().any(|run| open(run)) && !look::alive(&ground).await? {
+        warn(NOBODY);
+    }
     let mut ended = Vec::new();
-    for run_id in ids {
+    for run in runs {
+        let run_id = text(run, "run_id");
         loop {
             let look = request("run.get", None, None, json!({"run_id": run_id}));
             let run = said(&ground, &look).await?;
@@ -294,7 +310,6 @@ async fn start(settings: &Settings, start: Start, output: Output) -> Result<(), 
         }
     }
     ground.store.close().await;
-    let well = ended.iter().all(|run| run["state"] == "succeeded");
     match (ended.as_slice(), output) {
         ([one], Output::Json) => print_json(one),
         (all, Output::Json) => print_json(&json!({ "runs": all })),
@@ -302,11 +317,21 @@ async fn start(settings: &Settings, start: Start, output: Output) -> Result<(), 
             .iter()
             .for_each(|run| print(&deeds::ended(&in_lines(run, &[], &[])))),
     }
-    if well {
-        Ok(())
-    } else {
-        Err(Failure::Found(String::new()))
-    }
+    well(&ended.iter().collect::<Vec<_>>())
+}
+
+/// A no where one of these runs has ended and did not succeed, with where to look next.
+fn well(runs: &[&Value]) -> Result<(), Failure> {
+    let badly = runs.iter().filter(|run| {
+        let state = RunState::parse(text(run, "state"));
+        state.is_some_and(|state| state.ended() && state != RunState::Succeeded)
+    });
+    let badly: Vec<&str> = badly.map(|run| text(run, "run_id")).collect();
+    let Some(first) = badly.first() else {
+        return Ok(());
+    };
+    note(&format!("`muster run get {first}` tells more"));
+    Err(Failure::Found(String::new()))
 }
 
 pub(super) fn request(
@@ -494,14 +519,31 @@ pub(super) fn show(asked: &Requested, answer: &Value, now: Moment, output: Outpu
     }
 }
 
-/// Starts what files declare as runs: each once, its name is the id of its request. Where one cannot be started, it is
-/// said where it stands, and which others were not started after it.
+/// How a run that files declare stands that was started before, as an answer has it.
+pub async fn started_before(ground: &Ground, run: &RunOnce) -> Result<Option<Value>, Failure> {
+    let filter = RunFilter {
+        request_id: run.name.clone(),
+        organization: run.organization.clone().unwrap_or_default(),
+        limit: 100_000,
+        ..RunFilter::default()
+    };
+    let runs = ground.store.runs(&filter).await?;
+    Ok((!runs.is_empty()).then(|| started(&run.name, &runs)))
+}
+
+/// Starts what files declare as runs: each once, its name is the id of its request. Answers with how each stands, and
+/// whether it was started before. Where one cannot be started, it is said where it stands, and which others were not
+/// started after it.
 pub async fn start_declared(
     ground: &Ground,
     runs: &[(Origin, RunOnce)],
-) -> Result<Vec<Value>, Failure> {
+) -> Result<Vec<(bool, Value)>, Failure> {
     let mut answers = Vec::new();
     for (at, (origin, run)) in runs.iter().enumerate() {
+        if let Some(answer) = started_before(ground, run).await? {
+            answers.push((true, answer));
+            continue;
+        }
         let mut args = json!({"objects": run.objects, "parameters": run.parameters});
         if let Some(schedule) = &run.schedule {
             args["schedule"] = json!(schedule);
@@ -512,7 +554,7 @@ pub async fn start_declared(
         let id = Some(run.name.clone());
         let asked = request("run.start", id, run.organization.clone(), args);
         match said(ground, &asked).await {
-            Ok(answer) => answers.push(answer),
+            Ok(answer) => answers.push((false, answer)),
             Err(Failure::Refused(mut refused)) => {
                 let later: Vec<&str> = runs[at + 1..]
                     .iter()

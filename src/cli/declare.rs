@@ -20,6 +20,7 @@ use crate::document::{Complaint, Severity, nearest};
 use crate::harmless;
 use crate::moment::Moment;
 use crate::rules::Rules;
+use crate::schedule::OF_PLUGIN;
 use crate::settings::Settings;
 use crate::store::{Applied, Edit};
 
@@ -56,7 +57,13 @@ pub fn check(
             found = Files::with_cases(files, &variables, &rules)?;
             let declared = found.declared.iter();
             let unworkable = declared.filter_map(|entry| unworkable(entry, settings));
-            let more: Vec<Complaint> = unworkable.chain(found.unknown(Severity::Warning)).collect();
+            let mut more: Vec<Complaint> =
+                unworkable.chain(found.unknown(Severity::Warning)).collect();
+            let named = unknown(&found.declared, &[], &rules);
+            let left_out = |about: &Unknown| found.is_left_out(about.kind, &about.name);
+            let named = named.into_iter().filter(|about| !left_out(about));
+            // What the store holds is not asked here, so all of them may be there.
+            more.extend(named.map(|about| about.complaint(Severity::Warning)));
             found.complain(more);
             complaints.append(&mut found.complaints);
             // What the store holds is not asked here, so a calendar that is missing may be there.
@@ -161,6 +168,124 @@ fn unworkable(entry: &Declared, settings: &Settings) -> Option<Complaint> {
     Some(Complaint::warning(file.as_str(), *place, field, message))
 }
 
+/// What an entry names that is declared nowhere.
+struct Unknown {
+    kind: Kind,
+    name: String,
+    field: &'static str,
+    help: String,
+    entry: String,
+    origin: Origin,
+}
+
+impl Unknown {
+    fn complaint(&self, severity: Severity) -> Complaint {
+        let Origin { file, place } = &self.origin;
+        let message = format!(
+            "{}{}: no {} `{}` is declared{}",
+            self.entry,
+            self.field,
+            self.kind.word(),
+            self.name,
+            self.help
+        );
+        match severity {
+            Severity::Warning => Complaint::warning(file.as_str(), *place, self.field, message),
+            Severity::Error => Complaint::error(file.as_str(), *place, self.field, message),
+        }
+    }
+}
+
+/// Organisations whose schedules, object sets and runs these are and which nobody has declared, each where it is named
+/// first; and schedules and plugins of which runs are, neither declared here nor stored.
+fn unknown(declared: &[Declared], staying: &[&Stored], rules: &Rules) -> Vec<Unknown> {
+    let there = |kind: Kind| {
+        let stored = staying.iter().filter(move |entry| entry.kind == kind);
+        let stored = stored.map(|entry| (entry.name.as_str(), entry.organization.as_str()));
+        let told = declared.iter().filter(move |entry| entry.kind == kind);
+        stored.chain(told.map(|entry| (entry.name.as_str(), entry.organization.as_str())))
+    };
+    let meant = |near: Vec<&str>, else_said: &str| match near.as_slice() {
+        [] => else_said.to_owned(),
+        near => format!("; did you mean {}?", near.join(" or ")),
+    };
+    let nobody = match rules.open_organizations {
+        true => "; until it is, or an event names it, nothing runs for it",
+        false => "; until it is, nothing runs for it",
+    };
+    let organizations: BTreeSet<&str> = there(Kind::Organization).map(|(id, _)| id).collect();
+    let mut told: BTreeSet<&str> = BTreeSet::new();
+    let mut found = Vec::new();
+    for entry in declared {
+        let run = match &entry.compiled {
+            Compiled::Run(run) => Some(run.as_ref()),
+            _ => None,
+        };
+        let own = run.and_then(|run| run.organization.as_deref());
+        let organization = own.unwrap_or(&entry.organization);
+        let known = organization.is_empty() || organizations.contains(organization);
+        if !known && told.insert(organization) {
+            found.push(Unknown {
+                kind: Kind::Organization,
+                name: organization.to_owned(),
+                field: "organization",
+                help: meant(nearest(organization, organizations.iter().copied()), nobody),
+                entry: String::new(),
+                origin: entry.origin.clone(),
+            });
+        }
+        let Some(run) = run else { continue };
+        let (field, kind, name) = match (&run.schedule, &run.plugin) {
+            (Some(schedule), _) => match schedule.strip_prefix(OF_PLUGIN) {
+                Some(plugin) => ("schedule", Kind::Plugin, plugin),
+                None => ("schedule", Kind::Schedule, schedule.as_str()),
+            },
+            (None, Some(plugin)) => ("plugin", Kind::Plugin, plugin.as_str()),
+            (None, None) => continue,
+        };
+        let concerns = |whose: &str| whose.is_empty() || own.is_none_or(|own| own == whose);
+        let candidates: Vec<&str> = there(kind)
+            .filter(|(_, whose)| concerns(whose))
+            .map(|(name, _)| name)
+            .collect();
+        let by_id = staying.iter().any(|stored| {
+            stored.kind == kind && stored.id == name && concerns(&stored.organization)
+        });
+        if !by_id && !candidates.contains(&name) {
+            found.push(Unknown {
+                kind,
+                name: name.to_owned(),
+                field,
+                help: meant(nearest(name, candidates), ""),
+                entry: format!("run {}: ", run.name),
+                origin: entry.origin.clone(),
+            });
+        }
+    }
+    found
+}
+
+/// What becomes of a run that files declare.
+async fn of_run(ground: &crate::ground::Ground, run: &RunOnce) -> Result<(String, Value), Failure> {
+    let name = &run.name;
+    let what = match (&run.schedule, &run.plugin) {
+        (Some(schedule), _) => format!("the schedule {schedule}"),
+        (None, plugin) => format!("the plugin {}", plugin.as_deref().unwrap_or_default()),
+    };
+    if let Some(answer) = super::ask::started_before(ground, run).await? {
+        let lines = deeds::started_before(&in_lines(&answer, &[], &[]));
+        let told = json!({"name": name, "started_before": true, "runs": answer["runs"]});
+        return Ok((format!("  run {name}: {}", lines.join("; ")), told));
+    }
+    let whom = match &run.organization {
+        Some(organization) => format!(" for {organization}"),
+        None => String::new(),
+    };
+    let line = format!("+ run {name}: it would start {what}{whom}");
+    let told = json!({"name": name, "started_before": false, "runs": []});
+    Ok((harmless::line(&line).into_owned(), told))
+}
+
 /// Reads files as declarations; a file that cannot be opened is a matter of usage.
 pub fn read(
     files: &[PathBuf],
@@ -204,10 +329,10 @@ pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result
     if !apply.dry_run {
         door::made(&ground).await?;
     }
-    let (runs, declared) = apart(declared);
+    let (runs, entries) = apart(declared.clone());
     loop {
         let (revision, stored) = ground.store.declared().await?;
-        let (differences, edits) = compare(&declared, &stored, apply.prune, &mut || {
+        let (differences, edits) = compare(&entries, &stored, apply.prune, &mut || {
             ground.ids().next(ground.clock.now())
         });
         let staying: Vec<&Stored> = stored
@@ -219,11 +344,23 @@ pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result
                 })
             })
             .collect();
-        let ahead = look_ahead(&declared, &staying, &ground.rules, ground.clock.now());
+        let ahead = look_ahead(&entries, &staying, &ground.rules, ground.clock.now());
         if output == Output::Table {
             show(&differences, &ahead);
         }
         complain(&ahead.complaints);
+        let mut unstartable = false;
+        for about in unknown(&declared, &staying, &ground.rules) {
+            match about.kind {
+                Kind::Organization => complain([&about.complaint(Severity::Warning)]),
+                // Whoever applies is told by the run itself.
+                _ if !apply.dry_run => {}
+                _ => {
+                    unstartable = true;
+                    complain([&about.complaint(Severity::Error)]);
+                }
+            }
+        }
         if ahead.complaints.iter().any(Complaint::is_error) {
             return Err(Failure::Found("nothing was applied".to_owned()));
         }
@@ -242,7 +379,15 @@ pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result
             }
         }
         let mut changes = Value::Null;
+        let mut to_start = Vec::new();
         if apply.dry_run {
+            for (_, run) in &runs {
+                let (line, told) = of_run(&ground, run).await?;
+                if output == Output::Table {
+                    print(&line);
+                }
+                to_start.push(told);
+            }
             let (present, proposed) =
                 super::replay::both(&ground, revision, stored.clone(), &edits).await?;
             changes = consequences(&ground, &present, &proposed, &edits).await?;
@@ -250,20 +395,35 @@ pub async fn apply(settings: &Settings, apply: &Apply, output: Output) -> Result
                 super::preview::show_consequences(&changes);
             }
         }
-        report(&differences, &ahead, apply.dry_run, changes, output);
+        report(
+            &differences,
+            &ahead,
+            apply.dry_run,
+            changes,
+            &to_start,
+            output,
+        );
         if !apply.dry_run && !runs.is_empty() {
             ground.load_catalogue().await?;
-            for answer in super::ask::start_declared(&ground, &runs).await? {
+            for (before, answer) in super::ask::start_declared(&ground, &runs).await? {
                 if output == Output::Table {
                     let name = text(&answer, "request_id");
-                    for line in deeds::started(&in_lines(&answer, &[], &[])) {
+                    let answer = in_lines(&answer, &[], &[]);
+                    let lines = match before {
+                        true => deeds::started_before(&answer),
+                        false => deeds::started(&answer),
+                    };
+                    for line in lines {
                         print(&format!("run {name}: {line}"));
                     }
                 }
             }
         }
         ground.store.close().await;
-        return Ok(());
+        return match unstartable {
+            true => Err(Failure::Found(String::new())),
+            false => Ok(()),
+        };
     }
 }
 
@@ -443,8 +603,11 @@ fn report(
     ahead: &Ahead,
     dry_run: bool,
     changes: Value,
+    runs: &[Value],
     output: Output,
 ) {
+    let starting = runs.iter().filter(|run| run["started_before"] == false);
+    let starting = starting.count() as u64;
     let count = |sign: char| {
         differences
             .iter()
@@ -456,6 +619,8 @@ fn report(
             "applied": !dry_run,
             // Of a dry run alone: instants, selections and tasks that would be others.
             "changes": changes,
+            // The same: which runs would be started, and which were.
+            "runs": if dry_run { json!(runs) } else { Value::Null },
             "created": count('+'), "changed": count('~'), "deleted": count('-'),
             "differences": differences.iter().map(|difference| json!({
                 "change": match difference.sign { '+' => "created", '~' => "changed", _ => "deleted" },
@@ -464,9 +629,9 @@ fn report(
                 "fields": difference.fields.iter().map(|(name, old, new)| json!({"name": name, "old": old, "new": new})).collect::<Vec<_>>(),
             })).collect::<Vec<_>>(),
         })),
-        Output::Table if differences.is_empty() => print("nothing differs"),
+        Output::Table if differences.is_empty() && starting == 0 => print("nothing differs"),
         Output::Table => print(&format!(
-            "{}{} created, {} changed, {} deleted",
+            "{}{} created, {} changed, {} deleted{}",
             if dry_run {
                 "not applied (--dry-run): "
             } else {
@@ -474,7 +639,11 @@ fn report(
             },
             count('+'),
             count('~'),
-            count('-')
+            count('-'),
+            match starting {
+                0 => String::new(),
+                many => format!(", {} to start", counted(many, "run")),
+            }
         )),
     }
 }

@@ -129,7 +129,28 @@ fn stands(run: &Value) -> String {
     format!("{said}, {tasks}{}", refused(&run["refused"]))
 }
 
-/// Runs that a request started; or that it had started before.
+/// Runs that a request has started long since.
+pub fn started_before(answer: &Value) -> Vec<String> {
+    let runs = items(answer, "runs");
+    let one = |run: &Value| {
+        format!(
+            "was started before: the run {} for {}: {}",
+            text(run, "run_id"),
+            text(run, "organization"),
+            stands(run)
+        )
+    };
+    let mut lines: Vec<String> = runs.map(one).collect();
+    if lines.len() > ONE_BY_ONE {
+        lines = vec![format!(
+            "was started before, as {}",
+            counted(lines.len() as u64, "run")
+        )];
+    }
+    lines
+}
+
+/// Runs that a request started.
 pub fn started(answer: &Value) -> Vec<String> {
     let runs: Vec<&Value> = items(answer, "runs").collect();
     if runs.is_empty() {

@@ -311,6 +311,15 @@ pub async fn health(settings: &Settings, output: Output) -> Result<(), Failure> 
     }
 }
 
+/// Whether some replica of the service is alive, as far as the store knows.
+pub(super) async fn alive(ground: &Ground) -> Result<bool, Failure> {
+    let now = Moment::now();
+    let replicas = ground.store.replicas().await?;
+    Ok(replicas
+        .iter()
+        .any(|(_, _, beat, _)| now.since(*beat) <= SILENT))
+}
+
 /// How the store is, and the store where it is well. What the settings cannot mean is no finding.
 async fn store(settings: &Settings) -> Result<(Finding, Option<Arc<Ground>>), Failure> {
     let finding = |well, reachable, detail: String| Finding {
