@@ -34,7 +34,8 @@ pub enum TaskVerb {
         #[arg(long)]
         reason: Option<String>,
     },
-    /// Offer at once what waits, and make anew, once, what ended without success
+    /// Offer at once what waits, and make anew, once, what ended without success; with --all not what was cancelled or
+    /// withdrawn
     #[command(
         after_help = "Examples:\n  muster task retry 0193…\n  muster task retry --where \"state = 'dead' and organization = 'acme'\" --yes"
     )]
