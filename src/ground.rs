@@ -85,7 +85,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest sleep of a loop that waits for an instant.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// Tries until the store has answered, or somebody wants to stop; errors that will not pass are answered with.
+/// Tries until the store has answered, or it is away and somebody wants to stop; errors that will not pass are answered with.
 /// A macro, because a function that takes an async closure cannot yet say that its future may be sent.
 macro_rules! persist {
     ($ground:expr, $what:expr, $attempt:expr) => {{
@@ -393,23 +393,29 @@ pub struct Patience<'a> {
 }
 
 impl Patience<'_> {
-    /// Waits, or hands the error back: it will not pass, or somebody wants to stop.
+    /// Waits, or hands the error back: it will not pass, or somebody wants to stop and the database is away. Where somebody
+    /// else was faster it goes on also then, so that what was begun is finished before the end.
     pub async fn wait(&mut self, error: StoreError) -> Result<(), StoreError> {
         let stop = &self.ground.stop;
-        if !error.passing() || stop.is_cancelled() {
+        let away = matches!(error, StoreError::OutOfReach(_));
+        if !error.passing() || away && stop.is_cancelled() {
             return Err(error);
         }
         counter!("muster_store_retries_total").increment(1);
-        if matches!(error, StoreError::OutOfReach(_)) {
+        if away {
             self.ground.away.store(true, Relaxed);
         }
         if !self.told && self.pause > FIRST_PAUSE {
             self.tell(error).await;
             self.told = true;
         }
-        tokio::select! {
-            () = tokio::time::sleep(self.pause) => {}
-            () = stop.cancelled() => {}
+        if stop.is_cancelled() {
+            tokio::time::sleep(self.pause).await;
+        } else {
+            tokio::select! {
+                () = tokio::time::sleep(self.pause) => {}
+                () = stop.cancelled() => {}
+            }
         }
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         Ok(())

@@ -922,6 +922,7 @@ async fn sigterm_ends_it_in_order_and_a_second_one_at_once() {
     })
     .await;
     let asked = Instant::now();
+    let log = service.log_path().to_owned();
     service.stop().await;
     assert!(
         asked.elapsed() < BOUND,
@@ -934,7 +935,8 @@ async fn sigterm_ends_it_in_order_and_a_second_one_at_once() {
     assert_eq!(
         claimed,
         Some(0),
-        "expected what was claimed to be published before the end"
+        "expected what was claimed to be published before the end:\n{}",
+        fs::read_to_string(log).unwrap_or_default()
     );
     let service = house.service();
     database.settled(load.events.len()).await;
@@ -956,8 +958,9 @@ async fn sigterm_ends_it_in_order_and_a_second_one_at_once() {
     })
     .await;
     service.terminate();
+    // The service before it was told to stop in the same log.
     until("it has heard the first signal", async || {
-        service.log().contains("stopping").then_some(())
+        (service.log().matches("stopping").count() == 2).then_some(())
     })
     .await;
     let asked = Instant::now();

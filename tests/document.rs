@@ -688,6 +688,12 @@ fn scribble() -> impl Strategy<Value = String> {
     prop::collection::vec(words, 0..40).prop_map(|words| words.concat())
 }
 
+#[test]
+fn the_other_zero_of_json_stays_what_it_is() {
+    let read = Document::json("a", "-0").map(|document| document.roots[0].to_json());
+    assert_eq!(read.expect("a number").to_string(), "-0.0");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
 

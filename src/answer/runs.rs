@@ -70,8 +70,9 @@ impl Clerk<'_> {
                 wanted.files = ids.map(|id| (id, makers.clone())).collect();
             }
             let mut gathered = ground.store.gather(&wanted).await?;
-            // What files are joined of is known by their word alone.
-            let named = organizations.iter().filter(|_| makers.is_empty());
+            // Of a schedule it is a target that is not there, and its run says so; what files are joined of is known by
+            // their word alone.
+            let named = organizations.iter().filter(|_| start.plugin.is_some());
             for organization in named {
                 let known = &gathered.world;
                 allowed!(

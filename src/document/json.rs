@@ -169,7 +169,8 @@ impl<'a> Reader<'a> {
     fn number(&mut self) -> Result<Value, Fault> {
         let word = self.run(|c| matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E'));
         let value = match (well_formed(word), word.parse::<i64>(), word.parse::<f64>()) {
-            (true, Ok(int), _) => Value::Int(int),
+            // Of the integers none is `-0`; every reader of JSON takes it for the other zero.
+            (true, Ok(int), _) if word != "-0" => Value::Int(int),
             (true, _, Ok(float)) if float.is_finite() => Value::Float(float),
             (true, ..) => return Err(self.fault("this number is too large")),
             (false, ..) => {

@@ -267,7 +267,9 @@ impl Store {
                 applied.insert(id);
             }
         }
-        let taken: Vec<&StepRow<'_>> = rows.iter().filter(|row| applied.contains(row.id)).collect();
+        let mut taken: Vec<&StepRow<'_>> =
+            rows.iter().filter(|row| applied.contains(row.id)).collect();
+        taken.sort_by_key(|row| row.id);
         // What was closed stays as it was; a heartbeat's figures never fall.
         let sql = format!(
             "UPDATE attempt SET worker = coalesce(attempt.worker, r.worker), \
@@ -450,6 +452,9 @@ impl Store {
         if tasks.is_empty() {
             return Ok(());
         }
+        // In the order in which everybody comes to them.
+        let mut tasks: Vec<&IdRow<'_>> = tasks.iter().collect();
+        tasks.sort_unstable_by_key(|row| row.id);
         let sql = format!(
             "UPDATE attempt SET ended_at = {}, outcome = '{outcome}', claimed_until = NULL, expires_at = NULL \
              FROM {} WHERE attempt.task_id = r.id AND {} \
@@ -459,7 +464,7 @@ impl Store {
             of_named("attempt.ended_at IS NULL")
         );
         for row in sqlx::query(AssertSqlSafe(sql))
-            .bind(json_rows(tasks))
+            .bind(json_rows(&tasks))
             .fetch_all(connection)
             .await?
         {

@@ -253,7 +253,7 @@ impl Store {
         accepted: bool,
         now: Moment,
     ) -> Result<(), StoreError> {
-        let rows: Vec<PublishedRow<'_>> = offers
+        let mut rows: Vec<PublishedRow<'_>> = offers
             .iter()
             .map(|offer| PublishedRow {
                 id: &offer.task_id,
@@ -262,6 +262,8 @@ impl Store {
                 sequence: offer.sequence,
             })
             .collect();
+        // Whoever changes attempts comes to them in one order, so that nobody waits for another in turn.
+        rows.sort_unstable_by_key(|row| row.id);
         // If it is forgotten, the lease ends and the same offer is published once more.
         let mut transaction = if accepted {
             self.begin().await?

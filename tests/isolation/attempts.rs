@@ -355,11 +355,11 @@ fn of_runs(t: &Theirs) -> Vec<Attempt> {
             Refused("wrong_argument"),
         ),
         of("run.cancel", json!({"run_id": t.run}), unknown),
-        // What is for all runs for us, on objects of ours; theirs are not there.
+        // What is for all runs for us, on objects of ours; theirs are not there, and a schedule's run says so.
         of(
             "run.start",
             json!({"schedule": "hosts", "objects": [t.object]}),
-            unknown,
+            Own,
         ),
         of(
             "run.start",
@@ -379,7 +379,7 @@ fn of_runs(t: &Theirs) -> Vec<Attempt> {
         of(
             "run.start",
             json!({"schedule": "twin", "objects": [t.object]}),
-            unknown,
+            Own,
         ),
     ]);
     // The id of a request of theirs is the id of nothing here.
