@@ -8,7 +8,7 @@ use ratatui::crossterm::terminal;
 use serde_json::{Map, Value};
 
 use super::Failure;
-use super::output::{listing, print};
+use super::output::{listing, print, table};
 use crate::document::nearest;
 use crate::harmless;
 use crate::moment::Moment;
@@ -43,7 +43,7 @@ pub struct Layout {
 
 /// The columns of each noun that a terminal shows, the most important first; by the first one people name a row, so it is
 /// never cut: one that is too long stands on a line of its own.
-const NOUNS: [(&str, &[&str]); 18] = [
+const NOUNS: [(&str, &[&str]); 19] = [
     (
         "task",
         &[
@@ -213,6 +213,19 @@ const NOUNS: [(&str, &[&str]); 18] = [
         &["run_id", "run_name", "state", "organization", "reason"],
     ),
     ("instants", &["at", "runs"]),
+    (
+        "replay",
+        &[
+            "schedule",
+            "tasks",
+            "tasks now",
+            "added",
+            "removed",
+            "runs",
+            "of",
+            "refused",
+        ],
+    ),
 ];
 
 /// The cells of a line of the terminal that standard output is; nothing where it is none.
@@ -268,6 +281,32 @@ pub fn show(
         eprintln!("… is where a text is cut: --wide shows it whole");
     }
     Ok(())
+}
+
+/// Prints rows that are no list of a noun: what a terminal has no room for is in the JSON.
+pub fn sum_up(what: &str, head: &[&str], rows: &[Vec<String>], now: Moment) {
+    let Some(cells) = terminal_width() else {
+        return print(&table(head, rows.to_vec()));
+    };
+    let columns: Vec<String> = head.iter().map(|&name| name.to_owned()).collect();
+    let named = rows.iter().map(|row| {
+        let entries = columns.iter().zip(row);
+        let entries = entries.map(|(name, cell)| (name.clone(), Value::from(cell.as_str())));
+        entries.collect::<Map<_, _>>()
+    });
+    let laid = laid(what, &columns, &named.collect::<Vec<_>>(), true, cells, now);
+    for line in &laid.lines {
+        print(line);
+    }
+    if !laid.left_out.is_empty() {
+        let said = format!(
+            "left out: {} (--output json has all)",
+            laid.left_out.join(", ")
+        );
+        for line in wrap(&said, cells) {
+            eprintln!("{}", harmless::line(&line));
+        }
+    }
 }
 
 /// What stands first where one thing is shown.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::output::{self, counted, in_lines, items, print, print_json, table, text};
+use super::lists::sum_up;
+use super::output::{self, counted, in_lines, items, print, print_json, text};
 use super::{Failure, Output, VariableArguments, declare, door, rules};
 use crate::answer::{self, Replayed, replay};
 use crate::catalogue::{Catalogue, Edition, Stored, look_ahead};
@@ -242,7 +243,8 @@ fn tell(told: &Value) {
     } else {
         "objects"
     };
-    print(&table(
+    sum_up(
+        "replay",
         &[
             "schedule",
             "of",
@@ -255,8 +257,9 @@ fn tell(told: &Value) {
             "tasks made",
             "refused",
         ],
-        rows,
-    ));
+        &rows,
+        Moment::now(),
+    );
     for schedule in items(told, "schedules") {
         details(schedule, number("limit"));
     }

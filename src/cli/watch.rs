@@ -73,7 +73,7 @@ pub struct Watch {
     /// How large that is
     #[arg(long, value_name = "COLUMNSxROWS", default_value = "80x24", requires = "once", value_parser = size)]
     size: (u16, u16),
-    /// Nothing but ASCII; so it is where the locale is not UTF-8
+    /// Nothing but ASCII; so the screen is where the locale is not UTF-8
     #[arg(long)]
     ascii: bool,
     /// No colours; so it is where NO_COLOR is set
